@@ -1,0 +1,131 @@
+"""Every new input's class, group, split and shard, decided before anything is decoded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shardify.catalog import Catalog, Source, order_classes
+from shardify.deal import Box, ShardPlan, Task, deal_shards
+from shardify.errors import UsageError
+from shardify.groups import check_groups, group_names
+from shardify.history import Previous
+from shardify.index import SPLITS
+from shardify.sample import failed_row, source_bytes
+from shardify.settings import BuildSettings
+from shardify.splits import assign_splits
+
+DEFAULT_FRACTION = 0.1
+
+
+@dataclass(frozen=True)
+class BuildPlan:
+    classes: list[str]
+    shards: list[ShardPlan]  # of the new inputs only
+    rejected: list[dict]  # rows of new inputs that cannot be used, as their place or name says
+    notes: list[str]
+
+
+def plan_build(
+    catalog: Catalog, settings: BuildSettings, previous: Previous | None, boxes: dict[str, Box] | None = None
+) -> BuildPlan:
+    """Decide every new input's class, group, split and shard before anything is decoded."""
+    groups, by = group_names(catalog, settings.group_by)
+    check_groups(catalog.sources, groups, by)
+    notes = list(catalog.notes)
+    if by != "nothing":
+        notes.append(f"grouped by {by}: {len(set(groups))} groups, none of them in two splits")
+    known = {row["source"]: row for row in previous.rows} if previous else {}
+    sources, errors = catalog.sources, [source.error for source in catalog.sources]
+    splits, conflicts = _choose_splits(sources, groups, settings, known, notes)
+    usable = [i for i, source in enumerate(sources) if not source.error]
+    classes = _classes(catalog, [sources[i] for i in usable], previous)
+    tasks, rejected = [], []
+    for i, source in enumerate(sources):
+        if source.source in known:
+            continue
+        error = errors[i] or conflicts.get(groups[i])
+        if boxes is not None and not error and source.source not in boxes:
+            error = "has no row in the boxes file; add one, or take the video out"
+        label = classes.index(source.class_name) if source.class_name in classes else -1
+        target = label if source.target is None else source.target
+        task = Task(
+            source.path, source.source, source.key, splits[i] or "", label, source.class_name, float(target),
+            groups[i], boxes.get(source.source) if boxes else None,
+        )  # fmt: skip
+        if error:
+            rejected.append(failed_row(task, error))
+        else:
+            tasks.append(task)
+    notes += _drift(sources, known)
+    first = {split: previous.next_number(split) if previous else 0 for split in SPLITS}
+    shards = deal_shards(tasks, settings.shard_size, settings.clips, settings.seed, first)
+    return BuildPlan(classes, shards, rejected, notes)
+
+
+def _classes(catalog: Catalog, usable: list[Source], previous: Previous | None) -> list[str]:
+    known = tuple(previous.meta["classes"]) if previous else ()
+    classes = order_classes({source.class_name for source in usable}, known)
+    if len(classes) < 2 and "target" not in catalog.columns:
+        raise UsageError(f"only one class ({classes[0]}); lay the videos out in a folder for each of two or more")
+    return classes
+
+
+def _choose_splits(
+    sources: list[Source],
+    groups: list[str],
+    settings: BuildSettings,
+    known: dict[str, dict],
+    notes: list[str],
+) -> tuple[list[str | None], dict[str, str]]:
+    """A split for every source, and the groups that earlier builds put into several, with the reason."""
+    given = [known[s.source]["split"] or None if s.source in known else s.split for s in sources]
+    laid_out = any(source.split for source in sources)
+    fractions = {"val": settings.val_fraction, "test": settings.test_fraction}
+    if laid_out:  # taken as it is, unless fractions say what to carve out of train
+        wanted = {split for split, fraction in fractions.items() if fraction}
+        carve = wanted - {split for split in given if split}
+        given = [
+            None if split == "train" and carve and s.source not in known else split
+            for s, split in zip(sources, given, strict=True)
+        ]
+        fractions = {split: (fractions[split] if split in carve else 0.0) for split in fractions}
+        for split in sorted(wanted - carve):
+            notes.append(f"{split} is laid out already: --{split}-fraction is not applied")
+    else:
+        fractions = {s: DEFAULT_FRACTION if f is None else f for s, f in fractions.items()}
+    placed: dict[str, set] = {}
+    for group, split in zip(groups, given, strict=True):
+        if split:
+            placed.setdefault(group, set()).add(split)
+    conflicts = {
+        group: f"joins group {group} of {' and '.join(sorted(found))}, so it fits into no split; leave it out"
+        for group, found in placed.items()
+        if len(found) > 1
+    }
+    usable = [i for i, source in enumerate(sources) if not source.error]
+    chosen = assign_splits(
+        [groups[i] for i in usable],
+        [sources[i].class_name for i in usable],
+        [given[i] for i in usable],
+        val_fraction=fractions["val"],
+        test_fraction=fractions["test"],
+        seed=settings.seed,
+    )
+    splits: list[str | None] = list(given)
+    for i, split in zip(usable, chosen, strict=True):
+        splits[i] = split
+    return splits, conflicts
+
+
+def _drift(sources: list[Source], known: dict[str, dict]) -> list[str]:
+    """What has changed on disk since the earlier build: said, and left as it was packed."""
+    here = {source.source: source for source in sources}
+    gone = [name for name in known if name not in here]
+    changed = [n for n, row in known.items() if n in here and row["source_bytes"] != str(source_bytes(here[n].path))]
+    notes = []
+    for names, what in ((gone, "gone"), (changed, "changed")):
+        if names:
+            notes.append(
+                f"{len(names)} packed videos are {what} since, for example {names[0]}; shards are kept as built"
+            )
+    return notes

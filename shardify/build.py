@@ -1,0 +1,169 @@
+"""The straight line: sources → splits → shards → tables; goes on where it was stopped."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+from shardify import history
+from shardify.assign import BuildPlan, plan_build
+from shardify.boxes import read_boxes
+from shardify.catalog import Catalog, list_sources
+from shardify.deal import ShardPlan
+from shardify.index import SPLITS, VERSION, json_bytes, sha256
+from shardify.pack import ShardWriter, journal_path, read_journal
+from shardify.progress import Progress
+from shardify.sample import failed_row
+from shardify.settings import BuildSettings
+from shardify.tables import write_tables
+from shardify.workers import run_tasks
+
+
+@dataclass
+class BuildReport:
+    """What a build did, for the summary and the exit code."""
+
+    meta: dict
+    clips: dict[str, Counter]  # split → class → clips
+    failures: Counter  # reason → inputs
+    inputs: int = 0
+    ok_inputs: int = 0
+    failed_inputs: int = 0
+    ignored: int = 0
+    new_inputs: int = 0
+    resumed_shards: int = 0
+    seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)
+
+
+def build(
+    data: Path,
+    out: Path,
+    settings: BuildSettings,
+    *,
+    manifest: Path | None = None,
+    boxes: Path | None = None,
+    workers: int | None = None,
+    timeout_seconds: float = 600.0,
+    say: Callable[[str], None] = lambda line: None,
+) -> BuildReport:
+    """Turn every video below `data` into clips in the shards folder `out`.
+
+    Videos that an earlier build packed stay where they are; an interrupted build goes on after its last
+    finished shard. Raises ShardifyError, with the exit code to use, for all that stops a build.
+    """
+    start = time.monotonic()
+    catalog = list_sources(data, manifest)
+    with history.lock_folder(out):
+        previous = history.load_previous(out, settings)
+        plan = plan_build(catalog, settings, previous, read_boxes(boxes) if boxes else None)
+        for line in plan.notes:
+            say(line)
+        if previous and not plan.shards and not plan.rejected:
+            return _report(catalog, plan, previous.meta, previous.rows, start)
+        entries, resumed = _build_shards(out, plan.shards, settings, workers or usable_cores(), timeout_seconds, say)
+        meta, rows = write_tables(out, settings, plan, entries, previous)
+        for shard in plan.shards:
+            journal_path(out, shard.name).unlink(missing_ok=True)
+        report = _report(catalog, plan, meta, rows, start)
+        report.resumed_shards = resumed
+        return report
+
+
+def _build_shards(
+    out: Path, shards: list[ShardPlan], settings: BuildSettings, workers: int, timeout: float, say: Callable
+) -> tuple[list[dict], int]:
+    """Journal entries of all shards in plan order, and how many of them were finished already."""
+    history.remove_leftovers(out, {shard.name for shard in shards})
+    ids = {shard.name: _plan_id(shard, settings) for shard in shards}
+    done = {shard.name: read_journal(out, shard.name, ids[shard.name]) for shard in shards}
+    missing = [shard for shard in shards if done[shard.name] is None]
+    resumed = len(shards) - len(missing)
+    if resumed:
+        say(f"going on: {resumed} of {len(shards)} shards are finished already")
+    tasks = [task for shard in missing for task in shard.tasks]
+    results = run_tasks(tasks, settings, workers=workers, timeout_seconds=timeout)
+    versions = library_versions()
+    progress = Progress(len(tasks))
+    try:
+        for shard in missing:
+            writer = ShardWriter(out, shard.name, settings.codec)
+            try:
+                for task in shard.tasks:
+                    result = next(results)
+                    failed = isinstance(result, str)
+                    if failed:
+                        writer.add_failure(failed_row(task, result))
+                    else:
+                        for sample in result:
+                            writer.add(sample)
+                    progress.advance(0 if failed else len(result), failed)
+                done[shard.name] = writer.finish(ids[shard.name], versions)
+            except BaseException:
+                writer.abandon()
+                raise
+    finally:
+        results.close()
+        progress.close()
+    return [done[shard.name] for shard in shards], resumed
+
+
+def _plan_id(shard: ShardPlan, settings: BuildSettings) -> str:
+    """A hash of all that decides a shard's bytes, the state of its sources included."""
+    states = []
+    for task in shard.tasks:
+        try:
+            here = os.stat(task.path)
+            state = [here.st_size, here.st_mtime_ns]
+        except (OSError, ValueError):
+            state = []
+        states.append([task.source, task.label, task.class_name, task.target, task.group, task.box, state])
+    return sha256(json_bytes([VERSION, settings.to_dict(), library_versions(), shard.name, states]))
+
+
+def _report(catalog: Catalog, plan: BuildPlan, meta: dict, rows: list[dict], start: float) -> BuildReport:
+    clips = {split: Counter() for split in SPLITS}
+    for row in rows:
+        if row["status"] == "ok":
+            clips[row["split"]][row["class"]] += 1
+    ok = {row["source"] for row in rows if row["status"] == "ok"}
+    failures = Counter(row["error"] for row in rows if row["status"] == "failed")
+    return BuildReport(
+        meta=meta,
+        clips=clips,
+        failures=failures,
+        inputs=len(ok) + failures.total(),
+        ok_inputs=len(ok),
+        failed_inputs=failures.total(),
+        ignored=catalog.ignored,
+        new_inputs=sum(len(shard.tasks) for shard in plan.shards) + len(plan.rejected),
+        seconds=time.monotonic() - start,
+        notes=plan.notes,
+    )
+
+
+def library_versions() -> dict[str, str]:
+    """All that makes the bytes of a shard."""
+    import av
+    from PIL import features
+
+    codecs = {
+        name: ".".join(map(str, av.library_versions[name])) for name in ("libavformat", "libavcodec", "libswscale")
+    }
+    jpeg = features.version("libjpeg_turbo") or features.version("jpg") or "unknown"
+    return {
+        "shardify": version("shardify"),
+        "av": av.__version__,
+        **codecs,
+        "pillow": version("pillow"),
+        "libjpeg": jpeg,
+    }
+
+
+def usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

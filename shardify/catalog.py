@@ -1,0 +1,196 @@
+"""Data folder or manifest → ordered list of sources."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from shardify.errors import NothingToBuildError, UsageError
+from shardify.index import SPLITS
+
+VIDEO_EXTENSIONS = frozenset(
+    "mp4 m4v mov qt avi mkv webm mpg mpeg m2v ts mts m2ts flv f4v 3gp 3g2 ogv wmv asf rm rmvb gif y4m mxf dv "  # noqa: SIM905
+    "h264 264 h265 265 hevc ivf".split()
+)
+SPLIT_NAMES = {name: name for name in SPLITS} | {"valid": "val", "validation": "val"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """One input: a directory entry that looks like a video, or a row of the manifest."""
+
+    path: Path
+    source: str  # path relative to the data folder, `/` between folders; its identity
+    class_name: str
+    split: str | None  # as laid out by the user; None: to be assigned
+    group: str | None = None
+    target: float | None = None
+    error: str | None = None  # why it cannot be used, where its place or name says so already
+
+    @property
+    def key(self) -> str:
+        """A readable stem and 64 bits of a hash of the path: `[A-Za-z0-9_-]+`, never a dot."""
+        stem = re.sub(r"[^A-Za-z0-9_-]+", "_", PurePosixPath(self.source).stem)[:48].lstrip("-") or "clip"
+        return f"{stem}-{hashlib.sha256(os.fsencode(self.source)).hexdigest()[:16]}"
+
+
+@dataclass(frozen=True)
+class Catalog:
+    sources: list[Source]  # sorted by path
+    ignored: int = 0  # directory entries without a video's extension
+    columns: tuple[str, ...] = ()  # of the manifest
+    rows: dict[str, dict] = field(default_factory=dict)  # of the manifest, by source
+    originals: dict[str, str] = field(default_factory=dict)  # DFDC's metadata.json: fake → original, file names
+    notes: tuple[str, ...] = ()  # what the user should know about the layout
+
+
+def list_sources(data: Path, manifest: Path | None = None) -> Catalog:
+    """Every input below `data`, or every row of `manifest`.
+
+    Raises UsageError for a folder or manifest that cannot be understood, NothingToBuildError for an empty one.
+    """
+    if not data.is_dir():
+        raise UsageError(f"{data}: is not a folder; pass the folder that holds the videos")
+    catalog = _from_manifest(data, manifest) if manifest else _from_folder(data)
+    if not catalog.sources:
+        where = manifest or data
+        raise NothingToBuildError(f"{where}: holds no video (known extensions: {' '.join(sorted(VIDEO_EXTENSIONS))})")
+    if all(source.error for source in catalog.sources):
+        first = catalog.sources[0]
+        raise NothingToBuildError(
+            f"{data}: none of {len(catalog.sources)} videos can be used; the first: {first.source}: {first.error}"
+        )
+    return catalog
+
+
+def order_classes(names: set[str], known: tuple[str, ...] = ()) -> list[str]:
+    """Class names by index: those of an existing build first, real = 0 and fake = 1, else alphabetical."""
+    rank = {"real": 0, "fake": 1}
+    both = {name.lower() for name in names | set(known)} == set(rank)
+    fresh = sorted(names - set(known), key=lambda name: (rank[name.lower()] if both else 0, name))
+    return [*known, *fresh]
+
+
+def _from_folder(data: Path) -> Catalog:
+    found, originals, ignored = [], {}, 0
+    for path in _walk(data):
+        if path.suffix[1:].lower() in VIDEO_EXTENSIONS:
+            found.append(path.relative_to(data).as_posix())
+        elif not path.is_dir():
+            ignored += 1
+            if path.name == "metadata.json":
+                originals |= _dfdc_originals(path)
+    found.sort(key=os.fsencode)
+    has_splits = any(name.split("/")[0] in SPLIT_NAMES and name.count("/") >= 2 for name in found)
+    sources = [_place(data, name, has_splits) for name in found]
+    present = {source.split for source in sources if source.split}
+    notes = [f"{data}/{name} is missing" for name in SPLITS if has_splits and name not in present]
+    return Catalog(sources, ignored, originals=originals, notes=tuple(notes))
+
+
+def _walk(folder: Path, above: frozenset = frozenset()) -> Iterator[Path]:
+    """Every entry below a folder; links to folders are followed, but never into a folder above."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            path = folder / entry.name
+            yield path
+            try:
+                if entry.is_dir():
+                    here = path.stat()
+                    if (here.st_dev, here.st_ino) not in above:
+                        yield from _walk(path, above | {(here.st_dev, here.st_ino)})
+            except OSError:  # unreadable folder or link loop: a video's name still makes it an input above
+                continue
+
+
+def _place(data: Path, name: str, has_splits: bool) -> Source:
+    *folders, _ = name.split("/")
+    split, error = None, unusable_name(name)
+    if has_splits:
+        split = SPLIT_NAMES.get(folders[0]) if folders else None
+        if split is None:
+            error = error or "lies beside train/, val/ and test/; move it into one of them"
+        folders = folders[1:]
+    if not folders:
+        error = error or "lies in no class folder; move it into a folder named after its class"
+    return Source(data / name, printable(name), folders[0] if folders else "", split, error=error)
+
+
+def unusable_name(name: str) -> str | None:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return "its name is not UTF-8; rename it"
+    return None
+
+
+def printable(name: str) -> str:
+    """The name itself, or one that can be written where it is not UTF-8."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _dfdc_originals(path: Path) -> dict[str, str]:
+    """fake → original by file name, from a metadata.json of the DFDC data set; nothing from any other."""
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        return {name: entry["original"] for name, entry in entries.items() if entry.get("original")}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
+
+
+def _from_manifest(data: Path, manifest: Path) -> Catalog:
+    try:
+        with manifest.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"{manifest}: cannot be read as CSV ({error})") from error
+    columns = tuple(reader.fieldnames or ())
+    for column in ("path", "class"):
+        if column not in columns:
+            raise UsageError(f"{manifest}: has no column {column} (found: {', '.join(columns) or 'none'})")
+    by_source: dict[str, dict] = {}
+    sources = []
+    for number, row in enumerate(rows, 2):
+        source = _manifest_source(data, row, f"{manifest} row {number}")
+        if source.source in by_source:
+            raise UsageError(f"{manifest} row {number}: {source.source} is listed twice; remove one")
+        by_source[source.source] = row
+        sources.append(source)
+    sources.sort(key=lambda source: os.fsencode(source.source))
+    return Catalog(sources, columns=columns, rows=by_source)
+
+
+def _manifest_source(data: Path, row: dict, where: str) -> Source:
+    if any(row.get(column) is None for column in ("path", "class")):
+        raise UsageError(f"{where}: has too few columns")
+    name, class_name = row["path"].strip(), row["class"].strip()
+    if not name or not class_name:
+        raise UsageError(f"{where}: path and class must not be empty")
+    split = (row.get("split") or "").strip() or None
+    if split is not None and split not in SPLIT_NAMES:
+        raise UsageError(f"{where}: split is {split}; it must be train, val, test or empty")
+    parts = PurePosixPath(name).parts
+    error = None
+    if name.startswith("/") or ".." in parts or "\0" in name:
+        error = "its path leads out of the data folder; give a path relative to it"
+    try:
+        target = float(row["target"]) if (row.get("target") or "").strip() else None
+    except ValueError as bad:
+        raise UsageError(f"{where}: target is {row['target']}; it must be a number") from bad
+    source = PurePosixPath(name).as_posix()
+    return Source(
+        data / source,
+        source,
+        class_name,
+        SPLIT_NAMES.get(split),
+        (row.get("group") or "").strip() or None,
+        target,
+        error,
+    )

@@ -1,0 +1,33 @@
+"""What can go wrong, one class per kind of failure; every message names the file and the remedy."""
+
+
+class ShardifyError(Exception):
+    """Base of all failures that are reported to the user as one line."""
+
+    exit_code = 1
+
+
+class UsageError(ShardifyError):
+    """Options that contradict each other or the data folder's layout."""
+
+    exit_code = 2
+
+
+class NothingToBuildError(ShardifyError):
+    """The data folder or manifest holds no usable video."""
+
+    exit_code = 3
+
+
+class BusyError(ShardifyError):
+    """Another build holds the output folder."""
+
+    exit_code = 4
+
+
+class VideoError(ShardifyError):
+    """One input cannot be used; the text becomes its `error` in samples.csv and the build goes on."""
+
+
+class FormatError(ShardifyError):
+    """A shards folder, shard or index is damaged, unfinished or not ours."""

@@ -1,0 +1,139 @@
+"""index.json, samples.npy and samples.csv: written by the builder, read by the trainer (format version 1)."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from shardify.errors import FormatError
+
+FORMAT = "shardify"
+VERSION = 1
+SPLITS = ("train", "val", "test")
+PAYLOAD_EXTENSION = {"jpeg": "jpg", "raw": "npy"}
+
+# One record per clip, in plan order. `shard` is the number in the shard's name; `split` counts in SPLITS;
+# offset and length are bytes of the payload inside its tar; crc is zlib.crc32 of the payload.
+SAMPLE_DTYPE = np.dtype(
+    [
+        ("key", "S80"),
+        ("split", "u1"),
+        ("shard", "<u4"),
+        ("offset", "<u8"),
+        ("length", "<u4"),
+        ("label", "<i4"),
+        ("target", "<f8"),
+        ("crc", "<u4"),
+        ("group", "<u4"),
+    ]
+)
+
+CSV_COLUMNS = (
+    "key", "source", "source_bytes", "source_fingerprint", "split", "label", "class", "target", "group",
+    "status", "error", "shard", "payload_sha256", "record_sha256", "duration_seconds", "source_width",
+    "source_height", "codec",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ShardIndex:
+    """What a finished shards folder holds."""
+
+    folder: Path
+    meta: dict  # index.json
+    samples: np.ndarray  # SAMPLE_DTYPE, memory-mapped
+
+    @property
+    def classes(self) -> list[str]:
+        return self.meta["classes"]
+
+    @property
+    def settings(self) -> dict:
+        return self.meta["settings"]
+
+    def splits(self) -> list[str]:
+        """The splits that hold samples, in the order train, val, test."""
+        return [name for name in SPLITS if self.meta["splits"].get(name, {}).get("samples")]
+
+
+def shard_name(split: str, number: int) -> str:
+    return f"{split}-{number:06d}.tar"
+
+
+def read_index(folder: Path) -> ShardIndex:
+    """Open a shards folder's index; samples.npy is memory-mapped, no shard is touched.
+
+    Raises FormatError when the folder is unfinished, damaged, or of another version.
+    """
+    meta = read_meta(folder)
+    path = folder / "samples.npy"
+    try:
+        samples = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise FormatError(f"{path}: cannot be read ({error}); build the folder again") from error
+    if samples.dtype != SAMPLE_DTYPE or samples.ndim != 1:
+        raise FormatError(f"{path}: holds {samples.dtype}, not version {VERSION} records; build the folder again")
+    expected = sum(split["samples"] for split in meta["splits"].values())
+    if len(samples) != expected:
+        raise FormatError(f"{path}: holds {len(samples)} records, index.json says {expected}; copy the folder again")
+    return ShardIndex(folder, meta, samples)
+
+
+def read_meta(folder: Path) -> dict:
+    """index.json alone. Raises FormatError."""
+    path = folder / "index.json"
+    try:
+        meta = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        what = "is not a folder" if not folder.is_dir() else "has no index.json: the build is unfinished; run it again"
+        raise FormatError(f"{folder}: {what}") from error
+    except (OSError, ValueError) as error:
+        raise FormatError(f"{path}: cannot be read ({error}); build or copy the folder again") from error
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        raise FormatError(f"{path}: is not an index of shardify; point to a folder made by `shardify build`")
+    if meta.get("version") != VERSION:
+        raise FormatError(f"{path}: has format version {meta.get('version')}; this release reads {VERSION}")
+    for key, kind in (("classes", list), ("settings", dict), ("splits", dict)):
+        if not isinstance(meta.get(key), kind):
+            raise FormatError(f"{path}: has no {key}; build or copy the folder again")
+    return meta
+
+
+def read_rows(folder: Path) -> list[dict[str, str]]:
+    """samples.csv as text, one dict per row."""
+    path = folder / "samples.csv"
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise FormatError(f"{path}: cannot be read ({error}); build or copy the folder again") from error
+
+
+def csv_bytes(rows: Iterable[Mapping[str, object]]) -> bytes:
+    buffer = io.StringIO(newline="")
+    writer = csv.DictWriter(buffer, CSV_COLUMNS, lineterminator="\n", extrasaction="ignore", restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue().encode("utf-8")
+
+
+def npy_bytes(samples: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, samples, version=(1, 0), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def json_bytes(value: object) -> bytes:
+    """Readable, stable JSON: insertion order, UTF-8, one trailing newline."""
+    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
+
+
+def sha256(payload: bytes) -> str:
+    return hashlib.sha256(payload).hexdigest()

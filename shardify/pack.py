@@ -1,0 +1,109 @@
+"""Samples → one tar, atomically: a shard has its final name only when all of it is on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tarfile
+from pathlib import Path
+
+from shardify.index import PAYLOAD_EXTENSION, json_bytes
+from shardify.sample import Sample
+
+
+class ShardWriter:
+    """Writes `.NAME.tmp`, then renames it, then leaves `.NAME.json`: the journal entry that makes it trusted."""
+
+    def __init__(self, folder: Path, name: str, codec: str) -> None:
+        from webdataset import TarWriter  # pulls in torch, which costs seconds
+
+        self.folder, self.name, self.codec = folder, name, codec
+        self.rows: list[dict] = []
+        self._temporary = folder / f".{name}.tmp"
+        self._file = open(self._temporary, "wb")  # noqa: SIM115 (closed in finish and abandon)
+        self._tar = TarWriter(self._file, user="", group="", mode=0o644, mtime=0, encoder=False, compress=False)
+
+    def add(self, sample: Sample) -> None:
+        self._tar.write({"__key__": sample.key, **sample.members})
+        self.rows.append({**sample.row, "shard": self.name})
+
+    def add_failure(self, row: dict) -> None:
+        self.rows.append(row)
+
+    def finish(self, plan_id: str, versions: dict[str, str]) -> dict:
+        """Make the shard final and return its journal entry; a shard without any clip leaves no tar."""
+        self._tar.close()
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self._locate_payloads()
+        entry = {
+            "plan": plan_id,
+            "name": self.name,
+            "samples": sum(row["status"] == "ok" for row in self.rows),
+            "bytes": self._temporary.stat().st_size,
+            "sha256": file_sha256(self._temporary),
+            "versions": versions,
+            "rows": self.rows,
+        }
+        if entry["samples"]:
+            os.replace(self._temporary, self.folder / self.name)
+        else:
+            self._temporary.unlink()
+        write_atomically(journal_path(self.folder, self.name), json_bytes(entry))
+        return entry
+
+    def abandon(self) -> None:
+        self._file.close()
+        self._temporary.unlink(missing_ok=True)
+
+    def _locate_payloads(self) -> None:
+        """Where each payload lies in the tar, so that readers need not scan it."""
+        extension = PAYLOAD_EXTENSION[self.codec]
+        with tarfile.open(self._temporary, "r:") as tar:
+            places = {member.name: (member.offset_data, member.size) for member in tar}
+        for row in self.rows:
+            if row["status"] == "ok":
+                row["offset"], row["length"] = places[f"{row['key']}.{extension}"]
+
+
+def journal_path(folder: Path, name: str) -> Path:
+    return folder / f".{name}.json"
+
+
+def read_journal(folder: Path, name: str, plan_id: str) -> dict | None:
+    """The entry of a finished shard of this very plan whose tar still has its hash; None: build it again."""
+    try:
+        entry = json.loads(journal_path(folder, name).read_text(encoding="utf-8"))
+        if entry["plan"] != plan_id:
+            return None
+        if entry["samples"] and file_sha256(folder / name) != entry["sha256"]:
+            return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return entry
+
+
+def file_sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_atomically(path: Path, payload: bytes) -> None:
+    """Temporary name in the same folder, fsync, rename, fsync of the folder."""
+    temporary = path.with_name(f".{path.name.lstrip('.')}.tmp")
+    with open(temporary, "wb") as file:
+        file.write(payload)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,61 @@
+"""Some clips of each class on one picture, with their labels and times."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from shardify import sheet
+from shardify.errors import FormatError
+from shardify.index import PAYLOAD_EXTENSION, SPLITS, ShardIndex, read_index, shard_name
+
+LINE_HEIGHT = 14  # pixels of Pillow's built-in font with some air
+
+
+def write_preview(folder: Path, out: Path, per_class: int = 3) -> int:
+    """Lay `per_class` clips of each class out as strips of frames; returns how many. Raises FormatError."""
+    index = read_index(folder)
+    rows = []
+    for label in range(len(index.classes)):
+        chosen = index.samples[index.samples["label"] == label]
+        for number in np.linspace(0, len(chosen) - 1, min(per_class, len(chosen)), dtype=int):
+            rows.append(_strip(index, chosen[number]))
+    if not rows:
+        raise FormatError(f"{folder}: holds no clip; see samples.csv for the reasons")
+    picture = Image.fromarray(np.concatenate(rows))
+    try:
+        picture.save(out)
+    except ValueError as error:
+        raise FormatError(f"{out}: is no picture's name; end it in .jpg or .png") from error
+    return len(rows)
+
+
+def _strip(index: ShardIndex, record: np.void) -> np.ndarray:
+    """uint8 (lines + S, T·S, 3): a clip's frames side by side below its caption and times."""
+    codec, count = index.settings["codec"], index.settings["frames"]
+    path = index.folder / shard_name(SPLITS[record["split"]], int(record["shard"]))
+    key = record["key"].decode()
+    payload, notes = _read_members(path, key, PAYLOAD_EXTENSION[codec])
+    frames = sheet.decode_raw(payload) if codec == "raw" else sheet.from_sheet(sheet.decode_jpeg(payload), count)
+    size = frames.shape[1]
+    strip = Image.new("RGB", (count * size, size + 2 * LINE_HEIGHT), "white")
+    strip.paste(Image.fromarray(np.concatenate(list(frames), axis=1)), (0, 2 * LINE_HEIGHT))
+    draw = ImageDraw.Draw(strip)
+    draw.text((2, 1), f"{notes['class']} · {notes['split']} · {notes['source']}", fill="black")
+    for k, seconds in enumerate(notes["pts_seconds"]):
+        if size >= 48 or k % 2 == 0:  # narrow frames have room for every other time
+            draw.text((k * size + 2, LINE_HEIGHT), f"{seconds:.2f}s", fill="gray")
+    return np.asarray(strip)
+
+
+def _read_members(path: Path, key: str, extension: str) -> tuple[bytes, dict]:
+    try:
+        with tarfile.open(path, "r:") as tar:
+            payload = tar.extractfile(f"{key}.{extension}").read()
+            return payload, json.loads(tar.extractfile(f"{key}.json").read())
+    except (OSError, KeyError, ValueError, AttributeError, tarfile.TarError) as error:
+        raise FormatError(f"{path}: clip {key} cannot be read ({error}); build or copy the folder again") from error

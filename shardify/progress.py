@@ -1,0 +1,43 @@
+"""A bar on a terminal, a plain line every few seconds elsewhere (logs are line streams)."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from tqdm import tqdm
+
+LINE_SECONDS = 5.0
+
+
+class Progress:
+    """Counts videos that are done and those that failed."""
+
+    def __init__(self, total: int, unit: str = "video") -> None:
+        self._unit = unit
+        self._is_terminal = sys.stderr.isatty()
+        self._bar = tqdm(total=total, unit=unit, disable=not self._is_terminal, smoothing=0.1, dynamic_ncols=True)
+        self._total, self._done, self._clips, self._failed = total, 0, 0, 0
+        self._start = self._last = time.monotonic()
+
+    def advance(self, clips: int, failed: bool) -> None:
+        self._done += 1
+        self._failed += failed
+        self._clips += clips
+        rate = self._clips / max(time.monotonic() - self._start, 1e-9)
+        self._bar.set_postfix_str(f"{rate:.1f} clips/s, {self._failed} failed", refresh=False)
+        self._bar.update()
+        now = time.monotonic()
+        if not self._is_terminal and (now - self._last >= LINE_SECONDS or self._done == self._total):
+            self._last = now
+            self._print_line(now - self._start)
+
+    def close(self) -> None:
+        self._bar.close()
+
+    def _print_line(self, seconds: float) -> None:
+        rate = self._done / max(seconds, 1e-9)
+        left = tqdm.format_interval((self._total - self._done) / rate)
+        share = 100 * self._done // self._total
+        text = f"{self._done}/{self._total} {self._unit}s ({share}%), {self._clips / max(seconds, 1e-9):.1f} clips/s"
+        print(f"{text}, {self._failed} failed, {left} left", file=sys.stderr, flush=True)

@@ -1,0 +1,154 @@
+"""One task → its clips as members and rows, or the reason why there are none. Runs in a worker process."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from shardify import sheet
+from shardify.deal import Task
+from shardify.decode import decode_video
+from shardify.errors import ShardifyError, VideoError
+from shardify.index import PAYLOAD_EXTENSION, json_bytes, sha256
+from shardify.probe import open_regular_file
+from shardify.settings import BuildSettings
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One clip: its members by extension, and its row of samples.csv."""
+
+    key: str
+    members: dict[str, bytes]
+    row: dict
+
+
+def make_samples(task: Task, settings: BuildSettings) -> list[Sample]:
+    """Decode, resize and encode every clip of one video. Raises VideoError with the reason."""
+    try:
+        before = os.stat(task.path)
+        video = decode_video(
+            task.path,
+            frames=settings.frames,
+            size=settings.size,
+            clips=settings.clips,
+            stride=settings.stride,
+            fit=settings.fit,
+            box=task.box,
+            strict=settings.strict,
+        )
+        fingerprint = source_fingerprint(task.path, before.st_size)
+        after = os.stat(task.path)
+    except ShardifyError:
+        raise
+    except MemoryError as error:
+        raise VideoError("needs more memory than a worker may use") from error
+    except Exception as error:  # libav raises a dozen unrelated types for damaged files
+        raise VideoError(f"cannot be decoded ({type(error).__name__}: {error})") from error
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise VideoError("changed while it was read; build again when it is complete")
+    source = {"source": task.source, "source_bytes": before.st_size, "source_fingerprint": fingerprint}
+    return [_pack_clip(task, settings, video, number, source) for number in range(len(video.clips))]
+
+
+def failed_row(task: Task, error: str) -> dict:
+    """The row of an input that gave no clip."""
+    return {
+        "key": task.key,
+        "source": task.source,
+        "source_bytes": source_bytes(task.path),
+        "split": task.split,
+        "label": task.label,
+        "class": task.class_name,
+        "target": task.target,
+        "group": task.group,
+        "status": "failed",
+        "error": " ".join(error.split()),
+    }
+
+
+def source_bytes(path: Path) -> int | str:
+    try:
+        return os.stat(path).st_size
+    except (OSError, ValueError):
+        return ""
+
+
+def source_fingerprint(path: Path, size: int) -> str:
+    """SHA-256 over the size and the first, middle and last MiB: long files need not be read whole."""
+    digest = hashlib.sha256(str(size).encode())
+    with open_regular_file(path) as file:
+        for start in sorted({0, max(0, size // 2 - MIB // 2), max(0, size - MIB)}):
+            file.seek(start)
+            digest.update(file.read(MIB))
+    return digest.hexdigest()
+
+
+def _pack_clip(task: Task, settings: BuildSettings, video, number: int, source: dict) -> Sample:
+    clip, info = video.clips[number], video.info
+    key = task.key if settings.clips == 1 else f"{task.key}-{number:03d}"
+    if settings.codec == "jpeg":
+        payload = sheet.encode_jpeg(sheet.to_sheet(clip.frames), settings.quality)
+    else:
+        payload = sheet.encode_raw(clip.frames)
+    payload_sha256 = sha256(payload)
+    record = {
+        "key": key,
+        **source,
+        "split": task.split,
+        "label": task.label,
+        "class": task.class_name,
+        "target": float(task.target),
+        "group": task.group,
+        "clip": number,
+        "clips": settings.clips,
+        "frames": settings.frames,
+        "size": settings.size,
+        "grid": list(sheet.grid_shape(settings.frames)),
+        "fit": settings.fit,
+        "pts_seconds": [round(float(seconds), 6) for seconds in clip.pts_seconds],
+        "frame_index": [int(index) for index in clip.frame_index],
+        "duration_seconds": round(float(info.duration_seconds), 6),
+        "fps": round(float(info.fps), 6),
+        "source_width": int(info.width),
+        "source_height": int(info.height),
+        "source_frames": int(info.num_frames),
+        "codec": info.codec,
+        "pixel_format": info.pixel_format,
+        "rotation_degrees": int(info.rotation_degrees),
+        "decoder": "cpu",
+        "decode_errors": int(video.decode_errors),
+        "payload_sha256": payload_sha256,
+    }
+    record_bytes = json_bytes(record)
+    columns = (
+        "split",
+        "label",
+        "class",
+        "target",
+        "group",
+        "duration_seconds",
+        "source_width",
+        "source_height",
+        "codec",
+    )
+    row = {
+        "key": key,
+        **source,
+        **{name: record[name] for name in columns},
+        "status": "ok",
+        "payload_sha256": payload_sha256,
+        "record_sha256": sha256(record_bytes),
+        "crc": zlib.crc32(payload),
+    }
+    members = {
+        "cls": str(task.label).encode(),
+        PAYLOAD_EXTENSION[settings.codec]: payload,
+        "json": record_bytes,
+    }
+    return Sample(key, members, row)

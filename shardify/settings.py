@@ -1,0 +1,57 @@
+"""BuildSettings: everything that shapes a build, validated when made."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from shardify.errors import UsageError
+
+FITS = ("stretch", "crop", "pad")
+CODECS = ("jpeg", "raw")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildSettings:
+    """Every option that affects the bytes of the shards; recorded in index.json and compared on resume.
+
+    Raises UsageError when a value is out of range.
+    """
+
+    frames: int = 16  # T, frames per clip
+    size: int = 128  # S, pixels; frames are S×S; a multiple of 8
+    clips: int = 1  # clips per video
+    stride: int | None = None  # every N-th frame around the segment's middle; None: spread evenly
+    fit: str = "stretch"  # how a picture that is not square becomes S×S
+    boxes: str | None = None  # SHA-256 of the boxes file, None without one
+    codec: str = "jpeg"
+    quality: int = 95  # JPEG quality
+    shard_size: int = 256  # clips per shard
+    val_fraction: float | None = None
+    test_fraction: float | None = None
+    group_by: str | None = None  # regular expression over paths, or a column of the manifest
+    seed: int = 0
+    strict: bool = False
+
+    def __post_init__(self) -> None:
+        _check(1 <= self.frames <= 256, "--frames", self.frames, "1 to 256")
+        _check(8 <= self.size <= 1024 and self.size % 8 == 0, "--size", self.size, "a multiple of 8, 8 to 1024")
+        _check(1 <= self.clips <= 1000, "--clips", self.clips, "1 to 1000")
+        _check(self.stride is None or 1 <= self.stride <= 1000, "--stride", self.stride, "1 to 1000")
+        _check(self.fit in FITS, "--fit", self.fit, " | ".join(FITS))
+        _check(self.codec in CODECS, "--codec", self.codec, " | ".join(CODECS))
+        _check(1 <= self.quality <= 100, "--quality", self.quality, "1 to 100")
+        _check(1 <= self.shard_size <= 100_000, "--shard-size", self.shard_size, "1 to 100000")
+        for option, value in (("--val-fraction", self.val_fraction), ("--test-fraction", self.test_fraction)):
+            _check(value is None or 0 <= value < 1, option, value, "0 up to, not including, 1")
+        total = (self.val_fraction or 0) + (self.test_fraction or 0)
+        _check(total < 1, "--val-fraction plus --test-fraction", total, "below 1")
+        _check(0 <= self.seed < 2**63, "--seed", self.seed, "0 to 2^63 - 1")
+
+    def to_dict(self) -> dict:
+        return dataclasses.asdict(self)
+
+
+def _check(ok: bool, option: str, value: object, allowed: str) -> None:
+    if not ok:
+        raise UsageError(f"{option} is {value}; it must be {allowed}")

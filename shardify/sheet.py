@@ -1,0 +1,65 @@
+"""Frames ⇄ contact sheet ⇄ JPEG bytes.
+
+A sheet lays T frames of S×S pixels row by row in ceil(sqrt(T)) columns; unused cells are black. With S a
+multiple of 8 and chroma 4:4:4 every frame owns whole JPEG blocks, so a frame cut out of the decoded sheet has
+the very pixels that compressing it alone would have given.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+
+import numpy as np
+
+
+def grid_shape(num_frames: int) -> tuple[int, int]:
+    """(rows, columns) of the sheet that holds `num_frames` frames."""
+    columns = math.ceil(math.sqrt(num_frames))
+    return math.ceil(num_frames / columns), columns
+
+
+def to_sheet(frames: np.ndarray) -> np.ndarray:
+    """uint8 (T, S, S, 3) → uint8 (rows·S, columns·S, 3)."""
+    num_frames, size = frames.shape[:2]
+    rows, columns = grid_shape(num_frames)
+    cells = np.zeros((rows * columns, size, size, 3), np.uint8)
+    cells[:num_frames] = frames
+    return cells.reshape(rows, columns, size, size, 3).swapaxes(1, 2).reshape(rows * size, columns * size, 3)
+
+
+def from_sheet(sheet: np.ndarray, num_frames: int) -> np.ndarray:
+    """uint8 (rows·S, columns·S, 3) → uint8 (T, S, S, 3)."""
+    rows, columns = grid_shape(num_frames)
+    size = sheet.shape[0] // rows
+    cells = sheet.reshape(rows, size, columns, size, 3).swapaxes(1, 2)
+    return cells.reshape(rows * columns, size, size, 3)[:num_frames]
+
+
+def encode_jpeg(sheet: np.ndarray, quality: int) -> bytes:
+    """uint8 (H, W, 3) RGB → JPEG bytes, chroma 4:4:4; the same bytes for the same pixels."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(sheet).save(buffer, "JPEG", quality=quality, subsampling=0)
+    return buffer.getvalue()
+
+
+def decode_jpeg(payload: bytes) -> np.ndarray:
+    """JPEG bytes → uint8 (H, W, 3) RGB."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(payload), formats=["JPEG"]) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def encode_raw(frames: np.ndarray) -> bytes:
+    """uint8 (T, S, S, 3) → the bytes of a .npy file, version 1.0, C order, no pickle."""
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, np.ascontiguousarray(frames), version=(1, 0), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def decode_raw(payload: bytes) -> np.ndarray:
+    """The bytes of a .npy file → the array; never unpickles."""
+    return np.lib.format.read_array(io.BytesIO(payload), allow_pickle=False)

@@ -1,0 +1,80 @@
+"""The tables and the card of a finished build: the earlier shards' rows and the new ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from shardify import card, history
+from shardify.assign import BuildPlan
+from shardify.history import Previous
+from shardify.index import FORMAT, SAMPLE_DTYPE, SPLITS, VERSION, csv_bytes, json_bytes, npy_bytes, sha256
+from shardify.settings import BuildSettings
+
+
+def write_tables(
+    out: Path, settings: BuildSettings, plan: BuildPlan, entries: list[dict], previous: Previous | None
+) -> tuple[dict, list[dict]]:
+    """index.json, samples.npy, samples.csv and the card, of the earlier shards and the new ones."""
+    old_rows = previous.rows if previous else []
+    old_shards = {split: previous.meta["splits"][split]["shards"] if previous else [] for split in SPLITS}
+    old_places = {record["key"].decode(): record for record in previous.samples} if previous else {}
+    new_rows = {split: [] for split in SPLITS}
+    shards = {split: list(old_shards[split]) for split in SPLITS}
+    for entry in entries:
+        split = entry["name"].split("-")[0]
+        new_rows[split] += entry["rows"]
+        if entry["samples"]:
+            shards[split].append({key: entry[key] for key in ("name", "samples", "bytes", "sha256", "versions")})
+    rows = []
+    for split in SPLITS:
+        rows += [row for row in old_rows if row["split"] == split and row["class"] in plan.classes] + new_rows[split]
+    placed = {id(row) for row in rows}
+    rows += [row for row in old_rows if id(row) not in placed] + plan.rejected
+    samples = _records(rows, old_places, plan.classes)
+    csv_table, npy_table = csv_bytes(rows), npy_bytes(samples)
+    meta = {
+        "format": FORMAT,
+        "version": VERSION,
+        "settings": settings.to_dict(),
+        "classes": plan.classes,
+        "splits": {
+            split: {
+                "samples": sum(shard["samples"] for shard in shards[split]),
+                "failed": sum(row["status"] == "failed" and row["split"] == split for row in rows),
+                "shards": shards[split],
+            }
+            for split in SPLITS
+        },
+        "failed": sum(row["status"] == "failed" for row in rows),
+        "sha256": {"samples.npy": sha256(npy_table), "samples.csv": sha256(csv_table)},
+    }
+    history.commit(
+        out,
+        {
+            "samples.npy": npy_table,
+            "samples.csv": csv_table,
+            "README.md": card.card_bytes(meta, samples),
+            "index.json": json_bytes(meta),
+        },
+    )
+    return meta, rows
+
+
+def _records(rows: list[dict], old_places: dict[str, np.void], classes: list[str]) -> np.ndarray:
+    ok = [row for row in rows if row["status"] == "ok"]
+    samples = np.zeros(len(ok), SAMPLE_DTYPE)
+    groups: dict[str, int] = {}
+    for record, row in zip(samples, ok, strict=True):
+        old = old_places.get(row["key"])
+        place = old if old is not None else row
+        record["key"] = row["key"].encode()
+        record["split"] = SPLITS.index(row["split"])
+        record["shard"] = int(row["shard"].removesuffix(".tar").split("-")[1])
+        for name in ("offset", "length", "crc"):
+            record[name] = place[name]
+        record["label"] = classes.index(row["class"])
+        record["target"] = float(row["target"])
+        record["group"] = groups.setdefault(row["group"], len(groups))
+    return samples

@@ -1,0 +1,27 @@
+"""Models by name: ours, or anybody's own as `package.module:Class`."""
+
+from __future__ import annotations
+
+import importlib
+
+from torch import nn
+
+from trainer.errors import SettingsError
+from trainer.models.resnet_lstm import ResNetLSTM
+from trainer.settings import ModelSettings
+
+
+def build_model(settings: ModelSettings, num_classes: int) -> nn.Module:
+    """A module that maps (B, T, 3, S, S) normalised floats to (B, num_classes) logits."""
+    if settings.name == "resnet_lstm":
+        if settings.options:
+            raise SettingsError("model.options belong to a model of your own; resnet_lstm has settings instead")
+        return ResNetLSTM(num_classes, settings)
+    module, separator, name = settings.name.partition(":")
+    if not separator:
+        raise SettingsError(f"model.name is {settings.name}; use resnet_lstm or package.module:Class")
+    try:
+        model = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise SettingsError(f"model.name: {settings.name} cannot be imported ({error})") from error
+    return model(num_classes, **settings.options)

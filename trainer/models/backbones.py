@@ -1,0 +1,97 @@
+"""Frame encoders: (N, 3, S, S) → (N, D)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, conv1x1
+
+from trainer.errors import SettingsError
+
+
+class TinyResNet(nn.Module):
+    """Three stages of one basic block, 16, 32 and 64 channels: for small frames and few cores.
+
+    The CIFAR layout of He et al., "Deep residual learning for image recognition" (2016), section 4.2, n = 1.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(inplace=True)
+        )
+        self.stages = nn.Sequential(BasicBlock(16, 16), _halving_block(16, 32), _halving_block(32, 64))
+
+    def forward(self, frames: Tensor) -> Tensor:
+        return self.stages(self.stem(frames)).mean((2, 3))
+
+
+def _halving_block(inputs: int, outputs: int) -> BasicBlock:
+    shortcut = nn.Sequential(conv1x1(inputs, outputs, stride=2), nn.BatchNorm2d(outputs))
+    return BasicBlock(inputs, outputs, stride=2, downsample=shortcut)
+
+
+def make_backbone(name: str, weights: str) -> tuple[nn.Module, int, str]:
+    """A frame encoder, its number of features D, and where its weights came from.
+
+    weights: `auto` (pretrained where they can be had, else random), `imagenet`, `none`, or a file.
+    Raises SettingsError when stated weights cannot be had or do not fit.
+    """
+    if name == "tiny":
+        backbone, features = TinyResNet(), 64
+        if weights == "auto":
+            return backbone, features, "random (tiny has no pretrained weights)"
+        if weights == "imagenet":
+            raise SettingsError("model.weights: tiny has no ImageNet weights; use none, auto or another backbone")
+    else:
+        backbone = torchvision.models.get_model(name)
+        features = backbone.fc.in_features
+        backbone.fc = nn.Identity()
+    return backbone, features, _load_weights(backbone, name, weights)
+
+
+def _load_weights(backbone: nn.Module, name: str, weights: str) -> str:
+    if weights == "none":
+        return "random"
+    if weights not in ("auto", "imagenet"):
+        _load_state(backbone, _read_file(Path(weights)), weights)
+        return weights
+    enum = torchvision.models.get_model_weights(name).DEFAULT
+    try:
+        state = enum.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        if weights == "imagenet":
+            raise SettingsError(
+                f"model.weights: {enum.url} cannot be fetched ({error}); download it elsewhere and pass "
+                f"--set model.weights=PATH, or use model.weights=none"
+            ) from error
+        return f"random ({enum.url.rsplit('/', 1)[-1]} is not cached and cannot be fetched)"
+    _load_state(backbone, state, str(enum))
+    return f"torchvision {enum}"
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise SettingsError(f"model.weights: {path} is not a file; use auto, imagenet, none or a weights file")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the readers raise a dozen types for damaged files
+        raise SettingsError(f"model.weights: {path} is not a readable weights file ({error})") from error
+
+
+def _load_state(backbone: nn.Module, state: dict, origin: str) -> None:
+    """Load a backbone's own state; a classifier's layer in it (fc.*) is left out."""
+    state = {key: value for key, value in state.items() if not key.startswith("fc.")}
+    missing, unexpected = backbone.load_state_dict(state, strict=False)
+    if missing or unexpected:
+        raise SettingsError(
+            f"model.weights: {origin} does not fit this backbone "
+            f"({len(missing)} tensors missing, {len(unexpected)} unknown, e.g. {(missing + unexpected)[0]})"
+        )
