@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -55,7 +56,9 @@ class ShardWriter:
         return entry
 
     def abandon(self) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError, ValueError):  # on a full disk closing fails as writing did
+            self._tar.close()
+            self._file.close()
         self._temporary.unlink(missing_ok=True)
 
     def _locate_payloads(self) -> None:

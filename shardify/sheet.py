@@ -61,5 +61,14 @@ def encode_raw(frames: np.ndarray) -> bytes:
 
 
 def decode_raw(payload: bytes) -> np.ndarray:
-    """The bytes of a .npy file → the array; never unpickles."""
-    return np.lib.format.read_array(io.BytesIO(payload), allow_pickle=False)
+    """The bytes of a .npy file → a read-only view of its uint8 array; never unpickles.
+
+    Raises ValueError for anything that `encode_raw` would not have written.
+    """
+    header = io.BytesIO(payload)
+    if np.lib.format.read_magic(header) != (1, 0):
+        raise ValueError("not a .npy file of version 1.0")
+    shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(header)
+    if fortran_order or dtype != np.uint8:
+        raise ValueError(f"holds {dtype} in {'Fortran' if fortran_order else 'C'} order, not uint8 in C order")
+    return np.frombuffer(payload, np.uint8, offset=header.tell()).reshape(shape)

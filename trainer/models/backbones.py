@@ -20,9 +20,7 @@ class TinyResNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Sequential(
-            nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(inplace=True)
-        )
+        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(inplace=True))
         self.stages = nn.Sequential(BasicBlock(16, 16), _halving_block(16, 32), _halving_block(32, 64))
 
     def forward(self, frames: Tensor) -> Tensor:

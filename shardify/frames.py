@@ -1,0 +1,234 @@
+"""Taking the wanted frames out of a video: the quick way by packet times, the thorough way by counting.
+
+Three things make the first quick, none of which changes a pixel: pictures that nobody wants are neither
+converted nor, where no other picture refers to them, decoded (`skip_frame = NONREF`, set packet by
+packet: it needs a decoder with one thread); and groups of pictures without a wanted one are jumped.
+All of it relies on the packets' times, so every wanted frame must come out at the time that the plan
+gave it, and nothing may be reported as damaged. Else everything is decoded, twice: once to learn
+which frames there are, once to take the wanted ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+
+import av
+import numpy as np
+
+from shardify.errors import VideoError
+from shardify.indexed import indexed_timeline, is_long_and_indexed
+from shardify.packets import Timeline, demux, packet_runs, read_timeline
+from shardify.pictures import PictureMaker, geometry_of
+from shardify.plan import ClipPlan, median_duration, plan_clips
+from shardify.probe import HDR_TRANSFERS, VideoFile, VideoInfo
+
+# Decoders that honour skip_frame packet by packet and leave all other pictures as they are.
+SKIPPING_CODECS = frozenset({"h264", "mpeg1video", "mpeg2video", "mpeg4"})
+
+
+@dataclass(frozen=True)
+class Request:
+    frames: int
+    clips: int
+    stride: int | None
+    make_picture: PictureMaker
+
+    def plan(self, times: list[int], last_duration: int) -> ClipPlan:
+        return plan_clips(times, last_duration, frames=self.frames, clips=self.clips, stride=self.stride)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """The wanted pictures by frame number, and what was learned on the way."""
+
+    plan: ClipPlan
+    times: list[int]
+    last_duration: int
+    pictures: dict[int, np.ndarray]
+    info: VideoInfo
+    time_base: Fraction
+    errors: int
+
+
+@dataclass
+class _Decoder:
+    """A codec context that counts what it reports as damaged instead of raising it."""
+
+    context: av.video.codeccontext.VideoCodecContext
+    logs: list[tuple[int, str, str]]
+    errors: int = 0
+    jumped: bool = False
+    _reorder_depth: int = 0
+
+    def __call__(self, packet: av.Packet | None) -> list[av.VideoFrame]:
+        logged = len(self.logs)
+        try:
+            frames = self.context.decode(packet)
+        except av.error.EOFError:
+            return []
+        except av.error.FFmpegError:
+            self.errors += 1
+            return []
+        damaged = sum(frame.is_corrupt for frame in frames)
+        self.errors += damaged or any(self._means_damage(text) for _, _, text in self.logs[logged:])
+        return frames
+
+    def _means_damage(self, text: str) -> bool:
+        # A jumped picture cannot be released from the list of references: of no consequence.
+        return not (self.jumped and text.startswith("mmco: unref short failure"))
+
+    def restart(self) -> None:
+        """Forget all pictures; the decoder keeps its knowledge of how far pictures are reordered."""
+        self.jumped = True
+        self._reorder_depth = max(self._reorder_depth, self.context.reorder_depth)
+        self.context.flush_buffers()
+        self.context.reorder_depth = self._reorder_depth
+
+
+def take_by_time(video: VideoFile, request: Request) -> Taken | None:
+    """The quick way; None where the packets do not tell the frames, or are damaged."""
+    with video.demuxer() as stream:
+        if not is_long_and_indexed(stream):
+            return _take_listed(video, stream, request)
+        timeline = indexed_timeline(stream, video.size_bytes, request.plan)
+        taken = timeline and _decode_runs(video, stream, timeline.packets, timeline, request)
+    if taken:
+        return taken
+    with video.demuxer() as stream:
+        return _take_listed(video, stream, request)
+
+
+def _take_listed(video: VideoFile, stream: av.video.stream.VideoStream, request: Request) -> Taken | None:
+    timeline = read_timeline(video, stream)
+    if timeline is None:
+        return None
+    if timeline.kept:
+        return _decode_runs(video, stream, timeline.packets, timeline, request)
+    with video.demuxer() as second:
+        return _decode_runs(video, second, demux(second), timeline, request)
+
+
+def _decode_runs(
+    video: VideoFile,
+    stream: av.video.stream.VideoStream,
+    packets: Iterable[av.Packet],
+    timeline: Timeline,
+    request: Request,
+) -> Taken | None:
+    plan = request.plan(timeline.times, timeline.last_duration)
+    wanted = {timeline.times[number]: number for numbers in plan for number in numbers}
+    codec = stream.codec_context.codec.canonical_name
+    runs = packet_runs(timeline, wanted)
+    decoder = _Decoder(stream.codec_context, video.logs)
+    pictures, info = {}, None
+    for frame in _frames_of_runs(decoder, packets, runs, wanted if codec in SKIPPING_CODECS else None):
+        if decoder.errors:
+            return None
+        number = wanted.get(frame.pts)
+        if number is None or number in pictures:
+            continue
+        pictures[number] = request.make_picture(frame, stream.sample_aspect_ratio)
+        info = info or _describe(stream, frame, timeline.times, timeline.last_duration)
+        if len(pictures) == len(wanted):
+            return Taken(plan, timeline.times, timeline.last_duration, pictures, info, stream.time_base, 0)
+    return None
+
+
+def _frames_of_runs(decoder, packets, runs, wanted) -> Iterator[av.VideoFrame]:
+    """Decode runs of packets, each on its own; with `wanted` times, leave out what nothing refers to."""
+    runs = iter(runs)
+    start, stop = next(runs)
+    key_pts = None
+    for i, packet in enumerate(packets):
+        if i == stop:
+            yield from decoder(None)
+            if (run := next(runs, None)) is None:
+                return
+            decoder.restart()
+            start, stop = run
+        if i < start:
+            decoder.jumped = True
+            continue
+        if i == start:
+            key_pts = packet.pts
+        elif packet.pts < key_pts:
+            continue  # shown before the key frame: refers to what was jumped
+        if wanted is not None:
+            decoder.context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
+        yield from decoder(packet)
+    yield from decoder(None)
+
+
+def take_by_counting(video: VideoFile, request: Request) -> Taken:
+    """The thorough way: decode everything to learn the frames, then once more to take them."""
+    with video.demuxer() as stream:
+        decoder = _Decoder(stream.codec_context, video.logs)
+        found = [(frame.pts, frame.dts, frame.duration or 0) for frame in _all_frames(decoder, stream)]
+        if not found:
+            raise VideoError(_no_frame_reason(video))
+        times, order, last_duration = _times_of_frames(found, stream)
+        errors = decoder.errors
+    plan = request.plan(times, last_duration)
+    wanted = {order[number]: number for numbers in plan for number in numbers}
+    pictures, info = {}, None
+    with video.demuxer() as stream:
+        decoder = _Decoder(stream.codec_context, video.logs)
+        for i, frame in enumerate(_all_frames(decoder, stream)):
+            if i in wanted:
+                pictures[wanted[i]] = request.make_picture(frame, stream.sample_aspect_ratio)
+                info = info or _describe(stream, frame, times, last_duration)
+                if len(pictures) == len(wanted):
+                    return Taken(plan, times, last_duration, pictures, info, stream.time_base, errors)
+    raise VideoError("gives different frames each time it is decoded")
+
+
+def _all_frames(decoder: _Decoder, stream: av.video.stream.VideoStream) -> Iterator[av.VideoFrame]:
+    for packet in demux(stream):
+        yield from decoder(packet)
+    yield from decoder(None)
+
+
+def _times_of_frames(found, stream) -> tuple[list[int], list[int], int]:
+    """Times in display order, where each of these frames is in decoder order, and the last's duration.
+
+    Frames without presentation times are taken in the decoder's order: at the decoding times where
+    those rise (AVI), else at the stream's frame rate (raw H.264).
+    """
+    times = [pts for pts, _, _ in found]
+    if None not in times:
+        order = sorted(range(len(times)), key=times.__getitem__)
+        return [times[i] for i in order], order, found[order[-1]][2]
+    order = list(range(len(found)))
+    times = [dts for _, dts, _ in found]
+    if None not in times and all(a < b for a, b in pairwise(times)):
+        return times, order, found[-1][2]
+    step = max(1, round(1 / ((stream.guessed_rate or 25) * stream.time_base)))
+    return [i * step for i in order], order, step
+
+
+def _no_frame_reason(video: VideoFile) -> str:
+    text = " ".join(video.logs[-1][2].split()) if video.logs else ""
+    return f"no frame can be decoded ({text})" if text else "no frame can be decoded"
+
+
+def _describe(stream, frame: av.VideoFrame, times: list[int], last_duration: int) -> VideoInfo:
+    geometry = geometry_of(frame, stream.sample_aspect_ratio)
+    width, height = (frame.height, frame.width) if geometry.sideways else (frame.width, frame.height)
+    duration = float((times[-1] - times[0] + (last_duration or median_duration(times))) * stream.time_base)
+    return VideoInfo(
+        width=width,
+        height=height,
+        display_width=geometry.shown_size[0],
+        display_height=geometry.shown_size[1],
+        num_frames=len(times),
+        fps=len(times) / duration if duration > 0 else 0.0,
+        duration_seconds=duration,
+        codec=stream.codec_context.codec.canonical_name,
+        pixel_format=frame.format.name,
+        rotation_degrees=geometry.rotation_degrees,
+        mirrored=geometry.mirrored,
+        hdr=HDR_TRANSFERS.get(frame.color_trc, ""),
+    )

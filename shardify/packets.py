@@ -1,0 +1,139 @@
+"""What a video's packets say about its frames: when they are shown, and which must be decoded to get one."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import av
+
+from shardify.entry import CHECKED_CODECS, is_entry_point
+from shardify.errors import VideoError
+from shardify.probe import VideoFile
+
+KEPT_BYTES = 64 << 20  # files up to this size are demuxed once, their packets kept in memory
+MAX_PACKETS = 2_000_000  # 9 hours at 60 frames/s
+FIELD_ORDERS_OF_FRAMES = (0, 1)  # AV_FIELD_UNKNOWN, AV_FIELD_PROGRESSIVE
+
+
+class PacketTimes(NamedTuple):
+    """What is remembered of a packet that is not kept."""
+
+    pts: int | None
+    duration: int | None
+    is_discard: bool
+    is_corrupt: bool
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The frames of a video in display order, as its packets announce them.
+
+    packets: in decoding order; `av.Packet` where kept, else their times.
+    entries: numbers of the packets at which decoding can begin.
+    times: presentation times of the displayed frames, ticks, strictly rising.
+    last_duration: ticks that the last frame lasts, 0 where unknown.
+    """
+
+    packets: Sequence[av.Packet | PacketTimes]
+    entries: list[int]
+    times: list[int]
+    last_duration: int
+
+    @property
+    def kept(self) -> bool:
+        return isinstance(self.packets[0], av.Packet)
+
+
+def demux(stream: av.video.stream.VideoStream) -> Iterator[av.Packet]:
+    """The stream's packets from where it stands; a file that breaks off ends there, as in a player.
+
+    Raises VideoError at the first encrypted packet: without the key it decodes to noise, if at all.
+    """
+    packets = stream.container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except (av.error.FFmpegError, OSError):
+            return
+        if packet is None:
+            return
+        if packet.size:
+            if packet.has_sidedata("encryption_info"):
+                raise VideoError("encrypted, and can only be played with its key")
+            yield packet
+
+
+def read_timeline(video: VideoFile, stream: av.video.stream.VideoStream) -> Timeline | None:
+    """Demux the whole stream; None where packets do not tell which frames will be shown, and when."""
+    keep = video.size_bytes <= KEPT_BYTES
+    packets: list[av.Packet | PacketTimes] = []
+    entries: list[int] = []
+    can_begin = entry_test(stream)
+    begins_anyway = stream.codec_context.codec.canonical_name not in CHECKED_CODECS
+    for packet in demux(stream):
+        if can_begin(packet) or (not packets and begins_anyway and packet.is_keyframe):
+            entries.append(len(packets))
+        packets.append(packet if keep else _times_of(packet))
+        if len(packets) > MAX_PACKETS:
+            raise VideoError(f"too long: more than {MAX_PACKETS} frames")
+    if not packets:
+        raise VideoError("its video stream holds no data")
+    shown = [packet for packet in packets if not packet.is_discard]
+    if not shown or not entries or entries[0] != 0 or not tell_frames(stream, packets, shown):
+        return None
+    last = max(shown, key=lambda packet: packet.pts)
+    return Timeline(packets, entries, sorted(packet.pts for packet in shown), last.duration or 0)
+
+
+def entry_test(stream: av.video.stream.VideoStream) -> Callable[[av.Packet], bool]:
+    """A test for packets of this stream at which decoding can begin."""
+    codec, extradata = stream.codec_context.codec.canonical_name, stream.codec_context.extradata or b""
+    return lambda packet: is_entry_point(packet, codec, extradata)
+
+
+def _times_of(packet: av.Packet) -> PacketTimes:
+    return PacketTimes(packet.pts, packet.duration, packet.is_discard, packet.is_corrupt)
+
+
+def tell_frames(stream, packets, shown) -> bool:
+    """Whether every packet that is shown gives one frame at its own time.
+
+    Not so where a time is missing or double, where a packet is cut short or may be half a frame, and
+    where the stream begins with pictures that refer to a lost one (the decoder drops them).
+    """
+    context = stream.codec_context
+    if context.codec.canonical_name == "h264" and context.field_order not in FIELD_ORDERS_OF_FRAMES:
+        return False
+    if any(packet.pts is None or packet.is_corrupt for packet in packets):
+        return False
+    if len({packet.pts for packet in shown}) < len(shown):
+        return False
+    return min(packet.pts for packet in packets) == packets[0].pts
+
+
+def packet_runs(timeline: Timeline, wanted: Collection[int]) -> list[tuple[int, int]]:
+    """Runs [start, stop) of packets to decode, each from an entry, that give the frames at `wanted` times.
+
+    A wanted picture that is shown before its entry (open groups of pictures: it may refer to the
+    group before) needs the entry before that one.
+
+        decoding order   I0 P3 B1 B2 | I6 B4 B5 P8 B7 | I9 …
+        wanted 5         runs from I0 to B5
+        wanted 7         runs from I6 to B7
+    """
+    packets, entries = timeline.packets, timeline.entries
+    runs: list[tuple[int, int]] = []
+    for i, packet in enumerate(packets):
+        if packet.pts not in wanted or packet.is_discard:
+            continue
+        entry = bisect_right(entries, i) - 1
+        while entry > 0 and packets[entries[entry]].pts > packet.pts:
+            entry -= 1
+        start = entries[entry]
+        while runs and start < runs[-1][1]:
+            start = min(start, runs.pop()[0])
+        runs.append((start, i + 1))
+    return runs

@@ -1,0 +1,174 @@
+"""Opening a video that nobody vouches for: which stream to decode, and what is known about it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import av.logging
+
+from shardify.errors import VideoError
+
+# Demuxers that read one file and open no other: no playlists, no concat scripts, no picture sequences.
+FORMAT_WHITELIST = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,flv,asf,rm,ogg,gif,apng,"
+    "yuv4mpegpipe,mxf,dv,h264,hevc,h263,m4v,ivf,obu,vc1,vc1test,mjpeg,mjpeg_2000,nut,4xm,dfa,pmp"
+)
+MAX_PIXELS = 8192 * 8192  # above 8K UHD (7680×4320) with room for portrait and square pictures
+MAX_STREAMS = 100  # libav's own bound is 1000
+READ_BYTES = 1 << 18  # one read of the file; 32 KiB reads cost measurable time in Python calls
+CODEC_OPTIONS = {"max_pixels": str(MAX_PIXELS)}
+HDR_TRANSFERS = {16: "pq", 18: "hlg"}  # AVCOL_TRC_SMPTE2084, AVCOL_TRC_ARIB_STD_B67
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a video is, as its decoded frames and packets say (never its header alone).
+
+    `width` × `height` are the decoded picture's pixels after rotation and before the pixel aspect
+    ratio; `display_width` × `display_height` are what a player shows (the ratio stretches the
+    coded picture's width), the coordinates of boxes. `fps` is the average over the displayed frames.
+    """
+
+    width: int
+    height: int
+    display_width: int
+    display_height: int
+    num_frames: int
+    fps: float
+    duration_seconds: float
+    codec: str
+    pixel_format: str
+    rotation_degrees: int  # clockwise, 0 | 90 | 180 | 270, as applied to the coded picture
+    mirrored: bool  # left-right, after the rotation
+    hdr: str  # "pq", "hlg", or "" for standard range
+
+
+@dataclass(frozen=True)
+class VideoFile:
+    """An open file and what libav has logged about it so far, as (level, source, message)."""
+
+    file: io.FileIO
+    size_bytes: int
+    logs: list[tuple[int, str, str]]
+
+    @contextlib.contextmanager
+    def demuxer(self) -> Iterator[av.video.stream.VideoStream]:
+        """The video stream of a fresh demuxer, with a fresh decoder of one thread; read it from the start.
+
+        One thread: damaged files decode differently from run to run with more.
+        """
+        self.file.seek(0)
+        try:
+            container = open_container(self.file)
+        except av.error.FFmpegError as error:
+            if any("whitelist" in message for _, _, message in self.logs):
+                raise VideoError("not a video, but a picture, playlist or other kind of file") from error
+            raise
+        with container:
+            stream = choose_stream(container)
+            stream.codec_context.thread_count = 1
+            stream.codec_context.options = dict(CODEC_OPTIONS)
+            yield stream
+
+
+@contextlib.contextmanager
+def open_video(path: str | os.PathLike) -> Iterator[VideoFile]:
+    """Open a regular file, once, by ourselves: libav never sees a name.
+
+    Raises VideoError with a one-line reason, for libav's failures inside the `with` block as well.
+    """
+    av.logging.set_level(av.logging.ERROR)
+    av.logging.set_skip_repeated(False)
+    with open_regular_file(path) as file, av.logging.Capture(local=True) as logs, readable_failures():
+        size_bytes = os.fstat(file.fileno()).st_size
+        if size_bytes == 0:
+            raise VideoError("the file is empty")
+        yield VideoFile(file, size_bytes, logs)
+
+
+def open_regular_file(path: str | os.PathLike) -> io.FileIO:
+    """A raw binary file object. O_NONBLOCK: opening a named pipe must not wait for a writer."""
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+    flags |= getattr(os, "O_BINARY", 0)
+    try:
+        descriptor = os.open(Path(path), flags)
+    except (OSError, ValueError) as error:
+        raise VideoError(f"cannot be opened: {getattr(error, 'strerror', None) or error}") from error
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe, socket or device"
+        raise VideoError(f"not a regular file but {kind}")
+    return os.fdopen(descriptor, "rb", buffering=0)
+
+
+def open_container(file: io.FileIO) -> av.container.InputContainer:
+    """A demuxer over an open file that can reach no other file and no network."""
+    return av.open(
+        file,
+        metadata_errors="replace",
+        buffer_size=READ_BYTES,
+        options=dict(CODEC_OPTIONS),
+        container_options={
+            "format_whitelist": FORMAT_WHITELIST,
+            "protocol_whitelist": "none",
+            "max_streams": str(MAX_STREAMS),
+        },
+    )
+
+
+def choose_stream(container: av.container.InputContainer) -> av.video.stream.VideoStream:
+    """The main video stream: the default one if marked, else the largest; never a cover picture."""
+    unwanted = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
+    videos = list(container.streams.video)
+    moving = [stream for stream in videos if not stream.disposition & unwanted]
+    known = [stream for stream in moving if stream.codec_context is not None]
+    if not videos:
+        kinds = sorted({stream.type for stream in container.streams})
+        raise VideoError(f"no video stream, only {', '.join(kinds)}" if kinds else "no streams at all")
+    if not moving:
+        raise VideoError("no video stream, only a cover picture")
+    if not known:
+        raise VideoError("no decoder for its video codec")
+    best = max(known, key=_stream_rank)
+    for stream in container.streams:
+        if stream.index != best.index:
+            stream.discard = av.stream.Discard.all  # spares reading the sound
+    return best
+
+
+def _stream_rank(stream: av.video.stream.VideoStream) -> tuple[bool, bool, int, int]:
+    pixels = stream.codec_context.width * stream.codec_context.height
+    default = bool(stream.disposition & av.stream.Disposition.default)
+    return (pixels > 0, default, pixels, -stream.index)
+
+
+REASONS = {
+    av.error.InvalidDataError: "not a video, or damaged beyond reading",
+    av.error.EOFError: "ends before any video data",
+    av.error.DecoderNotFoundError: "no decoder for its video codec",
+    av.error.PatchWelcomeError: "uses a feature that the decoder does not support",
+}
+
+
+@contextlib.contextmanager
+def readable_failures() -> Iterator[None]:
+    """Turn whatever libav and PyAV raise into VideoError with one line of text."""
+    try:
+        yield
+    except VideoError:
+        raise
+    except MemoryError as error:
+        raise VideoError("needs more memory than a video may use") from error
+    except tuple(REASONS) as error:
+        raise VideoError(next(text for kind, text in REASONS.items() if isinstance(error, kind))) from error
+    except (av.error.FFmpegError, OSError, ValueError, IndexError, RuntimeError) as error:
+        text = getattr(error, "strerror", None) or str(error)
+        raise VideoError(f"cannot be decoded: {' '.join(text.split())}") from error

@@ -1,0 +1,12 @@
+"""Train video classifiers from shards, without a video decoder."""
+
+
+def __getattr__(name: str):
+    if name == "ClipLoader":  # pulls in torch: `python -m trainer --help` answers at once without it
+        from trainer.loader import ClipLoader
+
+        return ClipLoader
+    raise AttributeError(f"module 'trainer' has no attribute {name!r}")
+
+
+__all__ = ["ClipLoader"]

@@ -1,0 +1,75 @@
+"""`python -m trainer`: options → settings; errors → exit codes; nothing else."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from trainer.errors import SettingsError, ShardifyError
+from trainer.settings import load_settings
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("--shards", type=click.Path(path_type=Path), required=True, help="Folder made by `shardify build`.")
+@click.option("--config", type=FILE, help="YAML file with settings.")
+@click.option("--out", type=click.Path(path_type=Path), help="Where the run is kept.  [default: a new runs/NAME]")
+@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint of --out (or of the newest runs/NAME).")
+@click.option("--devices", default="auto", show_default=True, help="auto | cpu | a number of GPUs.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting; may be repeated.")
+def main(
+    shards: Path, config: Path | None, out: Path | None, resume: bool, devices: str, overrides: tuple[str, ...]
+) -> None:
+    """Train a video classifier on shards, on CPU, one GPU or several."""
+    try:
+        settings = load_settings(config, overrides)
+        out = choose_out(out, config, resume)
+        run(settings, shards, out, resume, devices)
+    except ShardifyError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        click.echo("interrupted at once; --resume goes on from the newest checkpoint", err=True)
+        sys.exit(130)
+
+
+def run(settings, shards: Path, out: Path, resume: bool, devices: str) -> None:
+    from trainer.distributed import join_group, leave_group, num_devices, relaunch
+    from trainer.report import figures_of
+    from trainer.train import train
+
+    gpus = num_devices(devices)
+    os.environ["TRAINER_OUT"] = str(out)  # every process of a group writes to the one folder chosen here
+    relaunch(gpus, sys.argv[1:])
+    group = join_group(gpus > 0)
+    try:
+        record = train(settings, shards, out, group, resume)
+    finally:
+        leave_group(group)
+    if group.is_main:
+        test = record["test"]
+        figures = ", ".join(f"{k} {'undefined' if v is None else f'{v:.4f}'}" for k, v in figures_of(test).items())
+        click.echo(f"{test['split']} ({test['clips']} clips): {figures}")
+        click.echo(f"results: {out / 'results'}; best model: {out / 'models' / 'best_model.pth'}")
+
+
+def choose_out(out: Path | None, config: Path | None, resume: bool) -> Path:
+    """The run's folder. Raises SettingsError where it would overwrite another run."""
+    if "TRAINER_OUT" in os.environ and "LOCAL_RANK" in os.environ:
+        return Path(os.environ["TRAINER_OUT"])
+    if out is None:
+        name = config.stem if config else "run"
+        taken = [path for path in [Path("runs", name), *(Path("runs", f"{name}-{i}") for i in range(2, 10_000))]]
+        used = [path for path in taken if path.exists()]
+        return (used[-1] if used else taken[0]) if resume else next(path for path in taken if not path.exists())
+    if not resume and (out / "config.yaml").exists():
+        raise SettingsError(f"{out} holds a run already; pass --resume to go on with it, or another --out")
+    return out
+
+
+if __name__ == "__main__":
+    main()

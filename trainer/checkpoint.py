@@ -1,0 +1,80 @@
+"""Checkpoints that are whole or absent: the file's name carries the hash of its bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+from pathlib import Path
+
+import torch
+
+from trainer.errors import TrainerError
+
+NAME = re.compile(r"^step-(\d{8})-([0-9a-f]{16})\.pth$")
+# Settings that do not shape the weights and may differ on resume.
+FREE_SETTINGS = ("max_hours", "checkpoint_every_steps", "keep_checkpoints", "data.cache", "data.workers")
+
+
+def save_checkpoint(folder: Path, state: dict, step: int, keep: int) -> Path:
+    """Write `state` under a name with its hash, then drop all but the newest `keep` files."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    payload = buffer.getvalue()
+    path = folder / f"step-{step:08d}-{hashlib.sha256(payload).hexdigest()[:16]}.pth"
+    write_atomically(path, payload)
+    for old in list_checkpoints(folder)[keep:]:
+        if old != path:
+            old.unlink()
+    return path
+
+
+def load_newest(folder: Path, say) -> dict | None:
+    """The newest checkpoint whose bytes match its name; damaged ones are named and passed over."""
+    for path in list_checkpoints(folder):
+        payload = path.read_bytes()
+        if hashlib.sha256(payload).hexdigest()[:16] == NAME.match(path.name)[2]:
+            return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+        say(f"warning: {path} is damaged; falling back to the checkpoint before it")
+    return None
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Newest first."""
+    found = [path for path in folder.glob("step-*.pth") if NAME.match(path.name)]
+    return sorted(found, key=lambda path: (path.name, path.stat().st_mtime_ns), reverse=True)
+
+
+def check_resumable(state: dict, settings: dict, shards_fingerprint: str) -> None:
+    """Raises TrainerError, naming the difference, when a checkpoint belongs to another run."""
+    if state["shards"] != shards_fingerprint:
+        raise TrainerError("the checkpoint was made on other shards; pass those, or start a new run with --out")
+    old, new = flatten(state["settings"]), flatten(settings)
+    free = {*FREE_SETTINGS, *(["epochs"] if new["scheduler.name"] != "cosine" else [])}
+    changed = [key for key in sorted(old.keys() | new.keys()) if key not in free and old.get(key) != new.get(key)]
+    if changed:
+        listed = ", ".join(f"{key} {old.get(key)} → {new.get(key)}" for key in changed)
+        raise TrainerError(f"the checkpoint was made with other settings ({listed}); pass the same, or another --out")
+
+
+def flatten(settings: dict, prefix: str = "") -> dict:
+    """Nested settings by their dotted names."""
+    flat = {}
+    for key, value in settings.items():
+        if isinstance(value, dict) and key != "options":
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def write_atomically(path: Path, payload: bytes) -> None:
+    """Temporary name in the same folder, fsync, rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    with open(temporary, "wb") as file:
+        file.write(payload)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)

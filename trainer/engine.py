@@ -1,0 +1,124 @@
+"""One epoch of training, one pass of evaluation. Shapes: B clips, T frames, S pixels, K classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from trainer.augment import augment, normalise, to_float
+from trainer.distributed import Group
+from trainer.loader import Batch, ClipLoader
+from trainer.losses import Loss
+from trainer.optimizers import Schedule
+from trainer.settings import Settings
+
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+
+
+@dataclass
+class Engine:
+    """What a training step needs."""
+
+    model: nn.Module  # wrapped for the group where there are several processes
+    loss: Loss
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    scaler: torch.amp.GradScaler
+    dtype: torch.dtype
+    settings: Settings
+    group: Group
+
+    def train_epoch(
+        self, loader: ClipLoader, epoch: int, first_step: int, sums: Tensor, after_step: Callable[[int], bool]
+    ) -> None:
+        """Train on the epoch's batches from `first_step` on; `after_step(step)` may end it by saying True.
+
+        sums: float64 (3,) on the device, added to: loss, right predictions, clips.
+        """
+        self.model.train()
+        for step, batch in enumerate(loader.batches(epoch, first_step), first_step):
+            seed_step(self.settings.seed, epoch, step, self.group.rank)
+            self.train_step(batch, epoch, sums)
+            if after_step(step):
+                return
+
+    def train_step(self, batch: Batch, epoch: int, sums: Tensor) -> None:
+        settings = self.settings
+        mask = torch.from_numpy(batch.mask).to(self.group.device, torch.float32, non_blocking=True)
+        # augment
+        clips = augment(to_float(batch.clips), settings.augment, settings.seed, epoch, batch.numbers)
+        # forward
+        with self.autocast():
+            logits = self.model(normalise(clips))
+        losses = self.loss(logits, batch.labels) * mask
+        # backward; padding weighs nothing, and ranks with less padding weigh more
+        self.scaler.scale(losses.sum() / self._share(batch)).backward()
+        # step
+        self.scaler.unscale_(self.optimizer)
+        if settings.optimizer.clip_norm > 0:
+            nn.utils.clip_grad_norm_(self.model.parameters(), settings.optimizer.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.schedule.after_step()
+        self.optimizer.zero_grad(set_to_none=True)
+        # count, on the device: reading a value here would make the CPU wait for the GPU
+        right = (logits.argmax(1) == batch.labels) * mask
+        sums += torch.stack([losses.detach().double().sum(), right.double().sum(), mask.double().sum()])
+
+    @torch.inference_mode()
+    def evaluate(self, loader: ClipLoader) -> Predictions:
+        """Every clip of the loader once, in the order of their numbers."""
+        self.model.eval()
+        numbers, logits = [], []
+        for batch in loader.batches(epoch=0):
+            with self.autocast():
+                out = self.model(normalise(to_float(batch.clips)))
+            numbers.append(batch.numbers[batch.mask])
+            logits.append(out.float()[torch.from_numpy(batch.mask).to(out.device)])
+        numbers = self.group.gather(np.concatenate(numbers))
+        logits = self.group.gather(torch.cat(logits).cpu().numpy())
+        order = np.argsort(numbers)
+        labels = loader.shards.samples["label"][numbers[order]].astype(np.int64)
+        device = self.group.device
+        losses = self.loss(torch.from_numpy(logits[order]).to(device), torch.from_numpy(labels).to(device))
+        return Predictions(numbers[order], labels, logits[order], float(losses.double().mean()))
+
+    def autocast(self) -> AbstractContextManager:
+        return torch.autocast(self.group.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+    def _share(self, batch: Batch) -> float:
+        """Clips that count in the global batch, per rank: gradients are averaged over the ranks."""
+        count = torch.tensor(float(batch.mask.sum()), device=self.group.device)
+        if self.group.world > 1:
+            torch.distributed.all_reduce(count)
+            return count / self.group.world
+        return count
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Over the clips of one split, in plan order: N clips, K classes."""
+
+    numbers: np.ndarray  # int64 (N,)
+    labels: np.ndarray  # int64 (N,)
+    logits: np.ndarray  # float32 (N, K)
+    loss: float  # mean over the clips
+
+
+def seed_step(seed: int, epoch: int, step: int, rank: int) -> None:
+    """Dropout's draws depend on the position alone, so that resuming needs no random state."""
+    torch.manual_seed(int(np.random.SeedSequence([seed, epoch, step, rank]).generate_state(1, np.uint64)[0]))
+
+
+def choose_dtype(amp: str, device: torch.device) -> torch.dtype:
+    """bfloat16 where the GPU computes in it (capability 8.0), float16 on older ones, float32 on a CPU."""
+    if amp != "auto":
+        return DTYPES[amp]
+    if device.type == "cpu":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16

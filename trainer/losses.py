@@ -1,0 +1,59 @@
+"""Losses by name: (B, K) logits and (B,) labels → (B,) losses, one per clip, so that padding can be masked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from trainer.errors import SettingsError
+from trainer.settings import LossSettings
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def build_loss(settings: LossSettings, labels: np.ndarray, num_classes: int, device: torch.device) -> Loss:
+    """The loss over `num_classes` classes; `labels` are the train split's, for the class weights.
+
+    Raises SettingsError where the loss does not fit the number of classes.
+    """
+    weight = None
+    if settings.class_weights:
+        counts = np.bincount(labels, minlength=num_classes).clip(1)
+        weight = torch.tensor(len(labels) / (num_classes * counts), dtype=torch.float32, device=device)
+    if settings.name == "cross_entropy":
+        return lambda logits, target: functional.cross_entropy(
+            logits.float(), target, weight, reduction="none", label_smoothing=settings.smoothing
+        )
+    if num_classes != 2 and (settings.name == "bce" or settings.alpha != -1):
+        what = "loss.name=bce" if settings.name == "bce" else "loss.alpha"
+        raise SettingsError(f"{what} is for two classes, the shards have {num_classes}; use cross_entropy or focal")
+    if settings.name == "bce":
+        return lambda logits, target: _weigh(_binary_cross_entropy(logits.float(), target), target, weight)
+    return lambda logits, target: _weigh(
+        focal_loss(logits.float(), target, settings.alpha, settings.gamma), target, weight
+    )
+
+
+def focal_loss(logits: Tensor, target: Tensor, alpha: float, gamma: float) -> Tensor:
+    """-alpha_t · (1 - p_t)^gamma · log p_t, p the softmax (Lin et al., "Focal loss for dense object detection", 2017).
+
+    alpha weighs class 1 of two, 1 - alpha class 0; -1 disables it.
+    """
+    log_p = functional.log_softmax(logits, 1).gather(1, target[:, None])[:, 0]
+    loss = -((1 - log_p.exp()) ** gamma) * log_p
+    return loss if alpha == -1 else loss * torch.where(target == 1, alpha, 1 - alpha)
+
+
+def _binary_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """On the margin between the two logits, so that a softmax gives the probability here too."""
+    return functional.binary_cross_entropy_with_logits(
+        logits[:, 1] - logits[:, 0], target.to(logits.dtype), reduction="none"
+    )
+
+
+def _weigh(loss: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+    return loss if weight is None else loss * weight[target]
