@@ -15,6 +15,8 @@ import av
 TRUSTED_CODECS = frozenset({"vp8", "vp9", "av1", "theora", "mjpeg", "prores", "dnxhd", "ffv1", "rawvideo"})
 TRUSTED_CODECS |= {"huffyuv", "ffvhuff", "v210", "utvideo", "cfhd"}
 CHECKED_CODECS = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"})
+MPEG_PICTURE, MPEG4_PICTURE = b"\0\0\1\0", b"\0\0\1\xb6"  # picture header, video object plane
+MPEG4_EMPTY_BYTES = 8  # a "not coded" picture is no longer
 H264_IDR, H264_SEI, H264_SLICES = 5, 6, (1, 2, 5)
 SEI_RECOVERY_POINT = 6
 HEVC_RANDOM_ACCESS, HEVC_FIRST_NON_SLICE = range(16, 24), 32
@@ -30,13 +32,26 @@ def is_entry_point(packet: av.Packet, codec: str, extradata: bytes) -> bool:
         return _hevc_entry(_units(bytes(packet), _length_size(extradata, 21)))
     if codec in ("mpeg1video", "mpeg2video"):
         data = bytes(packet)
-        at = data.find(b"\0\0\1\0")  # picture header
+        at = data.find(MPEG_PICTURE)
         return at >= 0 and data[at + 5 : at + 6] != b"" and data[at + 5] >> 3 & 7 == 1
     if codec == "mpeg4":
         data = bytes(packet)
-        at = data.find(b"\0\0\1\xb6")  # video object plane
+        at = data.find(MPEG4_PICTURE)
         return at >= 0 and data[at + 4 : at + 5] != b"" and data[at + 4] >> 6 == 0
     return codec in TRUSTED_CODECS
+
+
+def holds_one_picture(packet: av.Packet, codec: str) -> bool:
+    """Whether a packet of MPEG-1, 2 or 4 holds exactly one picture, as those of other codecs always do.
+
+    MPEG program streams end with a packet that holds none, and AVI files pack two MPEG-4 pictures
+    into one packet, followed by an empty one.
+    """
+    if codec in ("mpeg1video", "mpeg2video"):
+        return MPEG_PICTURE in bytes(packet)
+    if codec == "mpeg4":
+        return packet.size > MPEG4_EMPTY_BYTES and bytes(packet).count(MPEG4_PICTURE) == 1
+    return True
 
 
 def _length_size(extradata: bytes, at: int) -> int:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import av
 import numpy as np
@@ -124,9 +124,11 @@ def _decode_runs(
     runs = packet_runs(timeline, wanted)
     decoder = _Decoder(stream.codec_context, video.logs)
     pictures, info = {}, None
+    shown_until = timeline.times[0] - 1
     for frame in _frames_of_runs(decoder, packets, runs, wanted if codec in SKIPPING_CODECS else None):
-        if decoder.errors:
+        if decoder.errors or frame.pts is None or frame.pts <= shown_until:
             return None
+        shown_until = frame.pts
         number = wanted.get(frame.pts)
         if number is None or number in pictures:
             continue
@@ -194,14 +196,18 @@ def _all_frames(decoder: _Decoder, stream: av.video.stream.VideoStream) -> Itera
 def _times_of_frames(found, stream) -> tuple[list[int], list[int], int]:
     """Times in display order, where each of these frames is in decoder order, and the last's duration.
 
-    Frames without presentation times are taken in the decoder's order: at the decoding times where
-    those rise (AVI), else at the stream's frame rate (raw H.264).
+    Decoders give frames in display order. Where more than one in eight presentation times runs
+    against that, the times are at fault (AVI has none, and libav's guesses are wrong where pictures
+    are reordered), and decoding times serve instead; below, the decoder found out too late how far
+    to reorder, and the times are right. Raw streams have neither: the frame rate serves.
     """
+    order = list(range(len(found)))
     times = [pts for pts, _, _ in found]
     if None not in times:
-        order = sorted(range(len(times)), key=times.__getitem__)
-        return [times[i] for i in order], order, found[order[-1]][2]
-    order = list(range(len(found)))
+        late = sum(time < latest for time, latest in zip(times, accumulate(times, max), strict=True))
+        if late * 8 <= len(times):
+            order.sort(key=times.__getitem__)
+            return [times[i] for i in order], order, found[order[-1]][2]
     times = [dts for _, dts, _ in found]
     if None not in times and all(a < b for a, b in pairwise(times)):
         return times, order, found[-1][2]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import av
 
-from shardify.entry import CHECKED_CODECS, is_entry_point
+from shardify.entry import CHECKED_CODECS, holds_one_picture, is_entry_point
 from shardify.errors import VideoError
 from shardify.probe import VideoFile
 
@@ -72,8 +72,11 @@ def read_timeline(video: VideoFile, stream: av.video.stream.VideoStream) -> Time
     packets: list[av.Packet | PacketTimes] = []
     entries: list[int] = []
     can_begin = entry_test(stream)
-    begins_anyway = stream.codec_context.codec.canonical_name not in CHECKED_CODECS
+    codec = stream.codec_context.codec.canonical_name
+    begins_anyway = codec not in CHECKED_CODECS
     for packet in demux(stream):
+        if not holds_one_picture(packet, codec):
+            return None
         if can_begin(packet) or (not packets and begins_anyway and packet.is_keyframe):
             entries.append(len(packets))
         packets.append(packet if keep else _times_of(packet))
@@ -101,15 +104,19 @@ def _times_of(packet: av.Packet) -> PacketTimes:
 def tell_frames(stream, packets, shown) -> bool:
     """Whether every packet that is shown gives one frame at its own time.
 
-    Not so where a time is missing or double, where a packet is cut short or may be half a frame, and
-    where the stream begins with pictures that refer to a lost one (the decoder drops them).
+    Not so where a time is missing or double, where a packet is cut short or may be half a frame,
+    where the stream begins with pictures that refer to a lost one (the decoder drops them), and where
+    pictures are reordered but their times are not (AVI has no presentation times).
     """
     context = stream.codec_context
+    is_avi = stream.container.format.name == "avi"
     if context.codec.canonical_name == "h264" and context.field_order not in FIELD_ORDERS_OF_FRAMES:
         return False
     if any(packet.pts is None or packet.is_corrupt for packet in packets):
         return False
     if len({packet.pts for packet in shown}) < len(shown):
+        return False
+    if context.has_b_frames and (is_avi or all(packet.pts == packet.dts for packet in packets)):
         return False
     return min(packet.pts for packet in packets) == packets[0].pts
 

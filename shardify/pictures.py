@@ -13,6 +13,8 @@ import numpy as np
 SCALING = "bicubic+accurate_rnd+bitexact+full_chroma_int+full_chroma_inp"
 # AVCOL_SPC numbers that swscale can convert, by the scale filter's names. 0 is RGB.
 MATRICES = {1: "bt709", 4: "fcc", 5: "bt470", 6: "smpte170m", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
+# Some streams mark these "reserved", which swscale refuses; neither takes part in the conversion.
+NEUTRAL = "color_primaries=unknown:color_trc=unknown"
 UNSPECIFIED_MATRICES = (2, 3)  # AVCOL_SPC_UNSPECIFIED, AVCOL_SPC_RESERVED
 Box = tuple[float, float, float, float]  # x, y, width, height
 
@@ -141,7 +143,12 @@ def _graph(
     scaling = f"w={width}:h={height}:flags={SCALING}"
     if matrix := _matrix(frame):
         scaling += f":in_color_matrix={matrix}"
-    nodes += [graph.add("scale", scaling), graph.add("format", pixel_format), graph.add("buffersink")]
+    nodes += [
+        graph.add("setparams", NEUTRAL),
+        graph.add("scale", scaling),
+        graph.add("format", pixel_format),
+        graph.add("buffersink"),
+    ]
     graph.link_nodes(*nodes).configure()
     return graph
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -62,13 +63,23 @@ def choose_out(out: Path | None, config: Path | None, resume: bool) -> Path:
     if "TRAINER_OUT" in os.environ and "LOCAL_RANK" in os.environ:
         return Path(os.environ["TRAINER_OUT"])
     if out is None:
-        name = config.stem if config else "run"
-        taken = [path for path in [Path("runs", name), *(Path("runs", f"{name}-{i}") for i in range(2, 10_000))]]
-        used = [path for path in taken if path.exists()]
-        return (used[-1] if used else taken[0]) if resume else next(path for path in taken if not path.exists())
+        base = Path("runs", config.stem if config else "run")
+        used = [
+            path
+            for path in base.parent.glob(f"{base.name}*")
+            if re.fullmatch(rf"{re.escape(base.name)}(-\d+)?", path.name)
+        ]
+        if resume and used:
+            return max(used, key=_run_number)
+        return Path(f"{base}-{max(map(_run_number, used)) + 1}") if used else base
     if not resume and (out / "config.yaml").exists():
         raise SettingsError(f"{out} holds a run already; pass --resume to go on with it, or another --out")
     return out
+
+
+def _run_number(path: Path) -> int:
+    tail = path.name.rpartition("-")[2]
+    return int(tail) if tail.isdigit() else 1
 
 
 if __name__ == "__main__":

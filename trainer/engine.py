@@ -35,8 +35,8 @@ class Engine:
 
     def train_epoch(
         self, loader: ClipLoader, epoch: int, first_step: int, sums: Tensor, after_step: Callable[[int], bool]
-    ) -> None:
-        """Train on the epoch's batches from `first_step` on; `after_step(step)` may end it by saying True.
+    ) -> bool:
+        """Train on the epoch's batches from `first_step` on; True if `after_step(step)` ended it by saying so.
 
         sums: float64 (3,) on the device, added to: loss, right predictions, clips.
         """
@@ -45,7 +45,8 @@ class Engine:
             seed_step(self.settings.seed, epoch, step, self.group.rank)
             self.train_step(batch, epoch, sums)
             if after_step(step):
-                return
+                return True
+        return False
 
     def train_step(self, batch: Batch, epoch: int, sums: Tensor) -> None:
         settings = self.settings

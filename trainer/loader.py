@@ -106,6 +106,10 @@ class ClipLoader:
         for batch in self.batches(epoch):
             yield batch.clips, batch.labels
 
+    def step_clips(self, step: int) -> int:
+        """Clips in a step's batch, over all ranks."""
+        return min(self.batch_size, len(self.numbers) - step * self.batch_size)
+
     @property
     def hit_rate(self) -> float:
         """Share of clips that came from the cache."""

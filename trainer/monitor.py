@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
+
+from trainer import report
+from trainer.finish import weights_origin
+from trainer.settings import Settings
+
+if TYPE_CHECKING:
+    from trainer.train import Run
 
 LINE_SECONDS = 15.0
 BAR_SECONDS = 0.5  # reading the loss makes the CPU wait for the GPU, so it is not read every step
@@ -48,3 +56,44 @@ class Monitor:
             torch.cuda.synchronize()
         self._bar.close()
         return time.monotonic() - self._start
+
+
+def show_opening(run: Run) -> None:
+    """What is about to be trained, on what, with which data."""
+    shards, settings, loaders = run.shards, run.settings, run.loaders
+    for note in run.notes:
+        run.say(f"note: {note}")
+    weights = weights_origin(run)
+    if settings.model.weights == "auto" and weights.startswith("random"):
+        run.say(f"warning: weights are {weights}; training starts from scratch")
+    counts = ", ".join(f"{len(loader.numbers)} {split}" for split, loader in loaders.items())
+    size = sum(parameter.numel() for parameter in run.model.parameters()) / 1e6
+    where = report.environment(run.group.device, run.engine.dtype, run.group.world)
+    run.say(
+        f"{shards.folder}: {counts} clips of {shards.frames} frames, {shards.size} px; "
+        f"classes {', '.join(shards.classes)}"
+    )
+    run.say(
+        f"{settings.model.name} on {settings.model.backbone}, {size:.1f} M parameters; {where['device']}, "
+        f"{where['precision']}; cache: {loaders['train'].cache}"
+    )
+
+
+def epoch_line(row: dict, settings: Settings, better: bool) -> str:
+    """An epoch in one line; * marks the best so far."""
+    name = "auc_roc" if settings.metric == "loss" else settings.metric
+    value = row[f"val_{name}"]
+    return (
+        f"epoch {row['epoch']}/{settings.epochs}: loss {row['train_loss']:.4f}, accuracy {row['train_accuracy']:.3f}; "
+        f"validation: loss {row['val_loss']:.4f}, {name} {'undefined' if value is None else f'{value:.4f}'}"
+        f"{' *' if better else ''}; {row['clips_per_second']:.0f} clips/s, data wait {row['data_wait']:.1%}, "
+        f"{row['epoch_seconds']:.1f} s"
+    )
+
+
+def stopped_line(run: Run, reason: str | None) -> str:
+    """Why and where a run ended early, and how to go on."""
+    return (
+        f"{reason or 'another process was stopped'} at epoch {run.progress.epoch + 1}, step {run.progress.step}; "
+        f"a checkpoint is written; the same command with --out {run.out} --resume goes on"
+    )

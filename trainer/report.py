@@ -81,12 +81,12 @@ def predictions_csv(shards: ShardSet, predictions: Predictions, scores: np.ndarr
 
 
 def report_text(record: dict) -> str:
-    test = record["test"]
+    test, model, environ = record["test"], record["model"], record["environment"]
     what = "test" if test["split"] == "test" else "VALIDATION (there is no test split; the model was chosen on these)"
     lines = [
         f"Run {record['run']}: {record['shards']['folder']}, classes {', '.join(record['classes'])}",
-        f"{record['model']['name']}, {record['model']['parameters']:,} parameters, weights: {record['model']['weights']}",
-        f"{record['environment']['device']}, {record['environment']['precision']}, torch {record['environment']['torch']}",
+        f"{model['name']} on {model['backbone']}, {model['parameters']:,} parameters, weights: {model['weights']}",
+        f"{environ['device']}, {environ['precision']}, torch {environ['torch']}",
         "",
         f"best epoch {record['best_epoch']} of {record['epochs_trained']}, by validation's {record['metric']}",
         "",

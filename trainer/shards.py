@@ -1,4 +1,4 @@
-"""Index, tars or unpacked folders → a sample's bytes by number. No header scan, no `.cls`, no `.json`, no unpickling."""
+"""Index, tars or unpacked folders → a clip's bytes by number: no header scan, no `.cls`, no `.json`, no unpickling."""
 
 from __future__ import annotations
 
@@ -105,7 +105,8 @@ def choose_splits(shards: ShardSet, val_fraction: float, seed: int) -> tuple[dic
     if len(splits["val"]) == 0:
         splits["train"], splits["val"] = _hold_out(shards, splits["train"], val_fraction, seed)
         notes.append(
-            f"no val split: {len(splits['val'])} of {len(shards.numbers('train'))} train clips are held out by whole groups"
+            f"no val split: {len(splits['val'])} of {len(shards.numbers('train'))} train clips are held out, "
+            f"by whole groups"
         )
     if len(splits["test"]) == 0:
         del splits["test"]

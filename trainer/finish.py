@@ -1,0 +1,88 @@
+"""The best model's files, and the final report on it."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors.torch import save as safetensors_bytes
+
+from trainer import report
+from trainer.checkpoint import write_atomically
+
+if TYPE_CHECKING:
+    from trainer.train import Run
+
+
+def save_model(run: Run) -> None:
+    """models/best_model.pth and .safetensors: the weights, with what is needed to use them."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in run.model.state_dict().items()}
+    about = {
+        "settings": run.settings.to_dict(),
+        "classes": run.shards.classes,
+        "frames": run.shards.frames,
+        "size": run.shards.size,
+    }
+    buffer = io.BytesIO()
+    torch.save({"model": weights, **about}, buffer)
+    write_atomically(run.out / "models" / "best_model.pth", buffer.getvalue())
+    metadata = {name: json.dumps(value) for name, value in about.items()}
+    write_atomically(run.out / "models" / "best_model.safetensors", safetensors_bytes(weights, metadata))
+
+
+def final_report(run: Run) -> dict:
+    """Evaluate the best model on test (without one, on val) and write results/."""
+    best = torch.load(run.out / "models" / "best_model.pth", map_location="cpu", weights_only=True)
+    run.model.load_state_dict(best["model"])
+    split = "test" if "test" in run.loaders else "val"
+    predictions = run.engine.evaluate(run.loaders[split])
+    record = {
+        "run": run.out.name,
+        "test": report.split_figures(predictions, split),
+        "validation": report.split_figures(run.engine.evaluate(run.loaders["val"]), "val"),
+        **describe_run(run),
+    }
+    if run.group.is_main:
+        report.write_results(run.out / "results", record, run.shards, predictions)
+    return record
+
+
+def describe_run(run: Run) -> dict:
+    """Every value that shaped the run."""
+    settings, shards, progress, train = run.settings, run.shards, run.progress, run.loaders["train"]
+    damaged = sorted({message for loader in run.loaders.values() for message in loader.damaged.values()})
+    skipped = [f"{len(damaged)} damaged clips were skipped"] if damaged else []
+    return {
+        "metric": settings.metric,
+        "best_epoch": progress.best_epoch,
+        "epochs_trained": progress.epoch,
+        "settings": settings.to_dict(),
+        "classes": shards.classes,
+        "shards": {
+            "folder": str(shards.folder),
+            "fingerprint": shards.fingerprint,
+            "clips": {name: len(loader.numbers) for name, loader in run.loaders.items()},
+        },
+        "model": {
+            "name": settings.model.name,
+            "backbone": settings.model.backbone,
+            "weights": weights_origin(run),
+            "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
+        },
+        "training": {
+            "clips_per_second": progress.clips / max(progress.seconds, 1e-9),
+            "data_wait": progress.wait_seconds / max(progress.seconds, 1e-9),
+            "cache": train.cache,
+            "cache_hit_rate": train.hit_rate,
+        },
+        "environment": report.environment(run.group.device, run.engine.dtype, run.group.world),
+        "damaged_clips": damaged,
+        "notes": run.notes + skipped,
+    }
+
+
+def weights_origin(run: Run) -> str:
+    """Where the weights came from before training."""
+    return getattr(run.model, "weights_origin", "the model's own")
