@@ -1,0 +1,153 @@
+import json
+import os
+import re
+
+import pytest
+
+from shardify.catalog import Source, list_sources, order_classes
+from shardify.errors import NothingToBuildError, UsageError
+
+
+def make_tree(root, *names):
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    return root
+
+
+def by_source(catalog):
+    return {source.source: source for source in catalog.sources}
+
+
+def test_class_folders_without_splits(tmp_path):
+    catalog = list_sources(make_tree(tmp_path, "real/b.mp4", "real/deep/a.MKV", "fake/c.avi", "fake/notes.txt"))
+    assert [s.source for s in catalog.sources] == ["fake/c.avi", "real/b.mp4", "real/deep/a.MKV"]
+    assert [s.class_name for s in catalog.sources] == ["fake", "real", "real"]
+    assert {s.split for s in catalog.sources} == {None}
+    assert catalog.ignored == 1
+
+
+def test_split_folders_and_what_is_missing(tmp_path):
+    catalog = list_sources(make_tree(tmp_path, "train/real/a.mp4", "validation/fake/b.mp4"))
+    assert [(s.split, s.class_name) for s in catalog.sources] == [("train", "real"), ("val", "fake")]
+    assert len(catalog.notes) == 1 and "test is missing" in catalog.notes[0]
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    catalog = list_sources(make_tree(tmp_path, "train/a.mp4", "bus/b.mp4"))
+    assert {(s.split, s.class_name) for s in catalog.sources} == {(None, "train"), (None, "bus")}
+
+
+@pytest.mark.parametrize(
+    ("names", "stray", "reason"),
+    [
+        (("real/a.mp4", "fake/b.mp4", "c.mp4"), "c.mp4", "no class folder"),
+        (("train/real/a.mp4", "train/c.mp4"), "train/c.mp4", "no class folder"),
+        (("train/real/a.mp4", "other/real/c.mp4"), "other/real/c.mp4", "beside train/"),
+    ],
+)
+def test_videos_outside_the_layout_are_inputs_with_a_reason(tmp_path, names, stray, reason):
+    found = by_source(list_sources(make_tree(tmp_path, *names)))
+    assert len(found) == len(names)
+    assert reason in found[stray].error
+
+
+def test_odd_entries_with_a_videos_name_are_inputs(tmp_path):
+    make_tree(tmp_path, "real/a.mp4", "fake/b.mp4")
+    (tmp_path / "real/dangling.mp4").symlink_to("nowhere")
+    (tmp_path / "real/loop.mp4").symlink_to("loop.mp4")
+    (tmp_path / "real/folder.mp4").mkdir()
+    os.mkfifo(tmp_path / "real/pipe.mp4")
+    assert len(list_sources(tmp_path).sources) == 6
+
+
+def test_linked_folders_are_followed_and_loops_are_not(tmp_path):
+    make_tree(tmp_path, "store/a.mp4", "data/fake/b.mp4")
+    (tmp_path / "data/real").symlink_to(tmp_path / "store")
+    (tmp_path / "data/fake/up").symlink_to(tmp_path / "data")
+    found = by_source(list_sources(tmp_path / "data"))
+    assert {"real/a.mp4", "fake/b.mp4"} <= found.keys()
+    assert all(name.count("up") <= 1 for name in found)
+
+
+def test_names_that_are_not_utf8_are_refused_by_name(tmp_path):
+    make_tree(tmp_path, "real/a.mp4")
+    with open(os.fsencode(tmp_path / "real") + b"/\xff.mp4", "wb"):
+        pass
+    found = by_source(list_sources(tmp_path))
+    assert "UTF-8" in found["real/\\xff.mp4"].error
+
+
+def test_keys_are_safe_short_and_unique():
+    names = ["real/a.b.mp4", "real/A.b.mp4", "fake/a.b.mp4", f"real/{'x' * 250}.mp4", "real/-rf.mp4", "real/日本.mp4"]
+    keys = [Source(None, name, "real", None).key for name in names]
+    assert len(set(keys)) == len(names)
+    assert all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", key) and len(key) <= 80 for key in keys)
+    assert keys[0].startswith("a_b-")
+
+
+@pytest.mark.parametrize(
+    ("names", "known", "expected"),
+    [
+        ({"real", "fake"}, (), ["real", "fake"]),
+        ({"FAKE", "REAL"}, (), ["REAL", "FAKE"]),
+        ({"cat", "ant", "bee"}, (), ["ant", "bee", "cat"]),
+        ({"real", "fake", "other"}, (), ["fake", "other", "real"]),
+        ({"ant", "cat"}, ("bee", "cat"), ["bee", "cat", "ant"]),
+    ],
+)
+def test_class_order(names, known, expected):
+    assert order_classes(names, known) == expected
+
+
+def test_manifest(tmp_path):
+    manifest = tmp_path / "videos.csv"
+    manifest.write_text("path,class,split,group,target\nb.mp4,dog,valid,g1,2.5\nsub/a.mp4,cat,,,\n")
+    catalog = list_sources(tmp_path, manifest)
+    cat, dog = (by_source(catalog)[name] for name in ("sub/a.mp4", "b.mp4"))
+    assert (dog.split, dog.group, dog.target, dog.class_name) == ("val", "g1", 2.5, "dog")
+    assert (cat.split, cat.group, cat.target) == (None, None, None)
+    assert cat.path == tmp_path / "sub/a.mp4"
+
+
+def test_manifest_paths_that_leave_the_folder_are_refused_by_name(tmp_path):
+    manifest = tmp_path / "videos.csv"
+    manifest.write_text("path,class\n../b.mp4,x\n/etc/a.mp4,y\nc.mp4,y\n")
+    errors = [s.error for s in list_sources(tmp_path, manifest).sources]
+    assert sum("out of the data folder" in (error or "") for error in errors) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path\na.mp4\n", "no column class"),
+        ("path,class\na.mp4,x\na.mp4,y\n", "row 3: a.mp4 is listed twice"),
+        ("path,class\na.mp4\n", "row 2: has too few columns"),
+        ("path,class\na.mp4,\n", "must not be empty"),
+        ("path,class,split\na.mp4,x,dev\n", "split is dev"),
+        ("path,class,target\na.mp4,x,high\n", "target is high"),
+    ],
+)
+def test_manifest_errors_name_the_row(tmp_path, text, message):
+    manifest = tmp_path / "videos.csv"
+    manifest.write_text(text)
+    with pytest.raises(UsageError, match=re.escape(message)):
+        list_sources(tmp_path, manifest)
+
+
+def test_empty_and_missing_folders(tmp_path):
+    with pytest.raises(NothingToBuildError, match="holds no video"):
+        list_sources(tmp_path)
+    with pytest.raises(UsageError, match="not a folder"):
+        list_sources(tmp_path / "missing")
+    with pytest.raises(NothingToBuildError, match="none of 1 videos"):
+        list_sources(make_tree(tmp_path, "a.mp4"))
+
+
+def test_dfdc_metadata_is_recognised_and_any_other_is_not(tmp_path):
+    make_tree(tmp_path, "fake/a.mp4", "real/b.mp4")
+    (tmp_path / "metadata.json").write_text(json.dumps({"a.mp4": {"label": "FAKE", "original": "b.mp4"}}))
+    assert list_sources(tmp_path).originals == {"a.mp4": "b.mp4"}
+    (tmp_path / "metadata.json").write_text("[1, 2]")
+    assert list_sources(tmp_path).originals == {}

@@ -1,0 +1,77 @@
+import json
+import re
+
+import numpy as np
+import pytest
+
+from shardify.errors import FormatError
+from shardify.index import CSV_COLUMNS, SAMPLE_DTYPE, csv_bytes, json_bytes, npy_bytes, read_index, read_rows
+
+
+def write_folder(folder, samples=3, **changes):
+    meta = {
+        "format": "shardify",
+        "version": 1,
+        "settings": {"frames": 16},
+        "classes": ["real", "fake"],
+        "splits": {"train": {"samples": samples, "failed": 0, "shards": []}},
+    }
+    (folder / "samples.npy").write_bytes(npy_bytes(np.zeros(3, SAMPLE_DTYPE)))
+    (folder / "index.json").write_bytes(json_bytes(meta | changes))
+    return folder
+
+
+def test_a_good_folder_is_memory_mapped(tmp_path):
+    index = read_index(write_folder(tmp_path))
+    assert isinstance(index.samples, np.memmap) and len(index.samples) == 3
+    assert index.classes == ["real", "fake"] and index.splits() == ["train"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": "other"}, "is not an index of shardify"),
+        ({"version": 2}, "has format version 2; this release reads 1"),
+        ({"classes": None}, "has no classes"),
+        ({"samples": 4}, "holds 3 records, index.json says 4"),
+    ],
+)
+def test_wrong_indexes_are_refused(tmp_path, changes, message):
+    with pytest.raises(FormatError, match=message):
+        read_index(write_folder(tmp_path, **changes))
+
+
+def test_unfinished_missing_and_damaged_folders(tmp_path):
+    with pytest.raises(FormatError, match="the build is unfinished"):
+        read_index(tmp_path)
+    with pytest.raises(FormatError, match="is not a folder"):
+        read_index(tmp_path / "missing")
+    write_folder(tmp_path)
+    (tmp_path / "samples.npy").write_bytes((tmp_path / "samples.npy").read_bytes()[:-1])
+    with pytest.raises(FormatError, match=re.escape("samples.npy: cannot be read")):
+        read_index(tmp_path)
+    (tmp_path / "index.json").write_text("{")
+    with pytest.raises(FormatError, match=re.escape("index.json: cannot be read")):
+        read_index(tmp_path)
+
+
+def test_an_array_of_objects_is_not_unpickled(tmp_path):
+    write_folder(tmp_path)
+    np.save(tmp_path / "samples.npy", np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(FormatError):
+        read_index(tmp_path)
+
+
+def test_csv_has_all_columns_and_survives_odd_names(tmp_path):
+    row = {"key": "a", "source": 'real/new\nline,"quoted".mp4', "status": "ok", "offset": 5}
+    (tmp_path / "samples.csv").write_bytes(csv_bytes([row]))
+    (back,) = read_rows(tmp_path)
+    assert tuple(back) == CSV_COLUMNS
+    assert back["source"] == row["source"] and back["error"] == ""
+
+
+def test_json_is_stable_and_refuses_nan():
+    assert json_bytes({"b": 1, "a": "é"}) == b'{\n "b": 1,\n "a": "\xc3\xa9"\n}\n'
+    assert json.loads(json_bytes([0.1])) == [0.1]
+    with pytest.raises(ValueError):
+        json_bytes(float("nan"))
