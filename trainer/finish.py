@@ -11,6 +11,7 @@ from safetensors.torch import save as safetensors_bytes
 
 from trainer import report
 from trainer.checkpoint import write_atomically
+from trainer.metrics import best_threshold, softmax
 
 if TYPE_CHECKING:
     from trainer.train import Run
@@ -37,11 +38,15 @@ def final_report(run: Run) -> dict:
     best = torch.load(run.out / "models" / "best_model.pth", map_location="cpu", weights_only=True)
     run.model.load_state_dict(best["model"])
     split = "test" if "test" in run.loaders else "val"
-    predictions = run.engine.evaluate(run.loaders[split])
+    validation = run.engine.evaluate(run.loaders["val"])
+    predictions = run.engine.evaluate(run.loaders["test"]) if split == "test" else validation
+    threshold = best_threshold(validation.labels, softmax(validation.logits))
     record = {
         "run": run.out.name,
-        "test": report.split_figures(predictions, split),
-        "validation": report.split_figures(run.engine.evaluate(run.loaders["val"]), "val"),
+        "test": report.split_figures(predictions, split, threshold),
+        "test_intervals": report.intervals(run.shards, predictions, threshold),
+        "validation": report.split_figures(validation, "val", threshold),
+        "threshold": threshold,
         **describe_run(run),
     }
     if run.group.is_main:

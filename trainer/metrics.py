@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 from sklearn import metrics
 
+CALIBRATION_BINS = 15  # Guo et al., "On calibration of modern neural networks" (2017)
+RESAMPLES = 1000  # of the bootstrap
+INTERVALS = ("auc_roc", "auc_pr", "accuracy", "balanced_accuracy")  # figures that get one
 
-def classification_metrics(labels: np.ndarray, scores: np.ndarray) -> dict[str, float | None]:
+Figures = dict[str, float | None]
+
+
+def classification_metrics(labels: np.ndarray, scores: np.ndarray, threshold: float | None = None) -> Figures:
     """Figures over labels int (N,) and class probabilities float (N, K); None where they are not defined.
 
+    threshold: the score from which class 1 of two is predicted; the largest probability decides without it.
     With two classes, precision, recall, f1 and the areas are those of class 1; with more they are macro averages.
     """
-    predictions = scores.argmax(1)
+    predictions = predict(scores, threshold)
     average = "binary" if scores.shape[1] == 2 else "macro"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a class without clips or predictions: the figures say so themselves
@@ -27,28 +35,74 @@ def classification_metrics(labels: np.ndarray, scores: np.ndarray) -> dict[str, 
             "recall": recall,
             "f1": f1,
         }
-    figures |= {"auc_roc": auc_roc(labels, scores), "auc_pr": auc_pr(labels, scores)}
+    figures |= {
+        "auc_roc": auc_roc(labels, scores),
+        "auc_pr": auc_pr(labels, scores),
+        "eer": equal_error_rate(labels, scores),
+        "brier": brier_score(labels, scores),
+        "calibration_error": calibration_error(labels, scores),
+    }
     return {name: None if value is None else float(value) for name, value in figures.items()}
+
+
+def predict(scores: np.ndarray, threshold: float | None = None) -> np.ndarray:
+    """float (N, K) probabilities → int (N,) classes."""
+    if threshold is None or scores.shape[1] != 2:
+        return scores.argmax(1)
+    return (scores[:, 1] >= threshold).astype(np.int64)
 
 
 def auc_roc(labels: np.ndarray, scores: np.ndarray) -> float | None:
     """Area under the ROC curve; one class against the rest, macro, with more than two."""
-    present = np.unique(labels)
-    if len(present) < 2:
-        return None
-    if scores.shape[1] == 2:
-        return metrics.roc_auc_score(labels, scores[:, 1])
-    return float(np.mean([metrics.roc_auc_score(labels == k, scores[:, k]) for k in present]))
+    return _over_classes(metrics.roc_auc_score, labels, scores)
 
 
 def auc_pr(labels: np.ndarray, scores: np.ndarray) -> float | None:
     """Average precision; one class against the rest, macro, with more than two."""
-    present = np.unique(labels)
-    if len(present) < 2:
+    return _over_classes(metrics.average_precision_score, labels, scores)
+
+
+def equal_error_rate(labels: np.ndarray, scores: np.ndarray) -> float | None:
+    """Where the shares of false alarms and of misses are equal; one class against the rest, macro."""
+    return _over_classes(_binary_eer, labels, scores)
+
+
+def brier_score(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Mean squared distance of the probabilities from the truth: of class 1 of two, else summed over the classes."""
+    squares = ((scores - np.eye(scores.shape[1])[labels]) ** 2).sum(1)
+    return float(squares.mean() / (2 if scores.shape[1] == 2 else 1))
+
+
+def calibration_error(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Expected calibration error: mean distance of confidence and accuracy over bins of confidence."""
+    confidence, right = scores.max(1), scores.argmax(1) == labels
+    bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    gaps = np.bincount(bins, confidence - right, CALIBRATION_BINS)
+    return float(np.abs(gaps).sum() / len(labels))
+
+
+def best_threshold(labels: np.ndarray, scores: np.ndarray) -> float | None:
+    """The score of class 1 from which predicting it gives the best balanced accuracy; None but for two classes."""
+    if scores.shape[1] != 2 or len(np.unique(labels)) < 2:
         return None
-    if scores.shape[1] == 2:
-        return metrics.average_precision_score(labels, scores[:, 1])
-    return float(np.mean([metrics.average_precision_score(labels == k, scores[:, k]) for k in present]))
+    false_alarms, hits, thresholds = metrics.roc_curve(labels, scores[:, 1])
+    return float(min(thresholds[np.argmax(hits - false_alarms)], 1.0))
+
+
+def bootstrap_intervals(
+    labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, threshold: float | None = None, seed: int = 0
+) -> dict[str, list[float] | None]:
+    """95% percentile intervals of INTERVALS, whole groups resampled: clips of one group are not independent."""
+    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    rng, drawn = np.random.default_rng(seed), []
+    for _ in range(RESAMPLES):
+        chosen = np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))])
+        if len(np.unique(labels[chosen])) == len(np.unique(labels)):
+            drawn.append(_resampled(labels[chosen], scores[chosen], threshold))
+    if not drawn or len(np.unique(labels)) < 2:
+        return dict.fromkeys(INTERVALS)
+    low, high = np.percentile(np.array(drawn), [2.5, 97.5], axis=0)
+    return {name: [float(low[i]), float(high[i])] for i, name in enumerate(INTERVALS)}
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -56,3 +110,26 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     from scipy.special import softmax as scipy_softmax
 
     return scipy_softmax(logits.astype(np.float64), axis=1)
+
+
+def _resampled(labels: np.ndarray, scores: np.ndarray, threshold: float | None) -> list[float]:
+    predictions = predict(scores, threshold)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        balanced = metrics.balanced_accuracy_score(labels, predictions)
+    return [auc_roc(labels, scores), auc_pr(labels, scores), float(np.mean(labels == predictions)), balanced]
+
+
+def _over_classes(figure: Callable, labels: np.ndarray, scores: np.ndarray) -> float | None:
+    present = np.unique(labels)
+    if len(present) < 2:
+        return None
+    if scores.shape[1] == 2:
+        return figure(labels, scores[:, 1])
+    return float(np.mean([figure(labels == k, scores[:, k]) for k in present]))
+
+
+def _binary_eer(labels: np.ndarray, scores: np.ndarray) -> float:
+    false_alarms, hits, _ = metrics.roc_curve(labels, scores)
+    nearest = np.argmin(np.abs(false_alarms - (1 - hits)))
+    return float((false_alarms[nearest] + 1 - hits[nearest]) / 2)

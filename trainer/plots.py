@@ -29,15 +29,17 @@ def plot_history(rows: list[dict], metric: str, path: Path) -> None:
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
     axes[0].legend()
-    axes[1].legend()
+    axes[1].legend(loc="lower right")
+    axes[1].set_ylim(0, 1.02)
+    axes[2].set_ylim(bottom=0)
     _save(figure, path)
 
 
-def plot_confusion(labels: np.ndarray, scores: np.ndarray, classes: list[str], path: Path) -> None:
+def plot_confusion(labels: np.ndarray, predictions: np.ndarray, classes: list[str], path: Path) -> None:
     size = max(4.0, 1.6 + 0.6 * len(classes))
     figure, axis = plt.subplots(figsize=(size + 0.8, size), layout="constrained")
     metrics.ConfusionMatrixDisplay.from_predictions(
-        labels, scores.argmax(1), labels=range(len(classes)), display_labels=classes, cmap="Blues", ax=axis,
+        labels, predictions, labels=range(len(classes)), display_labels=classes, cmap="Blues", ax=axis,
         xticks_rotation="vertical" if len(classes) > 4 else "horizontal",
     )  # fmt: skip
     _save(figure, path)

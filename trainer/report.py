@@ -17,7 +17,7 @@ from shardify.index import read_rows
 from trainer import plots
 from trainer.checkpoint import write_atomically
 from trainer.engine import Predictions
-from trainer.metrics import classification_metrics, softmax
+from trainer.metrics import bootstrap_intervals, classification_metrics, predict, softmax
 from trainer.shards import ShardSet
 
 HISTORY_COLUMNS = (
@@ -27,10 +27,16 @@ HISTORY_COLUMNS = (
 )  # fmt: skip
 
 
-def split_figures(predictions: Predictions, split: str) -> dict:
+def split_figures(predictions: Predictions, split: str, threshold: float | None = None) -> dict:
     """The metrics of one split, with its name and number of clips."""
-    figures = classification_metrics(predictions.labels, softmax(predictions.logits))
+    figures = classification_metrics(predictions.labels, softmax(predictions.logits), threshold)
     return {"split": split, "clips": len(predictions.labels), "loss": predictions.loss, **figures}
+
+
+def intervals(shards: ShardSet, predictions: Predictions, threshold: float | None) -> dict:
+    """95% bootstrap intervals of the main figures, by group."""
+    groups = shards.samples["group"][predictions.numbers]
+    return bootstrap_intervals(predictions.labels, softmax(predictions.logits), groups, threshold)
 
 
 def write_history(results: Path, rows: list[dict], metric: str) -> None:
@@ -41,17 +47,21 @@ def write_history(results: Path, rows: list[dict], metric: str) -> None:
 def write_results(results: Path, record: dict, shards: ShardSet, predictions: Predictions) -> None:
     """experiment_results.json, experiment_report.txt, test_predictions.csv and the plots of evaluation/."""
     scores = softmax(predictions.logits)
-    write_atomically(results / "test_predictions.csv", predictions_csv(shards, predictions, scores))
+    table = predictions_csv(shards, predictions, scores, record["threshold"])
+    write_atomically(results / "test_predictions.csv", table)
     write_atomically(results / "experiment_report.txt", report_text(record).encode())
     folder = results / "evaluation"
-    plots.plot_confusion(predictions.labels, scores, shards.classes, folder / "confusion_matrix.png")
+    chosen = predict(scores, record["threshold"])
+    plots.plot_confusion(predictions.labels, chosen, shards.classes, folder / "confusion_matrix.png")
     plots.plot_curves(predictions.labels, scores, shards.classes, folder / "roc_pr_curves.png")
     plots.plot_scores(predictions.labels, scores, shards.classes, folder / "score_distribution.png")
     # last: where it is, the run is complete
     write_atomically(results / "experiment_results.json", (json.dumps(record, indent=1) + "\n").encode())
 
 
-def predictions_csv(shards: ShardSet, predictions: Predictions, scores: np.ndarray) -> bytes:
+def predictions_csv(
+    shards: ShardSet, predictions: Predictions, scores: np.ndarray, threshold: float | None = None
+) -> bytes:
     """key, source, group, label, score, prediction; with more than two classes also every class's score.
 
     score: the probability of class 1 of two, else of the predicted class.
@@ -63,8 +73,9 @@ def predictions_csv(shards: ShardSet, predictions: Predictions, scores: np.ndarr
     many = len(shards.classes) > 2
     extra = [f"score_{name}" for name in shards.classes] if many else []
     table = []
-    for number, label, score in zip(predictions.numbers, predictions.labels, scores, strict=True):
-        key, prediction = shards.samples["key"][number].decode(), int(score.argmax())
+    chosen = predict(scores, threshold).tolist()
+    for number, label, score, prediction in zip(predictions.numbers, predictions.labels, scores, chosen, strict=True):
+        key = shards.samples["key"][number].decode()
         row = rows.get(key, {})
         table.append(
             {
@@ -90,17 +101,25 @@ def report_text(record: dict) -> str:
         "",
         f"best epoch {record['best_epoch']} of {record['epochs_trained']}, by validation's {record['metric']}",
         "",
-        f"Final figures on {what}, {test['clips']} clips",
-        *(
-            f"  {name:<18}{'undefined' if value is None else f'{value:.4f}'}"
-            for name, value in figures_of(test).items()
-        ),
+        f"Final figures on {what}, {test['clips']} clips; 95% intervals by group; {_threshold_line(record)}",
+        *(_figure_line(name, value, record["test_intervals"].get(name)) for name, value in figures_of(test).items()),
         "",
         f"{record['training']['clips_per_second']:.1f} clips/s, data wait {record['training']['data_wait']:.1%}, "
         f"cache {record['training']['cache']}",
         *record["notes"],
     ]
     return "\n".join(lines) + "\n"
+
+
+def _threshold_line(record: dict) -> str:
+    if record["threshold"] is None:
+        return "the largest probability decides"
+    return f"threshold {record['threshold']:.4f}, chosen on validation"
+
+
+def _figure_line(name: str, value: float | None, interval: list[float] | None) -> str:
+    shown = "undefined" if value is None else f"{value:.4f}"
+    return f"  {name:<18} {shown}" + (f"  ({interval[0]:.4f} to {interval[1]:.4f})" if interval else "")
 
 
 def figures_of(split: dict) -> dict:
