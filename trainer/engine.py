@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from trainer.augment import augment, normalise, to_float
 from trainer.distributed import Group
@@ -32,6 +33,7 @@ class Engine:
     dtype: torch.dtype
     settings: Settings
     group: Group
+    ema: AveragedModel | None = None  # of the weights and the batch norm statistics
 
     def train_epoch(
         self, loader: ClipLoader, epoch: int, first_step: int, sums: Tensor, after_step: Callable[[int], bool]
@@ -49,16 +51,26 @@ class Engine:
         return False
 
     def train_step(self, batch: Batch, epoch: int, sums: Tensor) -> None:
+        """One optimizer step over the global batch, in `accumulate` parts; padding weighs nothing."""
         settings = self.settings
         mask = torch.from_numpy(batch.mask).to(self.group.device, torch.float32, non_blocking=True)
-        # augment
-        clips = augment(to_float(batch.clips), settings.augment, settings.seed, epoch, batch.numbers)
-        # forward
-        with self.autocast():
-            logits = self.model(normalise(clips))
-        losses = self.loss(logits, batch.labels) * mask
-        # backward; padding weighs nothing, and ranks with less padding weigh more
-        self.scaler.scale(losses.sum() / self._share(batch)).backward()
+        share = self._share(batch)
+        parts = np.array_split(np.arange(len(mask)), min(settings.accumulate, len(mask)))
+        for part in parts:
+            # augment
+            chosen = slice(part[0], part[-1] + 1)
+            clips = to_float(batch.clips[chosen])
+            clips = augment(clips, settings.augment, settings.seed, epoch, batch.numbers[chosen])
+            # forward
+            with self.autocast():
+                logits = self.model(normalise(clips))
+            losses = self.loss(logits, batch.labels[chosen]) * mask[chosen]
+            # backward; ranks tell each other their gradients with the last part
+            with nullcontext() if part is parts[-1] or self.group.world == 1 else self.model.no_sync():
+                self.scaler.scale(losses.sum() / share).backward()
+            # count, on the device: reading a value here would make the CPU wait for the GPU
+            right = (logits.argmax(1) == batch.labels[chosen]) * mask[chosen]
+            sums += torch.stack([losses.detach().double().sum(), right.double().sum(), mask[chosen].double().sum()])
         # step
         self.scaler.unscale_(self.optimizer)
         if settings.optimizer.clip_norm > 0:
@@ -67,18 +79,18 @@ class Engine:
         self.scaler.update()
         self.schedule.after_step()
         self.optimizer.zero_grad(set_to_none=True)
-        # count, on the device: reading a value here would make the CPU wait for the GPU
-        right = (logits.argmax(1) == batch.labels) * mask
-        sums += torch.stack([losses.detach().double().sum(), right.double().sum(), mask.double().sum()])
+        if self.ema is not None:
+            self.ema.update_parameters(self.model)
 
     @torch.inference_mode()
     def evaluate(self, loader: ClipLoader) -> Predictions:
-        """Every clip of the loader once, in the order of their numbers."""
-        self.model.eval()
+        """Every clip of the loader once, in the order of their numbers; by the averaged weights where there are any."""
+        model = self.model if self.ema is None else self.ema.module
+        model.eval()
         numbers, logits = [], []
         for batch in loader.batches(epoch=0):
             with self.autocast():
-                out = self.model(normalise(to_float(batch.clips)))
+                out = model(normalise(to_float(batch.clips)))
             numbers.append(batch.numbers[batch.mask])
             logits.append(out.float()[torch.from_numpy(batch.mask).to(out.device)])
         numbers = self.group.gather(np.concatenate(numbers))

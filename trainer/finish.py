@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 def save_model(run: Run) -> None:
     """models/best_model.pth and .safetensors: the weights, with what is needed to use them."""
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in run.model.state_dict().items()}
+    model = run.engine.ema.module if run.engine.ema else run.model
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     about = {
         "settings": run.settings.to_dict(),
         "classes": run.shards.classes,
@@ -37,6 +38,7 @@ def final_report(run: Run) -> dict:
     """Evaluate the best model on test (without one, on val) and write results/."""
     best = torch.load(run.out / "models" / "best_model.pth", map_location="cpu", weights_only=True)
     run.model.load_state_dict(best["model"])
+    run.engine.ema = None  # the best weights are the averaged ones already
     split = "test" if "test" in run.loaders else "val"
     validation = run.engine.evaluate(run.loaders["val"])
     predictions = run.engine.evaluate(run.loaders["test"]) if split == "test" else validation

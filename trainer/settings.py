@@ -14,6 +14,11 @@ import yaml
 
 from trainer.errors import SettingsError
 
+Backbone = Literal[
+    "auto", "tiny", "resnet18", "resnet34", "resnet50", "resnet101",
+    "efficientnet_b0", "efficientnet_b1", "efficientnet_b2", "efficientnet_b3", "efficientnet_b4", "vit_b_16",
+]  # fmt: skip
+
 
 def positive(name: str, value: float) -> None:
     if not value > 0:
@@ -29,7 +34,7 @@ def share(name: str, value: float) -> None:
 class ModelSettings:
     name: str = "resnet_lstm"  # or anybody's own: package.module:Class, called as Class(num_classes, **options)
     options: dict = field(default_factory=dict)  # keyword arguments of a model of your own
-    backbone: Literal["auto", "tiny", "resnet18", "resnet34", "resnet50", "resnet101"] = "auto"
+    backbone: Backbone = "auto"
     weights: str = "auto"  # auto | imagenet | none | a .safetensors or .pth file of the backbone
     differences: bool = True  # add |difference| of neighbouring frames' features
     lstm_hidden: int = 256  # per direction; 0 leaves the LSTM out
@@ -118,6 +123,9 @@ class Settings:
     epochs: int = 25
     seed: int = 0
     batch_size: int = 16  # clips per step, over all devices
+    accumulate: int = 1  # parts in which a step's clips go through the model: less memory, the same step
+    ema: float = 0.0  # decay of the averaged weights that are evaluated and saved, for example 0.999; 0: none
+    early_stopping: int | None = None  # end after this many epochs without improvement
     metric: Literal["auc_roc", "accuracy", "balanced_accuracy", "f1", "loss"] = "auc_roc"  # of validation
     amp: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     checkpoint_every_steps: int = 0  # beside one at the end of every epoch; 0: only those
@@ -131,13 +139,21 @@ class Settings:
     augment: AugmentSettings = field(default_factory=AugmentSettings)
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "keep_checkpoints"):
+        for name in ("epochs", "batch_size", "keep_checkpoints", "accumulate"):
             positive(name, getattr(self, name))
+        share("ema", self.ema)
         for name in ("seed", "checkpoint_every_steps"):
             if getattr(self, name) < 0:
                 raise SettingsError(f"{name} is {getattr(self, name)}; it must be 0 or more")
         if self.max_hours is not None:
             positive("max_hours", self.max_hours)
+        if self.early_stopping is not None:
+            positive("early_stopping", self.early_stopping)
+            if self.scheduler.name == "plateau" and self.early_stopping <= self.scheduler.patience:
+                raise SettingsError(
+                    f"early_stopping is {self.early_stopping}, scheduler.patience {self.scheduler.patience}: the run "
+                    f"would end before the learning rate is ever lowered; make early_stopping the larger"
+                )
 
     def to_dict(self) -> dict:
         return dataclasses.asdict(self)

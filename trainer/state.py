@@ -39,6 +39,7 @@ def save_state(
         "optimizer": engine.optimizer.state_dict(),
         "schedule": engine.schedule.state_dict(),
         "scaler": engine.scaler.state_dict(),
+        "ema": engine.ema.state_dict() if engine.ema else {},
         "progress": dataclasses.asdict(progress),
         "settings": engine.settings.to_dict(),
         "shards": shards_fingerprint,
@@ -53,6 +54,8 @@ def load_state(engine: Engine, model: nn.Module, state: dict) -> Progress:
     engine.optimizer.load_state_dict(state["optimizer"])
     engine.schedule.load_state_dict(state["schedule"])
     engine.scaler.load_state_dict(state["scaler"])
+    if engine.ema:
+        engine.ema.load_state_dict(state["ema"])
     progress = Progress(**state["progress"])
     if not engine.group.is_main:
         progress.sums = [0.0, 0.0, 0.0]

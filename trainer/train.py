@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import yaml
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from trainer import monitor, report
 from trainer.cache import choose_cache
@@ -58,7 +59,7 @@ def train(settings: Settings, shards_folder: Path, out: Path, group: Group, resu
     if resume:
         go_on(run)
     results = out / "results" / "experiment_results.json"
-    if run.progress.epoch >= run.settings.epochs and results.exists():
+    if is_over(run) and results.exists():
         run.say(f"{out} is complete: nothing left to train")
         return json.loads(results.read_text())
     if group.is_main:
@@ -66,10 +67,10 @@ def train(settings: Settings, shards_folder: Path, out: Path, group: Group, resu
     monitor.show_opening(run)
     stop = StopWatch(settings.max_hours)
     try:
-        while run.progress.epoch < run.settings.epochs:
+        while not is_over(run):
             figures = train_epoch(run, stop)
             validate_epoch(run, figures)
-            if group.any(bool(stop.check())) and run.progress.epoch < run.settings.epochs:
+            if group.any(bool(stop.check())) and not is_over(run):
                 raise Interrupted(monitor.stopped_line(run, stop.reason))
     finally:
         stop.close()
@@ -84,7 +85,7 @@ def prepare(settings: Settings, shards_folder: Path, out: Path, group: Group) ->
     shards = open_shards(shards_folder)
     splits, notes = choose_splits(shards, settings.data.val_fraction, settings.seed)
     loaders = make_loaders(settings, shards, splits, group)
-    model = build_model(settings.model, len(shards.classes))
+    model = build_model(settings.model, len(shards.classes), shards.size)
     engine = make_engine(settings, shards, loaders["train"], model, group)
     return Run(settings, shards, loaders, model, engine, group, out, Progress(), notes)
 
@@ -140,7 +141,13 @@ def make_engine(settings: Settings, shards: ShardSet, loader: ClipLoader, model:
         dtype=dtype,
         settings=settings,
         group=group,
+        ema=averaged(model, settings.ema) if settings.ema else None,
     )
+
+
+def averaged(model: nn.Module, decay: float) -> AveragedModel:
+    """An exponential moving average of the weights and the batch norm statistics."""
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
 
 
 def go_on(run: Run) -> None:
@@ -150,8 +157,16 @@ def go_on(run: Run) -> None:
         return
     check_resumable(checkpoint, run.settings.to_dict(), run.shards.fingerprint)
     run.progress = load_state(run.engine, run.model, checkpoint)
-    if run.progress.epoch < run.settings.epochs:
+    if not is_over(run):
         run.say(f"going on at epoch {run.progress.epoch + 1}, step {run.progress.step}")
+
+
+def is_over(run: Run) -> bool:
+    """Whether all epochs are trained, or validation has not improved for long enough."""
+    settings, progress = run.settings, run.progress
+    if settings.early_stopping and progress.epoch - progress.best_epoch >= settings.early_stopping:
+        return True
+    return progress.epoch >= settings.epochs
 
 
 def train_epoch(run: Run, stop: StopWatch) -> dict:

@@ -11,12 +11,12 @@ from trainer.models.resnet_lstm import ResNetLSTM
 from trainer.settings import ModelSettings
 
 
-def build_model(settings: ModelSettings, num_classes: int) -> nn.Module:
-    """A module that maps (B, T, 3, S, S) normalised floats to (B, num_classes) logits."""
+def build_model(settings: ModelSettings, num_classes: int, size: int = 224) -> nn.Module:
+    """A module that maps (B, T, 3, S, S) normalised floats, S = `size` pixels, to (B, num_classes) logits."""
     if settings.name == "resnet_lstm":
         if settings.options:
             raise SettingsError("model.options belong to a model of your own; resnet_lstm has settings instead")
-        return ResNetLSTM(num_classes, settings)
+        return ResNetLSTM(num_classes, settings, size)
     module, separator, name = settings.name.partition(":")
     if not separator:
         raise SettingsError(f"model.name is {settings.name}; use resnet_lstm or package.module:Class")

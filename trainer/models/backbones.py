@@ -8,8 +8,12 @@ import torch
 import torchvision
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, conv1x1
+from torchvision.models.vision_transformer import interpolate_embeddings
 
 from trainer.errors import SettingsError
+
+VIT_PATCH = 16  # pixels
+HEADS = ("fc.", "classifier.", "heads.")  # torchvision's names of a classifier's last layers
 
 
 class TinyResNet(nn.Module):
@@ -32,30 +36,43 @@ def _halving_block(inputs: int, outputs: int) -> BasicBlock:
     return BasicBlock(inputs, outputs, stride=2, downsample=shortcut)
 
 
-def make_backbone(name: str, weights: str) -> tuple[nn.Module, int, str]:
-    """A frame encoder, its number of features D, and where its weights came from.
+def make_backbone(name: str, weights: str, size: int = 224) -> tuple[nn.Module, int, str]:
+    """A frame encoder for frames of `size` pixels, its number of features D, and where its weights came from.
 
     weights: `auto` (pretrained where they can be had, else random), `imagenet`, `none`, or a file.
     Raises SettingsError when stated weights cannot be had or do not fit.
     """
     if name == "tiny":
+        if weights == "imagenet":
+            raise SettingsError("model.weights: tiny has no ImageNet weights; use none, auto or another backbone")
         backbone, features = TinyResNet(), 64
         if weights == "auto":
             return backbone, features, "random (tiny has no pretrained weights)"
-        if weights == "imagenet":
-            raise SettingsError("model.weights: tiny has no ImageNet weights; use none, auto or another backbone")
     else:
-        backbone = torchvision.models.get_model(name)
-        features = backbone.fc.in_features
-        backbone.fc = nn.Identity()
-    return backbone, features, _load_weights(backbone, name, weights)
+        backbone, features = _torchvision_backbone(name, size)
+    return backbone, features, _load_weights(backbone, name, weights, size)
 
 
-def _load_weights(backbone: nn.Module, name: str, weights: str) -> str:
+def _torchvision_backbone(name: str, size: int) -> tuple[nn.Module, int]:
+    """A torchvision classifier without its last layers."""
+    if name == "vit_b_16":
+        if size % VIT_PATCH:
+            raise SettingsError(f"model.backbone: vit_b_16 needs frames of a multiple of {VIT_PATCH} px, not {size}")
+        backbone = torchvision.models.get_model(name, image_size=size)
+        features, backbone.heads = backbone.hidden_dim, nn.Identity()
+        return backbone, features
+    backbone = torchvision.models.get_model(name)
+    head = "fc" if name.startswith("resnet") else "classifier"
+    features = next(layer.in_features for layer in getattr(backbone, head).modules() if isinstance(layer, nn.Linear))
+    setattr(backbone, head, nn.Identity())
+    return backbone, features
+
+
+def _load_weights(backbone: nn.Module, name: str, weights: str, size: int) -> str:
     if weights == "none":
         return "random"
     if weights not in ("auto", "imagenet"):
-        _load_state(backbone, _read_file(Path(weights)), weights)
+        _load_state(backbone, _read_file(Path(weights)), weights, size)
         return weights
     enum = torchvision.models.get_model_weights(name).DEFAULT
     try:
@@ -67,7 +84,7 @@ def _load_weights(backbone: nn.Module, name: str, weights: str) -> str:
                 f"--set model.weights=PATH, or use model.weights=none"
             ) from error
         return f"random ({enum.url.rsplit('/', 1)[-1]} is not cached and cannot be fetched)"
-    _load_state(backbone, state, str(enum))
+    _load_state(backbone, state, str(enum), size)
     return f"torchvision {enum}"
 
 
@@ -79,15 +96,21 @@ def _read_file(path: Path) -> dict[str, Tensor]:
             from safetensors.torch import load_file
 
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        return dict(state.items())
     except Exception as error:  # the readers raise a dozen types for damaged files
         raise SettingsError(f"model.weights: {path} is not a readable weights file ({error})") from error
 
 
-def _load_state(backbone: nn.Module, state: dict, origin: str) -> None:
-    """Load a backbone's own state; a classifier's layer in it (fc.*) is left out."""
-    state = {key: value for key, value in state.items() if not key.startswith("fc.")}
-    missing, unexpected = backbone.load_state_dict(state, strict=False)
+def _load_state(backbone: nn.Module, state: dict, origin: str, size: int) -> None:
+    """Load a backbone's own state; a classifier's last layers in it are left out."""
+    state = {key: value for key, value in state.items() if not key.startswith(HEADS)}
+    if "encoder.pos_embedding" in state:
+        state = interpolate_embeddings(size, VIT_PATCH, state)
+    try:
+        missing, unexpected = backbone.load_state_dict(state, strict=False)
+    except RuntimeError as error:  # tensors of other shapes
+        raise SettingsError(f"model.weights: {origin} does not fit this backbone ({error})") from error
     if missing or unexpected:
         raise SettingsError(
             f"model.weights: {origin} does not fit this backbone "

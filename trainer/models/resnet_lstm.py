@@ -18,9 +18,9 @@ class ResNetLSTM(nn.Module):
     Without differences, LSTM and attention it is a model of single frames whose logits are averaged.
     """
 
-    def __init__(self, num_classes: int, settings: ModelSettings) -> None:
+    def __init__(self, num_classes: int, settings: ModelSettings, size: int = 224) -> None:
         super().__init__()
-        self.backbone, channels, self.weights_origin = make_backbone(settings.backbone, settings.weights)
+        self.backbone, channels, self.weights_origin = make_backbone(settings.backbone, settings.weights, size)
         self.differences = settings.differences
         if settings.differences:
             channels *= 2
