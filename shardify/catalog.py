@@ -77,10 +77,20 @@ def order_classes(names: set[str], known: tuple[str, ...] = ()) -> list[str]:
     return [*known, *fresh]
 
 
+def find_videos(folder: Path) -> list[str]:
+    """Every entry below a folder that is named like a video, relative to it, sorted."""
+    found = (path.relative_to(folder).as_posix() for path in _walk(folder) if is_video_name(path))
+    return sorted(found, key=os.fsencode)
+
+
+def is_video_name(path: Path) -> bool:
+    return path.suffix[1:].lower() in VIDEO_EXTENSIONS
+
+
 def _from_folder(data: Path) -> Catalog:
     found, originals, ignored = [], {}, 0
     for path in _walk(data):
-        if path.suffix[1:].lower() in VIDEO_EXTENSIONS:
+        if is_video_name(path):
             found.append(path.relative_to(data).as_posix())
         elif not path.is_dir():
             ignored += 1

@@ -82,27 +82,13 @@ class Engine:
         if self.ema is not None:
             self.ema.update_parameters(self.model)
 
-    @torch.inference_mode()
     def evaluate(self, loader: ClipLoader) -> Predictions:
-        """Every clip of the loader once, in the order of their numbers; by the averaged weights where there are any."""
+        """Every clip of the loader once, in plan order; by the averaged weights where there are any."""
         model = self.model if self.ema is None else self.ema.module
-        model.eval()
-        numbers, logits = [], []
-        for batch in loader.batches(epoch=0):
-            with self.autocast():
-                out = model(normalise(to_float(batch.clips)))
-            numbers.append(batch.numbers[batch.mask])
-            logits.append(out.float()[torch.from_numpy(batch.mask).to(out.device)])
-        numbers = self.group.gather(np.concatenate(numbers))
-        logits = self.group.gather(torch.cat(logits).cpu().numpy())
-        order = np.argsort(numbers)
-        labels = loader.shards.samples["label"][numbers[order]].astype(np.int64)
-        device = self.group.device
-        losses = self.loss(torch.from_numpy(logits[order]).to(device), torch.from_numpy(labels).to(device))
-        return Predictions(numbers[order], labels, logits[order], float(losses.double().mean()))
+        return evaluate(model, loader, self.loss, self.dtype, self.group)
 
     def autocast(self) -> AbstractContextManager:
-        return torch.autocast(self.group.device.type, self.dtype, enabled=self.dtype != torch.float32)
+        return autocast(self.group.device, self.dtype)
 
     def _share(self, batch: Batch) -> float:
         """Clips that count in the global batch, per rank: gradients are averaged over the ranks."""
@@ -121,6 +107,28 @@ class Predictions:
     labels: np.ndarray  # int64 (N,)
     logits: np.ndarray  # float32 (N, K)
     loss: float  # mean over the clips
+
+
+@torch.inference_mode()
+def evaluate(model: nn.Module, loader: ClipLoader, loss: Loss, dtype: torch.dtype, group: Group) -> Predictions:
+    """Every clip of the loader once, over all ranks, in plan order."""
+    model.eval()
+    numbers, logits = [], []
+    for batch in loader.batches(epoch=0):
+        with autocast(group.device, dtype):
+            out = model(normalise(to_float(batch.clips)))
+        numbers.append(batch.numbers[batch.mask])
+        logits.append(out.float()[torch.from_numpy(batch.mask).to(out.device)])
+    numbers = group.gather(np.concatenate(numbers))
+    logits = group.gather(torch.cat(logits).cpu().numpy())
+    order = np.argsort(numbers)
+    labels = loader.shards.samples["label"][numbers[order]].astype(np.int64)
+    losses = loss(torch.from_numpy(logits[order]).to(group.device), torch.from_numpy(labels).to(group.device))
+    return Predictions(numbers[order], labels, logits[order], float(losses.double().mean()))
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager:
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
 
 def seed_step(seed: int, epoch: int, step: int, rank: int) -> None:

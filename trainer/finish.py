@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import save as safetensors_bytes
 
+from shardify.errors import FormatError
+from shardify.index import read_meta
 from trainer import report
 from trainer.checkpoint import write_atomically
 from trainer.metrics import best_threshold, softmax
@@ -26,12 +29,21 @@ def save_model(run: Run) -> None:
         "classes": run.shards.classes,
         "frames": run.shards.frames,
         "size": run.shards.size,
+        "build": build_settings(run.shards.folder),
     }
     buffer = io.BytesIO()
     torch.save({"model": weights, **about}, buffer)
     write_atomically(run.out / "models" / "best_model.pth", buffer.getvalue())
     metadata = {name: json.dumps(value) for name, value in about.items()}
     write_atomically(run.out / "models" / "best_model.safetensors", safetensors_bytes(weights, metadata))
+
+
+def build_settings(folder: Path) -> dict:
+    """How the shards' clips were made from their videos, so that others can be made alike; {} if nobody says."""
+    try:
+        return read_meta(folder)["settings"]
+    except FormatError:
+        return {}
 
 
 def final_report(run: Run) -> dict:

@@ -1,0 +1,106 @@
+"""Can metadata alone tell the classes apart? Then a model may learn the file's properties instead of its content.
+
+python -m trainer.audit --shards shards/
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import tarfile
+from pathlib import Path, PurePosixPath
+
+import click
+import numpy as np
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+
+from trainer.errors import FormatError, ShardifyError
+from trainer.shards import ShardSet, open_shards
+
+ALARM = 0.6  # area under ROC; chance is 0.5
+NUMBERS = ("duration_seconds", "fps", "source_width", "source_height", "source_frames", "source_bytes")
+NAMES = ("codec", "container", "pixel_format", "rotation_degrees")
+MIN_PER_CLASS = 10  # groups; fewer say nothing
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--shards", type=click.Path(path_type=Path), required=True, help="Folder made by `shardify build`.")
+def main(shards: Path) -> None:
+    """Warn where the files' metadata alone tell the classes apart."""
+    try:
+        click.echo("\n".join(audit(open_shards(shards))))
+    except ShardifyError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+def audit(shards: ShardSet) -> list[str]:
+    """Lines that say how well metadata alone predict the class, and a warning with the columns that do."""
+    table = metadata_table(shards)
+    labels, groups = shards.samples["label"].astype(int), shards.samples["group"].astype(int)
+    smallest = min(len(np.unique(groups[labels == label])) for label in range(len(shards.classes)))
+    if len(shards.classes) < 2 or smallest < MIN_PER_CLASS:
+        return [f"too few groups per class to audit ({smallest}; it takes {MIN_PER_CLASS})"]
+    overall = metadata_auc(np.stack(list(table.values()), 1), labels, groups)
+    lines = [f"metadata alone predict the class with AUC {overall:.3f} (0.5 is chance)"]
+    if overall > max(ALARM, 0.5 + 2 * chance_deviation(labels)):
+        alone = {name: metadata_auc(column[:, None], labels, groups) for name, column in table.items()}
+        telling = sorted((name for name in alone if alone[name] > ALARM), key=alone.get, reverse=True)
+        listed = ", ".join(f"{name} ({alone[name]:.2f})" for name in telling) or "several columns together"
+        lines.append(
+            f"WARNING: a shortcut in the data: {listed}. A model may learn this instead of the content; encode the "
+            f"classes alike, or leave out what differs"
+        )
+    return lines
+
+
+def metadata_auc(columns: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> float:
+    """Cross-validated area under ROC of a small forest on float (N, C) columns; macro over more than two classes."""
+    folds = StratifiedGroupKFold(5, shuffle=True, random_state=0)
+    forest = RandomForestClassifier(100, min_samples_leaf=5, random_state=0)
+    scores = cross_val_predict(forest, columns, labels, groups=groups, cv=folds, method="predict_proba")
+    if scores.shape[1] == 2:
+        return float(roc_auc_score(labels, scores[:, 1]))
+    return float(roc_auc_score(labels, scores, multi_class="ovr"))
+
+
+def chance_deviation(labels: np.ndarray) -> float:
+    """Standard deviation of the area under ROC where nothing is to be learned (the rank sum's), smallest class."""
+    few = np.bincount(labels).min()
+    return math.sqrt((len(labels) + 1) / (12 * few * (len(labels) - few)))
+
+
+def metadata_table(shards: ShardSet) -> dict[str, np.ndarray]:
+    """Each metadata column as float (N,), one row per clip; names become numbers."""
+    records = read_records(shards)
+    rows = [records[key.decode()] for key in shards.samples["key"]]
+    for row in rows:
+        row["container"] = PurePosixPath(row["source"]).suffix.lower()
+    table = {name: np.array([row[name] for row in rows], float) for name in NUMBERS}
+    for name in NAMES:
+        table[name] = np.unique([str(row[name]) for row in rows], return_inverse=True)[1].astype(float)
+    return table
+
+
+def read_records(shards: ShardSet) -> dict[str, dict]:
+    """key → `<key>.json` of every clip, from the tars or the unpacked folders."""
+    records = {}
+    for path in sorted({shards.payload_path(number) for number in range(len(shards.samples))}):
+        try:
+            if not shards.unpacked:
+                with tarfile.open(path, "r:") as tar:
+                    for member in tar:
+                        if member.name.endswith(".json"):
+                            records[member.name.removesuffix(".json")] = json.load(tar.extractfile(member))
+            else:
+                records[path.stem] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        except (OSError, ValueError, tarfile.TarError) as error:
+            raise FormatError(f"{path}: its records cannot be read ({error}); copy the folder again") from error
+    return records
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""`python -m trainer.predict --run runs/x video.mp4 folder/ --csv out.csv`: scores for raw videos.
+
+The one part of the trainer that decodes: a video goes through the builder's own worker, the JPEG step included, so
+the model sees the very uint8 that it would have seen from a shard.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from trainer.errors import ShardifyError, TrainerError
+
+COLUMNS = ("source", "score", "prediction", "error")
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.argument("videos", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--run", type=click.Path(path_type=Path), required=True, help="Folder of a finished run.")
+@click.option("--csv", "csv_path", type=click.Path(path_type=Path), help="Write here instead of to the terminal.")
+@click.option("--boxes", type=click.Path(path_type=Path, dir_okay=False), help="Crop boxes, as in `shardify build`.")
+@click.option("--devices", default="auto", show_default=True, help="auto | cpu.")
+@click.option("--workers", type=click.IntRange(1), help="Decoding processes.  [default: one per core]")
+@click.option("--timeout", type=click.FloatRange(1), default=600, show_default=True, help="CPU seconds per video.")
+def main(
+    videos: tuple[Path, ...], run: Path, csv_path: Path | None, boxes: Path | None, devices: str, workers: int | None,
+    timeout: float,
+) -> None:  # fmt: skip
+    """Score VIDEOS, files or folders, with a run's best model.
+
+    score: the probability of class 1 of two, else of the predicted class; prediction: the class index. What cannot
+    be read has a row with the reason.
+    """
+    try:
+        rows = predict_videos(videos, run, boxes, devices, workers, timeout)
+        target = csv_path.open("w", newline="", encoding="utf-8") if csv_path else contextlib.nullcontext(sys.stdout)
+        with target as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            for row in rows:
+                writer.writerow(row)
+    except ShardifyError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+def predict_videos(
+    videos: tuple[Path, ...], run: Path, boxes: Path | None, devices: str, workers: int | None, timeout: float
+) -> Iterator[dict]:
+    """A row of COLUMNS for every video, in order. Raises ShardifyError."""
+    from shardify.boxes import read_boxes
+    from shardify.build import usable_cores
+    from shardify.settings import BuildSettings
+    from shardify.workers import run_tasks
+    from trainer.distributed import join_group, num_devices
+    from trainer.saved import load_saved
+
+    group = join_group(num_devices(devices) > 0)
+    saved = load_saved(run, group.device)
+    if not saved.build:
+        raise TrainerError(f"{run}: was trained on shards of another tool, so how their clips were made is unknown")
+    if saved.build["boxes"] and not boxes:
+        raise TrainerError(f"{run}: was trained on clips cut to boxes; pass those of these videos with --boxes")
+    tasks = list(video_tasks(videos, read_boxes(boxes) if boxes else {}))
+    settings = BuildSettings(**saved.build)
+    outcomes = run_tasks(tasks, settings, workers=workers or usable_cores(), timeout_seconds=timeout)
+    for task, outcome in zip(tasks, outcomes, strict=True):
+        if isinstance(outcome, str):
+            yield {"source": task.source, "error": outcome}
+        else:
+            yield {"source": task.source, **score_clips(saved, outcome, settings.codec, group.device)}
+
+
+def score_clips(saved, samples: list, codec: str, device) -> dict:
+    """The score and class of one video, the probabilities of its clips averaged."""
+    import torch
+
+    from shardify import sheet
+    from trainer.augment import normalise, to_float
+    from trainer.engine import autocast, choose_dtype
+    from trainer.loader import decode_into
+    from trainer.metrics import predict
+
+    rows, columns = sheet.grid_shape(saved.frames)
+    shape = (saved.frames, saved.size, saved.size) if codec == "raw" else (rows * saved.size, columns * saved.size)
+    clips = []
+    for sample in samples:
+        picture = torch.empty((*shape, 3), dtype=torch.uint8)
+        decode_into(next(sample.members[name] for name in ("jpg", "npy") if name in sample.members), codec, picture)
+        frames = picture.numpy() if codec == "raw" else sheet.from_sheet(picture.numpy(), saved.frames)
+        clips.append(torch.from_numpy(frames.copy()).permute(0, 3, 1, 2))
+    with torch.inference_mode(), autocast(device, choose_dtype(saved.settings.amp, device)):
+        logits = saved.model(normalise(to_float(torch.stack(clips).to(device))))
+    scores = logits.float().softmax(1).mean(0, keepdim=True).cpu().numpy()
+    chosen = int(predict(scores, saved.threshold)[0])
+    return {"score": f"{scores[0, 1 if len(saved.classes) == 2 else chosen]:.6f}", "prediction": chosen}
+
+
+def video_tasks(videos: tuple[Path, ...], boxes: dict) -> Iterator:
+    """A task for every file named, and for every video below every folder named."""
+    from shardify.catalog import Source, find_videos
+    from shardify.deal import Task
+
+    for path in videos:
+        found = [(path / name, name) for name in find_videos(path)] if path.is_dir() else [(path, path.name)]
+        for file, name in found:
+            key = Source(file, str(file), "", None).key
+            yield Task(file, str(file), key, "", 0, "", 0.0, key, boxes.get(name))
+
+
+if __name__ == "__main__":
+    main()
