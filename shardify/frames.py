@@ -10,6 +10,7 @@ which frames there are, once to take the wanted ones.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -23,7 +24,7 @@ from shardify.indexed import indexed_timeline, is_long_and_indexed
 from shardify.packets import Timeline, demux, packet_runs, read_timeline
 from shardify.pictures import PictureMaker, geometry_of
 from shardify.plan import ClipPlan, median_duration, plan_clips
-from shardify.probe import HDR_TRANSFERS, VideoFile, VideoInfo
+from shardify.probe import HDR_TRANSFERS, TOO_LARGE, VideoFile, VideoInfo
 
 # Decoders that honour skip_frame packet by packet and leave all other pictures as they are.
 SKIPPING_CODECS = frozenset({"h264", "mpeg1video", "mpeg2video", "mpeg4"})
@@ -216,8 +217,11 @@ def _times_of_frames(found, stream) -> tuple[list[int], list[int], int]:
 
 
 def _no_frame_reason(video: VideoFile) -> str:
-    text = " ".join(video.logs[-1][2].split()) if video.logs else ""
-    return f"no frame can be decoded ({text})" if text else "no frame can be decoded"
+    texts = [" ".join(text.split()) for _, _, text in video.logs]
+    for text in texts:
+        if too_large := re.search(r"Picture size (\d+)x(\d+)", text):
+            return TOO_LARGE.format(*too_large.groups())
+    return f"no frame can be decoded ({texts[-1]})" if texts else "no frame can be decoded"
 
 
 def _describe(stream, frame: av.VideoFrame, times: list[int], last_duration: int) -> VideoInfo:

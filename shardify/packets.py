@@ -22,6 +22,7 @@ class PacketTimes(NamedTuple):
     """What is remembered of a packet that is not kept."""
 
     pts: int | None
+    dts: int | None
     duration: int | None
     is_discard: bool
     is_corrupt: bool
@@ -98,7 +99,7 @@ def entry_test(stream: av.video.stream.VideoStream) -> Callable[[av.Packet], boo
 
 
 def _times_of(packet: av.Packet) -> PacketTimes:
-    return PacketTimes(packet.pts, packet.duration, packet.is_discard, packet.is_corrupt)
+    return PacketTimes(packet.pts, packet.dts, packet.duration, packet.is_discard, packet.is_corrupt)
 
 
 def tell_frames(stream, packets, shown) -> bool:

@@ -133,11 +133,7 @@ def _graph(
     """Frames like `frame` in; out comes their part `box` (x, y, width, height) at another size and format."""
     graph = av.filter.Graph()
     graph.threads = 1
-    nodes = [
-        graph.add_buffer(
-            width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 1000)
-        )
-    ]
+    nodes = [graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 1000))]
     if box != (0, 0, frame.width, frame.height):
         nodes.append(graph.add("crop", "exact=1:x={}:y={}:w={}:h={}".format(*box)))
     scaling = f"w={width}:h={height}:flags={SCALING}"

@@ -36,16 +36,12 @@ def plan_clips(
     return tuple(_strided(middle, 2, len(times), frames, stride) for middle in middles)
 
 
-def plan_constant_rate(
-    num_frames: int, *, frames: int, clips: int = 1, stride: int | None = None
-) -> ClipPlan:
+def plan_constant_rate(num_frames: int, *, frames: int, clips: int = 1, stride: int | None = None) -> ClipPlan:
     """Frame numbers of every clip of a video with `num_frames` frames of equal duration."""
     if stride is None:
         parts = clips * frames
         return _cut([(2 * k + 1) * num_frames // (2 * parts) for k in range(parts)], frames)
-    return tuple(
-        _strided((2 * clip + 1) * num_frames, 2 * clips, num_frames, frames, stride) for clip in range(clips)
-    )
+    return tuple(_strided((2 * clip + 1) * num_frames, 2 * clips, num_frames, frames, stride) for clip in range(clips))
 
 
 def is_constant_rate(times: Sequence[int]) -> bool:

@@ -21,6 +21,7 @@ FORMAT_WHITELIST = (
     "yuv4mpegpipe,mxf,dv,h264,hevc,h263,m4v,ivf,obu,vc1,vc1test,mjpeg,mjpeg_2000,nut,4xm,dfa,pmp"
 )
 MAX_PIXELS = 8192 * 8192  # above 8K UHD (7680×4320) with room for portrait and square pictures
+TOO_LARGE = "its pictures are too large: {}×{} pixels"
 MAX_STREAMS = 100  # libav's own bound is 1000
 READ_BYTES = 1 << 18  # one read of the file; 32 KiB reads cost measurable time in Python calls
 CODEC_OPTIONS = {"max_pixels": str(MAX_PIXELS)}
@@ -73,6 +74,9 @@ class VideoFile:
             raise
         with container:
             stream = choose_stream(container)
+            width, height = stream.codec_context.width, stream.codec_context.height
+            if width * height > MAX_PIXELS:
+                raise VideoError(TOO_LARGE.format(width, height))
             stream.codec_context.thread_count = 1
             stream.codec_context.options = dict(CODEC_OPTIONS)
             yield stream
@@ -170,5 +174,6 @@ def readable_failures() -> Iterator[None]:
     except tuple(REASONS) as error:
         raise VideoError(next(text for kind, text in REASONS.items() if isinstance(error, kind))) from error
     except (av.error.FFmpegError, OSError, ValueError, IndexError, RuntimeError) as error:
-        text = getattr(error, "strerror", None) or str(error)
+        log = getattr(error, "log", None)  # libav's own words say more than its error number
+        text = log[2] if log else getattr(error, "strerror", None) or str(error)
         raise VideoError(f"cannot be decoded: {' '.join(text.split())}") from error
