@@ -1,0 +1,133 @@
+"""`python -m trainer.export --run runs/x --format onnx`: a run's best model for other programs.
+
+The exported model takes uint8 clips (B, T, 3, S, S) as they come out of a shard and gives scores (B, K) and
+predictions (B,): normalisation, softmax and the run's threshold are inside.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from trainer.errors import ShardifyError, TrainerError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+SUFFIX = {"safetensors": ".safetensors", "torch": ".pt2", "onnx": ".onnx"}
+TOLERANCE = 1e-4  # largest difference between the exported model's scores and the run's
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("--run", type=click.Path(path_type=Path), required=True, help="Folder of a finished run.")
+@click.option("--format", "kind", type=click.Choice(list(SUFFIX)), required=True)
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="[default: RUN/models/exported.SUFFIX]")
+def main(run: Path, kind: str, out: Path | None) -> None:
+    """Write a run's best model as safetensors weights, a torch.export program or ONNX, and check its scores."""
+    try:
+        path = out or run / "models" / f"exported{SUFFIX[kind]}"
+        difference = export(run, kind, path)
+    except ShardifyError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    click.echo(f"{path}: scores differ from the run's by at most {difference:.1e}")
+
+
+def export(run: Path, kind: str, path: Path) -> float:
+    """Write the model and return how far its scores are from the run's, on random clips. Raises TrainerError."""
+    import torch
+
+    from trainer.saved import load_saved
+
+    saved = load_saved(run, torch.device("cpu"))
+    model = deployable(saved)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    clips = torch.randint(0, 256, (3, saved.frames, 3, saved.size, saved.size), dtype=torch.uint8)
+    exported = {"safetensors": _to_safetensors, "torch": _to_program, "onnx": _to_onnx}[kind](saved, model, clips, path)
+    difference = 0.0
+    for batch in (clips, clips[:1]):  # batches of any size
+        with torch.inference_mode():
+            expected, _ = model(batch)
+        difference = max(difference, float((exported(batch) - expected).abs().max()))
+    if difference > TOLERANCE:
+        raise TrainerError(f"{path}: scores differ from the run's by {difference:.1e}; do not use this file")
+    return difference
+
+
+def deployable(saved) -> nn.Module:
+    """The model with its preprocessing and threshold: uint8 (B, T, 3, S, S) → scores (B, K), predictions (B,)."""
+    import torch
+    from torch import nn
+
+    from trainer.augment import MEAN, STD
+
+    class Deployable(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model, self.threshold = saved.model, saved.threshold
+            self.register_buffer("mean", 255 * torch.tensor(MEAN).view(3, 1, 1))
+            self.register_buffer("deviation", 255 * torch.tensor(STD).view(3, 1, 1))
+
+        def forward(self, clips: Tensor) -> tuple[Tensor, Tensor]:
+            scores = self.model((clips.float() - self.mean) / self.deviation).softmax(1)
+            if self.threshold is None:
+                return scores, scores.argmax(1)
+            return scores, (scores[:, 1] >= self.threshold).long()
+
+    return Deployable().eval()
+
+
+def _to_safetensors(saved, model: nn.Module, clips: Tensor, path: Path):
+    from safetensors.torch import load_file, save_file
+
+    about = {
+        "settings": saved.settings.to_dict(),
+        "classes": saved.classes,
+        "frames": saved.frames,
+        "size": saved.size,
+        "threshold": saved.threshold,
+        "build": saved.build,
+        "input": "uint8 (B, T, 3, S, S); output: scores (B, K), predictions (B,)",
+    }
+    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    save_file(weights, path, {name: json.dumps(value) for name, value in about.items()})
+    model.load_state_dict(load_file(path))
+    return lambda batch: model(batch)[0].detach()
+
+
+def _to_program(saved, model: nn.Module, clips: Tensor, path: Path):
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own
+        program = torch.export.export(model, (clips,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
+        torch.export.save(program, path)
+        loaded = torch.export.load(path).module()
+    return lambda batch: loaded(batch)[0].detach()
+
+
+def _to_onnx(saved, model: nn.Module, clips: Tensor, path: Path):
+    import torch
+
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401 (torch.onnx needs it)
+    except ImportError as error:
+        raise TrainerError(f"--format onnx needs {error.name}: pip install onnx onnxscript onnxruntime") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own
+        torch.onnx.export(
+            model, (clips,), path, input_names=["clips"], output_names=["scores", "predictions"], dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("batch", min=1)},), external_data=False, verbose=False,
+        )  # fmt: skip
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda batch: torch.from_numpy(session.run(["scores"], {"clips": batch.numpy()})[0])
+
+
+if __name__ == "__main__":
+    main()
