@@ -10,7 +10,7 @@ from shardify.errors import UsageError
 from shardify.groups import check_groups, group_names
 from shardify.history import Previous
 from shardify.index import SPLITS
-from shardify.sample import failed_row, source_bytes
+from shardify.sample import failed_row
 from shardify.settings import BuildSettings
 from shardify.splits import assign_splits
 
@@ -41,7 +41,7 @@ def plan_build(
     classes = _classes(catalog, [sources[i] for i in usable], previous)
     tasks, rejected = [], []
     for i, source in enumerate(sources):
-        if source.source in known:
+        if source.source in known and source.source not in previous.dropped:
             continue
         error = errors[i] or conflicts.get(groups[i])
         if boxes is not None and not error and source.source not in boxes:
@@ -56,7 +56,6 @@ def plan_build(
             rejected.append(failed_row(task, error))
         else:
             tasks.append(task)
-    notes += _drift(sources, known)
     first = {split: previous.next_number(split) if previous else 0 for split in SPLITS}
     shards = deal_shards(tasks, settings.shard_size, settings.clips, settings.seed, first)
     return BuildPlan(classes, shards, rejected, notes)
@@ -115,17 +114,3 @@ def _choose_splits(
     for i, split in zip(usable, chosen, strict=True):
         splits[i] = split
     return splits, conflicts
-
-
-def _drift(sources: list[Source], known: dict[str, dict]) -> list[str]:
-    """What has changed on disk since the earlier build: said, and left as it was packed."""
-    here = {source.source: source for source in sources}
-    gone = [name for name in known if name not in here]
-    changed = [n for n, row in known.items() if n in here and row["source_bytes"] != str(source_bytes(here[n].path))]
-    notes = []
-    for names, what in ((gone, "gone"), (changed, "changed")):
-        if names:
-            notes.append(
-                f"{len(names)} packed videos are {what} since, for example {names[0]}; shards are kept as built"
-            )
-    return notes

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -14,14 +16,16 @@ from shardify import history
 from shardify.assign import BuildPlan, plan_build
 from shardify.boxes import read_boxes
 from shardify.catalog import Catalog, list_sources
-from shardify.deal import ShardPlan
+from shardify.deal import ShardPlan, Task
+from shardify.drift import Changes, apply_changes, plan_rewrites, rewrite_shard
 from shardify.index import SPLITS, VERSION, json_bytes, sha256
-from shardify.pack import ShardWriter, journal_path, read_journal
+from shardify.interrupt import Interrupts
+from shardify.pack import ShardWriter, read_journal
 from shardify.progress import Progress
 from shardify.sample import failed_row
 from shardify.settings import BuildSettings
 from shardify.tables import write_tables
-from shardify.workers import run_tasks
+from shardify.workers import Outcome, run_tasks
 
 
 @dataclass
@@ -36,6 +40,7 @@ class BuildReport:
     failed_inputs: int = 0
     ignored: int = 0
     new_inputs: int = 0
+    dropped_inputs: int = 0  # by --prune and --rebuild-changed, or tried again
     resumed_shards: int = 0
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
@@ -50,28 +55,39 @@ def build(
     boxes: Path | None = None,
     workers: int | None = None,
     timeout_seconds: float = 600.0,
+    changes: Changes | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> BuildReport:
     """Turn every video below `data` into clips in the shards folder `out`.
 
-    Videos that an earlier build packed stay where they are; an interrupted build goes on after its last
-    finished shard. Raises ShardifyError, with the exit code to use, for all that stops a build.
+    Videos that an earlier build packed stay where they are, but for `changes`; an interrupted build goes on after
+    its last finished shard. Raises ShardifyError, with the exit code to use, for all that stops a build.
     """
     start = time.monotonic()
     catalog = list_sources(data, manifest)
     with history.lock_folder(out):
-        previous = history.load_previous(out, settings)
+        previous, drift = history.load_previous(out, settings), []
+        if previous:
+            previous, drift = apply_changes(previous, catalog.sources, out / "index.json", changes or Changes())
         plan = plan_build(catalog, settings, previous, read_boxes(boxes) if boxes else None)
-        for line in plan.notes:
+        for line in plan.notes + drift:
             say(line)
-        if previous and not plan.shards and not plan.rejected:
+        rewrites = plan_rewrites(previous, plan.shards) if previous else []
+        names = {shard.name for shard in [*plan.shards, *rewrites]}
+        finished = previous.shard_names if previous else set()
+        history.remove_leftovers(out, finished, names)
+        if previous and not (plan.shards or plan.rejected or previous.dropped):
             return _report(catalog, plan, previous.meta, previous.rows, start)
+        history.begin(out, settings)
         entries, resumed = _build_shards(out, plan.shards, settings, workers or usable_cores(), timeout_seconds, say)
+        entries += [rewrite_shard(out, rewrite, settings.codec) for rewrite in rewrites]
+        if previous:
+            history.bury(out, previous.rewritten)
         meta, rows = write_tables(out, settings, plan, entries, previous)
-        for shard in plan.shards:
-            journal_path(out, shard.name).unlink(missing_ok=True)
+        history.remove_leftovers(out, history.shard_names(meta))
         report = _report(catalog, plan, meta, rows, start)
         report.resumed_shards = resumed
+        report.dropped_inputs = len(previous.dropped) if previous else 0
         return report
 
 
@@ -79,38 +95,50 @@ def _build_shards(
     out: Path, shards: list[ShardPlan], settings: BuildSettings, workers: int, timeout: float, say: Callable
 ) -> tuple[list[dict], int]:
     """Journal entries of all shards in plan order, and how many of them were finished already."""
-    history.remove_leftovers(out, {shard.name for shard in shards})
     ids = {shard.name: _plan_id(shard, settings) for shard in shards}
     done = {shard.name: read_journal(out, shard.name, ids[shard.name]) for shard in shards}
     missing = [shard for shard in shards if done[shard.name] is None]
     resumed = len(shards) - len(missing)
     if resumed:
         say(f"going on: {resumed} of {len(shards)} shards are finished already")
-    tasks = [task for shard in missing for task in shard.tasks]
-    results = run_tasks(tasks, settings, workers=workers, timeout_seconds=timeout)
-    versions = library_versions()
-    progress = Progress(len(tasks))
-    try:
-        for shard in missing:
-            writer = ShardWriter(out, shard.name, settings.codec)
-            try:
-                for task in shard.tasks:
-                    result = next(results)
-                    failed = isinstance(result, str)
-                    if failed:
-                        writer.add_failure(failed_row(task, result))
-                    else:
-                        for sample in result:
-                            writer.add(sample)
-                    progress.advance(0 if failed else len(result), failed)
-                done[shard.name] = writer.finish(ids[shard.name], versions)
-            except BaseException:
-                writer.abandon()
-                raise
-    finally:
-        results.close()
-        progress.close()
+    progress = Progress(sum(len(shard.tasks) for shard in missing))
+    in_hand = 0
+
+    def tasks() -> Iterator[Task]:
+        for number, shard in enumerate(missing):
+            for task in shard.tasks:
+                if interrupts.requested and number > in_hand:
+                    return
+                yield task
+
+    with Interrupts() as interrupts, contextlib.closing(progress):
+        results = run_tasks(tasks(), settings, workers=workers, timeout_seconds=timeout)
+        with contextlib.closing(results):
+            for in_hand, shard in enumerate(missing):  # noqa: B007 (read by `tasks`)
+                done[shard.name] = _build_shard(out, shard, ids[shard.name], settings.codec, results, progress)
+                if interrupts.requested:
+                    raise KeyboardInterrupt
     return [done[shard.name] for shard in shards], resumed
+
+
+def _build_shard(
+    out: Path, shard: ShardPlan, plan_id: str, codec: str, results: Iterator[Outcome], progress: Progress
+) -> dict:
+    writer = ShardWriter(out, shard.name, codec)
+    try:
+        for task in shard.tasks:
+            result = next(results)
+            failed = isinstance(result, str)
+            if failed:
+                writer.add_failure(failed_row(task, result))
+            else:
+                for sample in result:
+                    writer.add(sample)
+            progress.advance(0 if failed else len(result), failed)
+        return writer.finish(plan_id, library_versions())
+    except BaseException:
+        writer.abandon()
+        raise
 
 
 def _plan_id(shard: ShardPlan, settings: BuildSettings) -> str:
@@ -147,6 +175,7 @@ def _report(catalog: Catalog, plan: BuildPlan, meta: dict, rows: list[dict], sta
     )
 
 
+@functools.cache
 def library_versions() -> dict[str, str]:
     """All that makes the bytes of a shard."""
     import av

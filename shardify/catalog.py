@@ -141,8 +141,10 @@ def unusable_name(name: str) -> str | None:
 
 
 def printable(name: str) -> str:
-    """The name itself, or one that can be written where it is not UTF-8."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    """The name itself; where it is not UTF-8, one that can be written, with a hash that keeps it apart from others."""
+    raw = os.fsencode(name)
+    mark = f" ({hashlib.sha256(raw).hexdigest()[:8]})" if unusable_name(name) else ""
+    return raw.decode("utf-8", "backslashreplace") + mark
 
 
 def _dfdc_originals(path: Path) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -29,6 +30,7 @@ def one_line_errors(command):
             click.echo(f"error: {error}", err=True)
             sys.exit(error.exit_code)
         except KeyboardInterrupt:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # one more would end in a traceback
             click.echo("interrupted: finished shards are kept; run the same command again to go on", err=True)
             sys.exit(INTERRUPTED)
         except OSError as error:
@@ -76,6 +78,9 @@ def main() -> None:
 @click.option("--strict", is_flag=True, help="Refuse damaged videos; exit 1 if any input failed.")
 @click.option("--manifest", type=FILE, help="CSV path,class[,split][,group][,target] instead of class folders.")
 @click.option("--group-by", help="Keep videos together: a column, a regular expression over paths, or none.")
+@click.option("--retry-failed", is_flag=True, help="Try the inputs again that failed in earlier builds.")
+@click.option("--prune", is_flag=True, help="Drop the clips of videos that are gone from DATA.")
+@click.option("--rebuild-changed", is_flag=True, help="Pack videos again that have changed since (reads them all).")
 @click.option("--config", type=FILE, help="YAML file with any of these options; the command line wins.")
 @click.pass_context
 @one_line_errors
@@ -87,14 +92,16 @@ def build(context: click.Context, data: Path, shards: Path, **options) -> None:
     """
     options = _with_config(context, options)
     from shardify.build import build as run_build
+    from shardify.drift import Changes
     from shardify.settings import BuildSettings
 
+    changes = Changes(*(options.pop(name) for name in ("retry_failed", "prune", "rebuild_changed")))
     boxes, manifest = options.pop("boxes"), options.pop("manifest")
     workers, timeout = options.pop("workers"), options.pop("timeout")
     settings = BuildSettings(**options, boxes=_file_hash(boxes) if boxes else None)
     report = run_build(
         data, shards, settings,
-        manifest=manifest, boxes=boxes, workers=workers, timeout_seconds=timeout,
+        manifest=manifest, boxes=boxes, workers=workers, timeout_seconds=timeout, changes=changes,
         say=lambda line: click.echo(line, err=True),
     )  # fmt: skip
     _summarise(report, shards)
@@ -142,6 +149,37 @@ def preview(shards: Path, out: Path, per_class: int) -> None:
     click.echo(f"{out}: {count} clips")
 
 
+@main.command()
+@click.argument("shards", type=FOLDER)
+@click.option("--repair", type=FOLDER, metavar="DATA", help="Build damaged shards again from the videos in DATA.")
+@click.option("--boxes", type=FILE, help="For --repair: the boxes file that the folder was built with.")
+@click.option("--workers", type=click.IntRange(1), help="Shards checked at the same time.  [default: one per core]")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@one_line_errors
+def verify(shards: Path, repair: Path | None, boxes: Path | None, workers: int | None, as_json: bool) -> None:
+    """Check every hash, count, member, JPEG and JSON of the folder SHARDS; exit 1 if anything is wrong."""
+    from dataclasses import asdict
+
+    from shardify.build import usable_cores
+    from shardify.verify import verify_folder
+
+    damage = verify_folder(shards, workers or usable_cores())
+    if repair and damage:
+        from shardify.repair import repair_shards
+
+        repair_shards(
+            repair, shards, {item.file for item in damage}, boxes=boxes, say=lambda s: click.echo(s, err=True)
+        )
+        damage = verify_folder(shards, workers or usable_cores())
+    if as_json:
+        click.echo(json.dumps({"ok": not damage, "damage": [asdict(item) for item in damage]}, indent=1))
+    elif damage:
+        click.echo("\n".join(map(str, damage)))
+    else:
+        click.echo(f"{shards}: sound")
+    sys.exit(1 if damage else 0)
+
+
 def _with_config(context: click.Context, options: dict) -> dict:
     """The command line over the YAML file over the defaults; unknown keys are errors."""
     path = options.pop("config")
@@ -177,7 +215,7 @@ def _summarise(report, shards: Path) -> None:
     from shardify.info import clip_table, failure_lines, human_bytes
 
     shard_list = [shard for split in report.meta["splits"].values() for shard in split["shards"]]
-    if not report.new_inputs:
+    if not (report.new_inputs or report.dropped_inputs):
         click.echo(f"{shards} is complete: nothing new to build")
     click.echo("\n".join(clip_table({s: c for s, c in report.clips.items() if c}, report.meta["classes"])))
     size = human_bytes(sum(shard["bytes"] for shard in shard_list))

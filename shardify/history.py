@@ -4,34 +4,51 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
+import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from shardify.errors import BusyError, UsageError
-from shardify.index import read_index, read_rows
-from shardify.pack import sync_folder, write_atomically
+from shardify.index import json_bytes, read_index, read_rows
+from shardify.pack import journal_path, sync_folder, write_atomically
 from shardify.settings import BuildSettings
 
 TABLES = ("samples.npy", "samples.csv", "README.md")
+UNFINISHED = ".build.json"  # the settings of a build that has no index yet
 SHARD = re.compile(r"^(train|val|test)-(\d{6})\.tar$")
 
 
 @dataclass(frozen=True)
 class Previous:
-    """The finished build that a folder holds."""
+    """The finished build that a folder holds, and what of it the next tables leave out."""
 
     meta: dict
     samples: np.ndarray
     rows: list[dict[str, str]]
+    dropped: frozenset[str] = frozenset()  # sources that are gone, or are to be packed again
+
+    @property
+    def shard_names(self) -> set[str]:
+        return shard_names(self.meta)
+
+    @functools.cached_property
+    def rewritten(self) -> set[str]:
+        """Names of the shards that hold a clip of a dropped source."""
+        return {row["shard"] for row in self.rows if row["status"] == "ok" and row["source"] in self.dropped}
 
     def next_number(self, split: str) -> int:
         names = [shard["name"] for shard in self.meta["splits"].get(split, {}).get("shards", [])]
         return max((int(SHARD.match(name)[2]) + 1 for name in names), default=0)
+
+
+def shard_names(meta: dict) -> set[str]:
+    return {shard["name"] for split in meta["splits"].values() for shard in split["shards"]}
 
 
 @contextlib.contextmanager
@@ -55,21 +72,50 @@ def lock_folder(folder: Path) -> Iterator[None]:
 def load_previous(folder: Path, settings: BuildSettings) -> Previous | None:
     """The finished build in the folder, None where there is none.
 
-    Raises UsageError when it was made with other settings, or the folder holds something else.
+    Raises UsageError when it was made, or begun, with other settings, or the folder holds something else.
     """
-    _roll_forward(folder)
-    if not (folder / "index.json").exists():
+    roll_forward(folder)
+    previous = None
+    if (folder / "index.json").exists():
+        index = read_index(folder)
+        _check_settings(folder, index.settings, settings)
+        previous = Previous(index.meta, np.array(index.samples), read_rows(folder))
+    else:
+        _check_settings(folder, _begun_settings(folder), settings)
         foreign = [name for name in os.listdir(folder) if not name.startswith(".") and not SHARD.match(name)]
         if foreign and not any(name in TABLES for name in foreign):
             raise UsageError(f"{folder}: holds {foreign[0]} and is no shards folder; pass an empty or new one")
-        return None
-    index = read_index(folder)
-    old, new = index.settings, settings.to_dict()
-    changed = [key for key in new if old.get(key) != new[key]]
+    ours = previous.shard_names if previous else set()
+    for name in sorted(os.listdir(folder)):
+        if SHARD.match(name) and name not in ours and not journal_path(folder, name).exists():
+            raise UsageError(f"{folder}: holds {name}, which no build has put there; move it away, or pass a new one")
+    return previous
+
+
+def begin(folder: Path, settings: BuildSettings) -> None:
+    """Note the settings of a first build, for the time until there is an index."""
+    note = json_bytes(settings.to_dict())
+    path = folder / UNFINISHED
+    if not (folder / "index.json").exists() and not (path.exists() and path.read_bytes() == note):
+        write_atomically(path, note)
+
+
+def _begun_settings(folder: Path) -> dict:
+    """Those of an unfinished build that has finished a shard already; else none."""
+    if not any(SHARD.match(name) for name in os.listdir(folder)):
+        return {}
+    try:
+        return json.loads((folder / UNFINISHED).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+
+
+def _check_settings(folder: Path, old: dict, settings: BuildSettings) -> None:
+    new = settings.to_dict()
+    changed = [key for key in new if old and old.get(key) != new[key]]
     if changed:
         listed = ", ".join(f"{key} {old.get(key)} → {new[key]}" for key in changed)
         raise UsageError(f"{folder}: was built with other settings ({listed}); pass the same, or another folder")
-    return Previous(index.meta, np.array(index.samples), read_rows(folder))
 
 
 def commit(folder: Path, files: dict[str, bytes]) -> None:
@@ -77,28 +123,39 @@ def commit(folder: Path, files: dict[str, bytes]) -> None:
     for name in TABLES:
         write_atomically(folder / f".new-{name}", files[name])
     write_atomically(folder / ".new-index.json", files["index.json"])  # from here on it rolls forward
-    _roll_forward(folder)
+    roll_forward(folder)
 
 
-def _roll_forward(folder: Path) -> None:
-    if (folder / ".new-index.json").exists():
-        for name in TABLES:
-            if (folder / f".new-{name}").exists():
-                os.replace(folder / f".new-{name}", folder / name)
+def roll_forward(folder: Path) -> None:
+    """Finish a commit that was cut off, or clear away one that had not come far enough."""
+    rolls = (folder / ".new-index.json").exists()
+    for name in TABLES:
+        new = folder / f".new-{name}"
+        if new.exists():
+            os.replace(new, folder / name) if rolls else new.unlink()
+    if rolls:
+        sync_folder(folder)
         os.replace(folder / ".new-index.json", folder / "index.json")
         sync_folder(folder)
-    if (folder / "index.json").exists():
-        return
-    for name in TABLES:
-        (folder / f".new-{name}").unlink(missing_ok=True)
 
 
-def remove_leftovers(folder: Path, wanted: set[str]) -> None:
-    """Drop temporary files, and shards with their journals that no plan names any more."""
+def bury(folder: Path, names: Collection[str]) -> None:
+    """Leave an empty journal entry for shards that the next index will not name: then they are leftovers."""
+    for name in names:
+        write_atomically(journal_path(folder, name), b"{}")
+
+
+def remove_leftovers(folder: Path, indexed: Collection[str], wanted: Collection[str] = ()) -> None:
+    """Drop temporary files, and shards with a journal entry that neither the index nor a plan names.
+
+    indexed: names of the finished shards, which are never touched. wanted: names of those in work.
+    """
+    is_built = (folder / "index.json").exists()
     for name in os.listdir(folder):
         shard = name[1:].removesuffix(".json")
-        if name.startswith(".") and name.endswith(".tmp"):
+        if (name.startswith(".") and name.endswith(".tmp")) or (name == UNFINISHED and is_built):
             (folder / name).unlink()
         elif name.startswith(".") and SHARD.match(shard) and shard not in wanted:
-            (folder / shard).unlink(missing_ok=True)
+            if shard not in indexed:
+                (folder / shard).unlink(missing_ok=True)
             (folder / name).unlink()

@@ -116,9 +116,16 @@ def read_rows(folder: Path) -> list[dict[str, str]]:
         raise FormatError(f"{path}: cannot be read ({error}); build or copy the folder again") from error
 
 
+class _UnixLines(io.StringIO):
+    """The csv module quotes a carriage return only where line ends hold one, so they do until here."""
+
+    def write(self, row: str) -> int:
+        return super().write(row.removesuffix("\r\n") + "\n")
+
+
 def csv_bytes(rows: Iterable[Mapping[str, object]]) -> bytes:
-    buffer = io.StringIO(newline="")
-    writer = csv.DictWriter(buffer, CSV_COLUMNS, lineterminator="\n", extrasaction="ignore", restval="")
+    buffer = _UnixLines(newline="")
+    writer = csv.DictWriter(buffer, CSV_COLUMNS, lineterminator="\r\n", extrasaction="ignore", restval="")
     writer.writeheader()
     writer.writerows(rows)
     return buffer.getvalue().encode("utf-8")

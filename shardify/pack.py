@@ -14,15 +14,19 @@ from shardify.sample import Sample
 
 
 class ShardWriter:
-    """Writes `.NAME.tmp`, then renames it, then leaves `.NAME.json`: the journal entry that makes it trusted."""
+    """Writes `.NAME.tmp`, then `.NAME.json`, then renames the tar.
+
+    The journal entry holds the tar's hash and comes first: a tar with a final name is either in an index, or
+    has an entry, or was never ours.
+    """
 
     def __init__(self, folder: Path, name: str, codec: str) -> None:
         from webdataset import TarWriter  # pulls in torch, which costs seconds
 
         self.folder, self.name, self.codec = folder, name, codec
         self.rows: list[dict] = []
-        self._temporary = folder / f".{name}.tmp"
-        self._file = open(self._temporary, "wb")  # noqa: SIM115 (closed in finish and abandon)
+        self.temporary = folder / f".{name}.tmp"
+        self._file = open(self.temporary, "wb")  # noqa: SIM115 (closed in finish and abandon)
         self._tar = TarWriter(self._file, user="", group="", mode=0o644, mtime=0, encoder=False, compress=False)
 
     def add(self, sample: Sample) -> None:
@@ -32,39 +36,50 @@ class ShardWriter:
     def add_failure(self, row: dict) -> None:
         self.rows.append(row)
 
+    def copy(self, row: dict, members: dict[str, bytes]) -> None:
+        """A clip of an earlier shard, as it is."""
+        self._tar.write({"__key__": row["key"], **members})
+        self.rows.append({**row, "shard": self.name})
+
     def finish(self, plan_id: str, versions: dict[str, str]) -> dict:
         """Make the shard final and return its journal entry; a shard without any clip leaves no tar."""
+        entry = self.seal(plan_id, versions)
+        write_atomically(journal_path(self.folder, self.name), json_bytes(entry))
+        if entry["samples"]:
+            os.replace(self.temporary, self.folder / self.name)
+            sync_folder(self.folder)
+        else:
+            self.temporary.unlink()
+        return entry
+
+    def seal(self, plan_id: str, versions: dict[str, str]) -> dict:
+        """Complete the temporary tar, on disk, and return what its journal entry says."""
         self._tar.close()
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
         self._locate_payloads()
-        entry = {
+        return {
             "plan": plan_id,
             "name": self.name,
             "samples": sum(row["status"] == "ok" for row in self.rows),
-            "bytes": self._temporary.stat().st_size,
-            "sha256": file_sha256(self._temporary),
+            "bytes": self.temporary.stat().st_size,
+            "sha256": file_sha256(self.temporary),
             "versions": versions,
             "rows": self.rows,
         }
-        if entry["samples"]:
-            os.replace(self._temporary, self.folder / self.name)
-        else:
-            self._temporary.unlink()
-        write_atomically(journal_path(self.folder, self.name), json_bytes(entry))
-        return entry
 
     def abandon(self) -> None:
-        with contextlib.suppress(OSError, ValueError):  # on a full disk closing fails as writing did
-            self._tar.close()
-            self._file.close()
-        self._temporary.unlink(missing_ok=True)
+        for stream in (self._tar, self._file):
+            with contextlib.suppress(OSError, ValueError):  # on a full disk closing fails as writing did
+                stream.close()
+        with contextlib.suppress(OSError):
+            self.temporary.unlink()
 
     def _locate_payloads(self) -> None:
         """Where each payload lies in the tar, so that readers need not scan it."""
         extension = PAYLOAD_EXTENSION[self.codec]
-        with tarfile.open(self._temporary, "r:") as tar:
+        with tarfile.open(self.temporary, "r:") as tar:
             places = {member.name: (member.offset_data, member.size) for member in tar}
         for row in self.rows:
             if row["status"] == "ok":

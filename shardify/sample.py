@@ -11,7 +11,7 @@ from pathlib import Path
 from shardify import sheet
 from shardify.deal import Task
 from shardify.decode import decode_video
-from shardify.errors import ShardifyError, VideoError
+from shardify.errors import VideoError
 from shardify.index import PAYLOAD_EXTENSION, json_bytes, sha256
 from shardify.probe import open_regular_file
 from shardify.settings import BuildSettings
@@ -29,7 +29,10 @@ class Sample:
 
 
 def make_samples(task: Task, settings: BuildSettings) -> list[Sample]:
-    """Decode, resize and encode every clip of one video. Raises VideoError with the reason."""
+    """Decode, resize and encode every clip of one video.
+
+    Raises VideoError with the reason, and MemoryError, which ends the worker.
+    """
     try:
         before = os.stat(task.path)
         video = decode_video(
@@ -44,10 +47,10 @@ def make_samples(task: Task, settings: BuildSettings) -> list[Sample]:
         )
         fingerprint = source_fingerprint(task.path, before.st_size)
         after = os.stat(task.path)
-    except ShardifyError:
+    except (VideoError, MemoryError):
         raise
-    except MemoryError as error:
-        raise VideoError("needs more memory than a worker may use") from error
+    except OSError as error:
+        raise VideoError(f"cannot be read: {error.strerror or error}") from error
     except Exception as error:  # libav raises a dozen unrelated types for damaged files
         raise VideoError(f"cannot be decoded ({type(error).__name__}: {error})") from error
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):

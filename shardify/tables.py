@@ -17,8 +17,7 @@ def write_tables(
     out: Path, settings: BuildSettings, plan: BuildPlan, entries: list[dict], previous: Previous | None
 ) -> tuple[dict, list[dict]]:
     """index.json, samples.npy, samples.csv and the card, of the earlier shards and the new ones."""
-    old_rows = previous.rows if previous else []
-    old_shards = {split: previous.meta["splits"][split]["shards"] if previous else [] for split in SPLITS}
+    old_rows, old_shards = _kept(previous)
     old_places = {record["key"].decode(): record for record in previous.samples} if previous else {}
     new_rows = {split: [] for split in SPLITS}
     shards = {split: list(old_shards[split]) for split in SPLITS}
@@ -50,6 +49,7 @@ def write_tables(
         "failed": sum(row["status"] == "failed" for row in rows),
         "sha256": {"samples.npy": sha256(npy_table), "samples.csv": sha256(csv_table)},
     }
+    meta["index_sha256"] = sha256(json_bytes(meta))  # of everything above
     history.commit(
         out,
         {
@@ -62,13 +62,24 @@ def write_tables(
     return meta, rows
 
 
+def _kept(previous: Previous | None) -> tuple[list[dict], dict[str, list[dict]]]:
+    """Rows and shards, by split, of the earlier build that stay as they are."""
+    if previous is None:
+        return [], {split: [] for split in SPLITS}
+    rows = [row for row in previous.rows if row["source"] not in previous.dropped]
+    shards = {
+        split: [shard for shard in previous.meta["splits"][split]["shards"] if shard["name"] not in previous.rewritten]
+        for split in SPLITS
+    }
+    return [row for row in rows if row["shard"] not in previous.rewritten], shards
+
+
 def _records(rows: list[dict], old_places: dict[str, np.void], classes: list[str]) -> np.ndarray:
     ok = [row for row in rows if row["status"] == "ok"]
     samples = np.zeros(len(ok), SAMPLE_DTYPE)
     groups: dict[str, int] = {}
     for record, row in zip(samples, ok, strict=True):
-        old = old_places.get(row["key"])
-        place = old if old is not None else row
+        place = row if "offset" in row else old_places[row["key"]]
         record["key"] = row["key"].encode()
         record["split"] = SPLITS.index(row["split"])
         record["shard"] = int(row["shard"].removesuffix(".tar").split("-")[1])

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,9 @@ def test_missing_boxes_are_rejected_rows():
     assert len(built.rejected) == 9 and splits_of(built).keys() == {sources[0].source}
 
 
-def test_gone_and_changed_sources_are_reported():
-    built = plan(many(3), previous=previous_of({"real/000x.mp4": "train", "real/gone.mp4": "train"}))
-    assert any("1 packed videos are gone" in note and "real/gone.mp4" in note for note in built.notes)
+def test_dropped_sources_are_planned_again_in_their_split():
+    old = {"real/000x.mp4": "val", "real/001x.mp4": "test"}
+    previous = replace(previous_of(old), dropped=frozenset(["real/000x.mp4"]))
+    built = plan([source(name) for name in (*old, "fake/new.mp4")], previous=previous)
+    assert splits_of(built).keys() == {"real/000x.mp4", "fake/new.mp4"}
+    assert splits_of(built)["real/000x.mp4"] == "val"

@@ -1,0 +1,128 @@
+"""What has changed among the sources since they were packed, and the shards that are written anew for it."""
+
+from __future__ import annotations
+
+import tarfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from shardify.catalog import Source
+from shardify.deal import ShardPlan
+from shardify.errors import FormatError, ShardifyError
+from shardify.history import Previous
+from shardify.index import SPLITS, json_bytes, sha256, shard_name
+from shardify.pack import ShardWriter, file_sha256, read_journal
+from shardify.sample import source_bytes, source_fingerprint
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Which of the earlier results to give up. Without any of them, shards stay as they were built."""
+
+    retry_failed: bool = False
+    prune: bool = False  # of sources that are gone
+    rebuild_changed: bool = False
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """A finished shard, to be copied under a new name without the clips of dropped sources."""
+
+    name: str
+    old: dict  # the shard's entry in index.json
+    rows: tuple[dict, ...]  # of the clips that stay
+
+
+def apply_changes(
+    previous: Previous, sources: list[Source], index_path: Path, changes: Changes
+) -> tuple[Previous, list[str]]:
+    """The previous build without what `changes` gives up, and lines that say what has changed on disk."""
+    gone, changed = _find_drift(previous, sources, index_path, thorough=changes.rebuild_changed)
+    dropped: set[str] = set()
+    notes = []
+    for names, what, act, option in (
+        (gone, "gone", changes.prune, "--prune drops their clips"),
+        (changed, "changed", changes.rebuild_changed, "--rebuild-changed packs them again"),
+    ):
+        if act:
+            dropped.update(names)
+        if names:
+            done = "their clips are dropped" if act else f"their clips are kept as they were; {option}"
+            notes.append(f"{what} since the last build: {len(names)} videos, for example {names[0]}; {done}")
+    if changes.retry_failed:
+        dropped.update(row["source"] for row in previous.rows if row["status"] == "failed")
+    return replace(previous, dropped=frozenset(dropped)), notes
+
+
+def _find_drift(
+    previous: Previous, sources: list[Source], index_path: Path, thorough: bool
+) -> tuple[list[str], list[str]]:
+    """Packed sources that are gone, and those with other bytes.
+
+    Files that are no newer than the index are taken to be unchanged if their size is; all are read if `thorough`.
+    """
+    here = {source.source: source.path for source in sources}
+    built_ns = index_path.stat().st_mtime_ns
+    rows = {row["source"]: row for row in previous.rows}
+    gone = [name for name in rows if name not in here]
+    changed = [name for name, row in rows.items() if name in here and _differs(here[name], row, built_ns, thorough)]
+    return gone, changed
+
+
+def _differs(path: Path, row: dict, built_ns: int, thorough: bool) -> bool:
+    size, packed = source_bytes(path), row["source_fingerprint"]
+    if str(size) != row["source_bytes"]:
+        return True
+    try:
+        suspect = thorough or path.stat().st_mtime_ns > built_ns
+        return bool(packed) and suspect and source_fingerprint(path, size) != packed
+    except (ShardifyError, OSError):
+        return True
+
+
+def plan_rewrites(previous: Previous, new_shards: list[ShardPlan]) -> list[Rewrite]:
+    """Copies under new numbers: a finished shard is never written to, so that a crash leaves the old or the new."""
+    rewritten = previous.rewritten
+    crcs = {record["key"].decode(): int(record["crc"]) for record in previous.samples} if rewritten else {}
+    plans = []
+    for split in SPLITS:
+        number = previous.next_number(split) + sum(shard.split == split for shard in new_shards)
+        for shard in previous.meta["splits"][split]["shards"]:
+            if shard["name"] not in rewritten:
+                continue
+            rows = [row for row in previous.rows if row["shard"] == shard["name"]]
+            stay = tuple({**row, "crc": crcs[row["key"]]} for row in rows if row["source"] not in previous.dropped)
+            if stay:
+                plans.append(Rewrite(shard_name(split, number), shard, stay))
+                number += 1
+    return plans
+
+
+def rewrite_shard(folder: Path, plan: Rewrite, codec: str) -> dict:
+    """The journal entry of the copy. Raises FormatError when the finished shard is damaged."""
+    plan_id = sha256(json_bytes(["rewrite", plan.name, plan.old["sha256"], [row["key"] for row in plan.rows]]))
+    entry = read_journal(folder, plan.name, plan_id)
+    if entry is not None:
+        return entry
+    old = folder / plan.old["name"]
+    if not old.exists() or file_sha256(old) != plan.old["sha256"]:
+        raise FormatError(f"{old}: is missing or damaged; run shardify verify --repair DATA {folder} first")
+    members = _read_members(old)
+    writer = ShardWriter(folder, plan.name, codec)
+    try:
+        for row in plan.rows:
+            writer.copy(row, members[row["key"]])
+        return writer.finish(plan_id, plan.old["versions"])
+    except BaseException:
+        writer.abandon()
+        raise
+
+
+def _read_members(path: Path) -> dict[str, dict[str, bytes]]:
+    """All members of a sound shard: key → extension → bytes."""
+    found: dict[str, dict[str, bytes]] = {}
+    with tarfile.open(path, "r:") as tar:
+        for member in tar:
+            key, _, extension = member.name.partition(".")
+            found.setdefault(key, {})[extension] = tar.extractfile(member).read()
+    return found

@@ -1,0 +1,174 @@
+"""The `shardify` program as a process: exit codes, signals, and disks that fail."""
+
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from builds import make_videos, run_build, tree, video_names
+from click.testing import CliRunner
+
+from shardify.cli import main
+
+OPTIONS = ("--frames", "4", "--size", "32", "--shard-size", "6", "--workers", "2")
+
+
+def start(*arguments, **options):
+    command = [sys.executable, "-m", "shardify.cli", *map(str, arguments)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, **options
+    )
+
+
+def run(*arguments, **options):
+    """(exit code, everything that was printed)."""
+    process = start(*arguments, **options)
+    out, err = process.communicate(timeout=120)
+    assert "Traceback" not in err, err
+    return process.returncode, out + err
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return make_videos(tmp_path_factory.mktemp("data"), video_names(24))
+
+
+@pytest.fixture(scope="module")
+def reference(data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("reference") / "s"
+    code, printed = run("build", data, out, *OPTIONS)
+    assert code == 0 and "24 inputs = 24 ok + 0 failed" in printed
+    return tree(out)
+
+
+def exit_code(*arguments):
+    return CliRunner().invoke(main, [*map(str, arguments)]).exit_code
+
+
+def test_exit_codes(data, tmp_path):
+    broken = make_videos(tmp_path / "broken", video_names(4))
+    (broken / "real" / "broken.mp4").touch()
+    assert exit_code("build", broken, tmp_path / "a", *OPTIONS) == 0
+    assert exit_code("build", broken, tmp_path / "b", *OPTIONS, "--strict") == 1
+    assert exit_code("build", broken, tmp_path / "b", *OPTIONS, "--strict") == 1
+    for path in broken.rglob("*.mp4"):
+        path.write_bytes(b"")
+    assert exit_code("build", broken, tmp_path / "c", *OPTIONS) == 1
+    assert exit_code("build", data) == 2
+    assert exit_code("build", data, tmp_path / "s", "--size", "13") == 2
+    assert exit_code("build", data / "none", tmp_path / "s") == 2
+    (tmp_path / "empty").mkdir()
+    assert exit_code("build", tmp_path / "empty", tmp_path / "s") == 3
+
+
+def test_two_builders_on_one_folder(data, reference, tmp_path):
+    out = tmp_path / "s"
+    both = [start("build", data, out, *OPTIONS) for _ in range(2)]
+    printed = {process: "".join(process.communicate(timeout=120)) for process in both}
+    codes = sorted(process.returncode for process in both)
+    assert codes in ([0, 4], [0, 0]), printed  # the second may come when the first is done
+    assert tree(out) == reference
+    assert all(process.returncode != 4 or "another build" in printed[process] for process in both)
+
+
+def until_first_shard(process, out):
+    while not list(out.glob("*.tar")):
+        assert process.poll() is None
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("presses", [1, 2])
+def test_ctrl_c(tmp_path, presses):
+    data = make_videos(tmp_path / "data", video_names(40))
+    out = tmp_path / "s"
+    options = (*OPTIONS, "--shard-size", {1: "2", 2: "12"}[presses])
+    process = start("build", data, out, *options)
+    until_first_shard(process, out)
+    for _ in range(presses):
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(0.05)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err and "run the same command again to go on" in err
+    assert not (out / "index.json").exists() and not list(out.glob(".*.tmp"))
+    shard_size = int(options[-1])
+    assert run_build(data, out, shard_size=shard_size).resumed_shards > 0
+    run_build(data, tmp_path / "twin", shard_size=shard_size)
+    assert tree(out) == tree(tmp_path / "twin")
+
+
+@pytest.mark.parametrize(
+    ("kind", "amount", "message"),
+    [
+        (resource.RLIMIT_FSIZE, 20_000, "File too large"),
+        (resource.RLIMIT_NOFILE, 10, "Too many open files"),
+        (resource.RLIMIT_NOFILE, 20, "Too many open files"),
+    ],
+)
+def test_limits_of_the_system(data, reference, tmp_path, kind, amount, message):
+    """Stopped with one clear line; nothing half done under a final name; the next run goes on."""
+    out = tmp_path / "s"
+    code, printed = run("build", data, out, *OPTIONS, preexec_fn=lambda: resource.setrlimit(kind, (amount, amount)))
+    assert code == 1 and message in printed
+    half = {name: value for name, value in tree(out).items() if not name.startswith(".")} if out.exists() else {}
+    assert half.items() <= reference.items()
+    run_build(data, out, shard_size=6)
+    assert tree(out) == reference
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_full_disk(data, reference, tmp_path):
+    out = tmp_path / "s"
+    out.mkdir()
+    size = sum(os.path.getsize(path) for path in data.rglob("*.mp4"))
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={max(size, 60_000)}", "none", out]).returncode:
+        pytest.skip("may not mount")
+    try:
+        code, printed = run("build", data, out, *OPTIONS)
+        assert code == 1 and "No space left on device" in printed
+        assert {n: v for n, v in tree(out).items() if not n.startswith(".")}.items() <= reference.items()
+        assert subprocess.run(["mount", "-o", "remount,size=50M", out]).returncode == 0
+        run_build(data, out, shard_size=6)
+        assert tree(out) == reference
+        assert subprocess.run(["mount", "-o", "remount,ro", out]).returncode == 0
+        run_build(data, out, shard_size=6)  # complete: nothing to write
+        more = make_videos(tmp_path / "more", video_names(26))
+        code, printed = run("build", more, out, *OPTIONS)
+        assert code == 1 and "Read-only file system" in printed
+    finally:
+        subprocess.run(["umount", out], check=True)
+
+
+BAIT = "bait.ts"
+LURES = {
+    "playlist.mp4": "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{bait}\n#EXTINF:9,\n{url}/a.ts\n#EXT-X-ENDLIST\n",
+    "concat.mp4": "ffconcat version 1.0\nfile {bait}\n",
+    "session.mp4": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nm=video 9 RTP/AVP 96\n"
+    "a=rtpmap:96 H264/90000\n",
+    "dash.mkv": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><Period><AdaptationSet>'
+    '<Representation id="1"><BaseURL>{url}/a.mp4</BaseURL></Representation></AdaptationSet></Period></MPD>',
+    "concat:bait.ts.mp4": "x",
+    "http:127.0.0.1.mp4": "x",
+}
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
+def test_hostile_files_open_no_other_file_and_no_socket(tmp_path):
+    data = make_videos(tmp_path / "data", [*video_names(4), "bait.mp4"])
+    bait, url = (data / "bait.mp4").rename(data / BAIT), "http://127.0.0.1:9"
+    for name, text in LURES.items():
+        (data / "real" / name).write_text(text.format(bait=bait, url=url))
+    bait.rename(tmp_path / BAIT)
+    log = tmp_path / "log"
+    command = ["strace", "-f", "-qq", "--seccomp-bpf", "-o", log, "-e", "trace=open,openat,openat2,socket,connect"]
+    command += [sys.executable, "-m", "shardify.cli", "build", data, tmp_path / "s", *OPTIONS]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert f"{4 + len(LURES)} inputs = 4 ok + {len(LURES)} failed" in result.stdout, result.stderr
+    calls = log.read_text(errors="replace")
+    assert "v01.mp4" in calls and "playlist.mp4" in calls
+    assert BAIT not in calls.replace("concat:bait.ts.mp4", "")
+    assert "AF_INET" not in calls

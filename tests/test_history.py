@@ -1,0 +1,82 @@
+import os
+import subprocess
+import sys
+
+import pytest
+from builds import make_videos, run_build, tree, video_names
+
+from shardify import history
+from shardify.errors import BusyError, UsageError
+from shardify.settings import BuildSettings
+
+HOLD = "import sys; from pathlib import Path; from shardify.history import lock_folder\n"
+HOLD += "with lock_folder(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+OLD = {name: f"old {name}".encode() for name in (*history.TABLES, "index.json")}
+NEW = {name: f"new {name}".encode() for name in OLD}
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_lock_ends_with_its_process(tmp_path):
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(BusyError) as caught, history.lock_folder(tmp_path):
+        pass
+    assert caught.value.exit_code == 4
+    holder.kill()
+    holder.communicate()
+    with history.lock_folder(tmp_path):
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("function", ["replace", "fsync"])
+@pytest.mark.parametrize("calls", range(1, 12))
+def test_commit_cut_off_anywhere_is_all_old_or_all_new(tmp_path, monkeypatch, function, calls):
+    history.commit(tmp_path, OLD)
+    left, original = [calls], getattr(os, function)
+
+    def cut_off(*args):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(5, "Input/output error")
+        return original(*args)
+
+    monkeypatch.setattr(os, function, cut_off)
+    try:
+        history.commit(tmp_path, NEW)
+    except OSError:
+        monkeypatch.undo()
+        history.roll_forward(tmp_path)
+        history.remove_leftovers(tmp_path, set())
+    assert contents(tmp_path) in (OLD, NEW)
+
+
+def test_leftovers_never_include_a_shard_of_the_index(tmp_path):
+    for name in ("train-000000.tar", "train-000001.tar", "train-000002.tar"):
+        (tmp_path / name).touch()
+        (tmp_path / f".{name}.json").touch()
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / ".train-000003.tar.tmp").touch()
+    history.remove_leftovers(tmp_path, indexed={"train-000000.tar"}, wanted={"train-000001.tar"})
+    assert set(contents(tmp_path)) == {
+        "train-000000.tar", "train-000001.tar", ".train-000001.tar.json", "notes.txt",
+    }  # fmt: skip
+
+
+def test_foreign_folders_are_refused(tmp_path):
+    (tmp_path / "holiday.jpg").touch()
+    with pytest.raises(UsageError, match=r"holiday\.jpg"):
+        history.load_previous(tmp_path, BuildSettings())
+
+
+def test_numbers_go_on_after_the_last_shard(tmp_path):
+    data = make_videos(tmp_path / "data", video_names(12))
+    run_build(data, tmp_path / "s")
+    previous = history.load_previous(tmp_path / "s", BuildSettings(frames=4, size=32, shard_size=4))
+    tars = [name for name in tree(tmp_path / "s") if name.startswith("train")]
+    assert previous.next_number("train") == len(tars)
+    assert previous.shard_names == {name for name in tree(tmp_path / "s") if name.endswith(".tar")}

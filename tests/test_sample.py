@@ -1,0 +1,94 @@
+import json
+import os
+
+import pytest
+from builds import SMALL, make_task, make_videos
+
+from shardify import sample, sheet
+from shardify.errors import VideoError
+from shardify.index import sha256
+from shardify.sample import failed_row, make_samples, source_fingerprint
+from shardify.settings import BuildSettings
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    return make_videos(tmp_path_factory.mktemp("videos"), ["one.mp4"]) / "one.mp4"
+
+
+def test_members_and_row_agree(video):
+    (one,) = make_samples(make_task(video, label=1), BuildSettings(**SMALL))
+    record = json.loads(one.members["json"])
+    assert list(one.members) == ["cls", "jpg", "json"] and one.members["cls"] == b"1"
+    assert sheet.decode_jpeg(one.members["jpg"]).shape == (64, 64, 3)
+    assert record["payload_sha256"] == one.row["payload_sha256"] == sha256(one.members["jpg"])
+    assert one.row["record_sha256"] == sha256(one.members["json"])
+    assert (record["source"], record["source_bytes"]) == ("one.mp4", video.stat().st_size)
+    assert len(record["pts_seconds"]) == len(record["frame_index"]) == record["frames"] == 4
+
+
+def test_clips_have_keys_of_their_own(video):
+    samples = make_samples(make_task(video), BuildSettings(**SMALL, clips=3))
+    assert [one.key[-4:] for one in samples] == ["-000", "-001", "-002"]
+    assert [json.loads(one.members["json"])["clip"] for one in samples] == [0, 1, 2]
+    assert all(len(one.key) <= 80 for one in samples)
+
+
+def test_raw_payload_is_the_frames(video):
+    (one,) = make_samples(make_task(video), BuildSettings(**SMALL, codec="raw"))
+    assert sheet.decode_raw(one.members["npy"]).shape == (4, 32, 32, 3)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda path: None, "No such file or directory"),
+        (lambda path: path.symlink_to(path.name), "Too many levels of symbolic links"),
+        (os.mkfifo, "not a regular file"),
+        (os.mkdir, "not a regular file"),
+        (lambda path: path.symlink_to("/dev/zero"), "not a regular file"),
+        (lambda path: path.touch(), "empty"),
+        (lambda path: path.write_bytes(b"\0" * 5000), "not a video"),
+    ],
+)
+def test_reasons_are_short_and_name_no_folder_of_this_machine(tmp_path, make, reason):
+    path = tmp_path / "a.mp4"
+    make(path)
+    with pytest.raises(VideoError, match=reason) as caught:
+        make_samples(make_task(path), BuildSettings(**SMALL))
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_source_that_grows_while_it_is_read(video, tmp_path, monkeypatch):
+    path = tmp_path / "grows.mp4"
+    path.write_bytes(video.read_bytes())
+
+    def fingerprint(*args):
+        with path.open("ab") as file:
+            file.write(b"more")
+        return source_fingerprint(*args)
+
+    monkeypatch.setattr(sample, "source_fingerprint", fingerprint)
+    with pytest.raises(VideoError, match="changed while it was read"):
+        make_samples(make_task(path), BuildSettings(**SMALL))
+
+
+def test_fingerprint_sees_the_beginning_middle_end_and_size(tmp_path):
+    path = tmp_path / "long.mp4"
+    content = bytearray(8 << 20)
+    path.write_bytes(content)
+    seen = {source_fingerprint(path, len(content))}
+    for place in (0, 4 << 20, (8 << 20) - 1):
+        changed = content.copy()
+        changed[place] = 1
+        path.write_bytes(changed)
+        seen.add(source_fingerprint(path, len(content)))
+    path.write_bytes(content + b"\0")
+    seen.add(source_fingerprint(path, len(content) + 1))
+    assert len(seen) == 5
+
+
+def test_failed_row_is_one_line(tmp_path):
+    row = failed_row(make_task(tmp_path / "gone.mp4"), "two\nlines  of\ttext")
+    assert row["error"] == "two lines of text"
+    assert (row["status"], row["source_bytes"]) == ("failed", "")
