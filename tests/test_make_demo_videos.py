@@ -57,9 +57,7 @@ def probes(data_set: Path) -> dict[Path, dict]:
 
 def test_layout_and_counts(data_set: Path) -> None:
     for split, count in COUNTS.items():
-        assert Counter(kind_of(path) for path in (data_set / split / "real").iterdir()) == {
-            "real": count // 2
-        }
+        assert Counter(kind_of(path) for path in (data_set / split / "real").iterdir()) == {"real": count // 2}
         fakes = Counter(kind_of(path) for path in (data_set / split / "fake").iterdir())
         assert fakes == dict.fromkeys(("spatial", "flicker", "order"), count // 6)
 
@@ -130,9 +128,7 @@ def test_only_spatial_fakes_lack_noise_in_the_face() -> None:
 
 
 def run_script(out_dir: Path, *options: str) -> str:
-    result = CliRunner().invoke(
-        maker.main, [str(out_dir), "--val", "0", "--test", "0", "--workers", "1", *options]
-    )
+    result = CliRunner().invoke(maker.main, [str(out_dir), "--val", "0", "--test", "0", "--workers", "1", *options])
     assert result.exit_code == 0, result.output
     return result.output
 

@@ -12,15 +12,18 @@ RAM_SHARE = 0.5  # of the memory that is free
 DEVICE_SHARE = 0.25  # of the device's free memory: the model's activations come later
 
 
-def choose_cache(setting: str, num_bytes: int, device: torch.device) -> str:
-    """none | ram | device. `auto` takes the fastest place where `num_bytes` fit; a CPU's own memory is `ram`."""
+def choose_cache(setting: str, num_bytes: int, device: torch.device, world: int = 1) -> str:
+    """none | ram | device. `auto` takes the fastest place where `num_bytes` fit; a CPU's own memory is `ram`.
+
+    Each of the `world` processes keeps what it has seen, in the end everything.
+    """
     if setting == "device" and device.type == "cpu":
         return "ram"
     if setting != "auto":
         return setting
     if device.type == "cuda" and num_bytes <= DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]:
         return "device"
-    return "ram" if num_bytes <= RAM_SHARE * free_memory_bytes() else "none"
+    return "ram" if num_bytes * world <= RAM_SHARE * free_memory_bytes() else "none"
 
 
 def free_memory_bytes() -> int:
@@ -43,16 +46,19 @@ class ClipCache:
         self._filled = np.zeros(num_clips, bool)
         self.hits = self.misses = 0
 
-    def has(self, places: np.ndarray) -> bool:
-        """Whether all of them are there."""
-        there = bool(self._filled[places].all())
-        self.hits += len(places) if there else 0
-        self.misses += 0 if there else len(places)
+    def has(self, places: np.ndarray) -> np.ndarray:
+        """bool (B,): which of them are there."""
+        there = self._filled[places]
+        self.hits += int(there.sum())
+        self.misses += int((~there).sum())
         return there
 
-    def take(self, places: np.ndarray, out: Tensor | None = None) -> Tensor:
+    def take(self, places: np.ndarray) -> Tensor:
         """The clips at these places, (B, *clip_shape)."""
-        return torch.index_select(self._clips, 0, self._index(places), out=out)
+        return torch.index_select(self._clips, 0, self._index(places))
+
+    def copy(self, place: int, out: Tensor) -> None:
+        out.copy_(self._clips[place])
 
     def put(self, places: np.ndarray, clips: Tensor) -> None:
         self._clips[self._index(places)] = clips

@@ -22,11 +22,12 @@ from shardify import sheet
 from trainer.cache import ClipCache, choose_cache
 from trainer.errors import FormatError
 from trainer.order import epoch_order, num_steps, rank_batch
+from trainer.payload import decode_into
 from trainer.shards import ShardSet, open_shards
 
 READERS = 8  # reads under way at once
 AHEAD = 4  # batches that are being read and decoded while one is in use
-DAMAGE = (FormatError, ValueError, RuntimeError)  # what a damaged payload makes the decoders raise
+DAMAGE = (FormatError, ValueError, RuntimeError, OSError)  # what a damaged payload makes the decoders raise
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class Batch:
 class _Pending:
     numbers: np.ndarray
     mask: np.ndarray
-    buffer: Tensor | None = None  # host memory that the clips are decoded into
+    decoded: np.ndarray  # places in the batch of the clips in `buffer`; the others come from the device's cache
+    buffer: Tensor | None = None  # host memory
     futures: list[Future] = field(default_factory=list)
 
 
@@ -66,6 +68,8 @@ class ClipLoader:
         workers: int = 0,
         on_error: str = "stop",
         max_errors: float = 0.01,
+        balanced: bool = False,
+        shuffle_shards: int = 0,
         numbers: np.ndarray | None = None,
         rank: int = 0,
         world: int = 1,
@@ -76,6 +80,7 @@ class ClipLoader:
             raise FormatError(f"{self.shards.folder}: has no {split} split")
         self.batch_size, self.seed, self.rank, self.world = batch_size, seed, rank, world
         self.shuffle = split == "train" if shuffle is None else shuffle
+        self.balanced, self.shuffle_shards = balanced, shuffle_shards
         self.device = torch.device(device)
         self.workers = workers or len(os.sched_getaffinity(0))
         self.on_error, self.max_errors = on_error, max_errors
@@ -117,9 +122,19 @@ class ClipLoader:
         hits, misses = (sum(getattr(cache, name) for cache in caches) for name in ("hits", "misses"))
         return hits / max(1, hits + misses)
 
+    def order(self, epoch: int) -> np.ndarray:
+        """The numbers of an epoch's clips, int64 (N,), over all ranks."""
+        if not self.shuffle:
+            return self.numbers
+        labels = self.shards.samples["label"][self.numbers] if self.balanced else None
+        shards = self.shards.samples["shard"][self.numbers] if self.shuffle_shards else None
+        return epoch_order(
+            self.numbers, self.seed, epoch, labels=labels, shards=shards, shards_at_once=self.shuffle_shards
+        )
+
     def batches(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """This rank's batches of one epoch, from a step on; the order depends on (seed, epoch) alone."""
-        order = epoch_order(self.numbers, self.seed, epoch) if self.shuffle else self.numbers
+        order = self.order(epoch)
         readers = ThreadPoolExecutor(READERS, "read")
         decoders = ThreadPoolExecutor(self.workers, "decode")
         waiting: deque[_Pending] = deque()
@@ -146,16 +161,20 @@ class ClipLoader:
     def _start(
         self, numbers: np.ndarray, mask: np.ndarray, readers: ThreadPoolExecutor, decoders: ThreadPoolExecutor
     ) -> _Pending:
-        pending, places = _Pending(numbers, mask), self._place[numbers]
-        if self._device_cache and self._device_cache.has(places):
+        places = self._place[numbers]
+        cache = self._device_cache or self._host_cache
+        is_new = np.ones(len(numbers), bool) if cache is None else ~cache.has(places)
+        decoded = np.flatnonzero(is_new) if cache is self._device_cache else np.arange(len(numbers))
+        pending = _Pending(numbers, mask, decoded)
+        if len(decoded) == 0:
             return pending
-        pending.buffer = self._take_buffer(len(numbers))
-        if self._host_cache and self._host_cache.has(places):
-            pending.futures = [decoders.submit(self._host_cache.take, places, pending.buffer)]
-            return pending
-        for i, number in enumerate(numbers):
-            payload = readers.submit(self._read, int(number))
-            pending.futures.append(decoders.submit(self._decode, payload, int(number), pending.buffer[i]))
+        pending.buffer = self._take_buffer(len(decoded))
+        for out, i in zip(pending.buffer, decoded, strict=True):
+            if is_new[i]:
+                payload = readers.submit(self._read, int(numbers[i]))
+                pending.futures.append(decoders.submit(self._decode, payload, int(numbers[i]), out))
+            else:
+                pending.futures.append(decoders.submit(self._host_cache.copy, int(places[i]), out))
         return pending
 
     def _finish(self, pending: _Pending) -> Batch:
@@ -163,14 +182,12 @@ class ClipLoader:
         for future in pending.futures:
             future.result()
         places = self._place[pending.numbers]
-        if pending.buffer is None:
-            clips = self._device_cache.take(places)
-        else:
-            if self._host_cache and len(pending.futures) > 1:
-                self._host_cache.put(places, pending.buffer)
+        if pending.buffer is not None:
             clips = self._to_device(pending.buffer)
             if self._device_cache:
-                self._device_cache.put(places, clips)
+                self._device_cache.put(places[pending.decoded], clips)
+        if len(pending.decoded) < len(places):
+            clips = self._device_cache.take(places)
         numbers, mask = pending.numbers, pending.mask
         if self.damaged and not self.shuffle:
             mask = mask & ~np.isin(numbers, list(self.damaged))
@@ -198,10 +215,16 @@ class ClipLoader:
     def _cut(self, buffer: Tensor) -> Tensor:
         """Sheets (B, rows·S, columns·S, 3) → frames (B, T, S, S, 3), a copy of their own."""
         if self.shards.codec == "raw":
-            return buffer.clone() if self._stream is None else buffer
+            return self._copy(buffer)
         size, (rows, columns) = self.shards.size, sheet.grid_shape(self.shards.frames)
         cells = buffer.view(len(buffer), rows, size, columns, size, 3).transpose(2, 3)
-        return cells.reshape(len(buffer), rows * columns, size, size, 3)[:, : self.shards.frames]
+        return self._copy(cells).flatten(1, 2)[:, : self.shards.frames]
+
+    def _copy(self, clips: Tensor) -> Tensor:
+        """Contiguous. On a CPU by NumPy, in one thread: torch's would spin for the cores that the decoders use."""
+        if clips.device.type == "cpu":
+            return torch.from_numpy(clips.numpy().copy(order="C"))
+        return clips.contiguous()
 
     def _take_buffer(self, count: int) -> Tensor:
         """A host buffer for `count` clips that nothing reads from any more."""
@@ -210,7 +233,8 @@ class ClipLoader:
             if copied is not None:
                 copied.synchronize()
             return buffer
-        return torch.empty((count, *self._host_shape), dtype=torch.uint8, pin_memory=self._stream is not None)
+        with torch.inference_mode(False):  # in evaluation too: other threads may not write into inference tensors
+            return torch.empty((count, *self._host_shape), dtype=torch.uint8, pin_memory=self._stream is not None)
 
     def _read(self, number: int) -> bytes:
         payload = self.shards.read(number, check=not self._checked[number])
@@ -225,15 +249,17 @@ class ClipLoader:
             self._note_damage(number, error)
             if self.shuffle:
                 self._replaced[number] = self._decode_next(number, out)
+        if self._host_cache:
+            self._host_cache.put(self._place[[number]], out[None])
 
     def _decode_next(self, number: int, out: Tensor) -> int:
-        while True:  # ends: _note_damage raises once too many are damaged
-            number = int(self.numbers[(self._place[number] + 1) % len(self.numbers)])
+        for other in np.roll(self.numbers, -1 - self._place[number])[:-1].tolist():
             try:
-                decode_into(self.shards.read(number), self.shards.codec, out)
-                return number
+                decode_into(self.shards.read(other), self.shards.codec, out)
+                return other
             except DAMAGE as error:
-                self._note_damage(number, error)
+                self._note_damage(other, error)
+        raise FormatError(f"all {len(self.numbers)} clips are damaged, the first: {self.damaged[number]}")
 
     def _note_damage(self, number: int, error: Exception) -> None:
         message = str(error)
@@ -244,32 +270,3 @@ class ClipLoader:
         self.damaged[number] = message
         if len(self.damaged) > self.max_errors * len(self.numbers):
             raise FormatError(f"{len(self.damaged)} of {len(self.numbers)} clips are damaged, the last: {message}")
-
-
-def decode_into(payload: bytes, codec: str, out: Tensor) -> None:
-    """Decode a payload into uint8 (rows·S, columns·S, 3) or, raw, (T, S, S, 3).
-
-    Raises ValueError or RuntimeError when it is damaged or of another size.
-    """
-    if codec == "raw":
-        frames = sheet.decode_raw(payload)
-        if frames.shape != tuple(out.shape):
-            raise ValueError(f"holds {frames.shape}, not {tuple(out.shape)}")
-        out.numpy()[...] = frames
-        return
-    if simplejpeg is not None:
-        height, width = simplejpeg.decode_jpeg_header(payload)[:2]
-        if (height, width) != tuple(out.shape[:2]):
-            raise ValueError(f"is {height}×{width} pixels, not {out.shape[0]}×{out.shape[1]}")
-        simplejpeg.decode_jpeg(payload, "RGB", buffer=out.numpy())
-        return
-    from torchvision.io import ImageReadMode, decode_jpeg
-
-    picture = decode_jpeg(torch.frombuffer(bytearray(payload), dtype=torch.uint8), ImageReadMode.RGB)
-    out.copy_(picture.permute(1, 2, 0))
-
-
-try:  # decodes straight into the batch, a third faster; torchvision's decoder gives the same pixels
-    import simplejpeg
-except ImportError:
-    simplejpeg = None

@@ -7,9 +7,41 @@ import math
 import numpy as np
 
 
-def epoch_order(numbers: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-    """The numbers in the global order of one epoch: the same for any number of ranks and workers."""
-    return np.random.default_rng([seed, epoch]).permutation(numbers)
+def epoch_order(
+    numbers: np.ndarray,
+    seed: int,
+    epoch: int,
+    *,
+    labels: np.ndarray | None = None,
+    shards: np.ndarray | None = None,
+    shards_at_once: int = 1,
+) -> np.ndarray:
+    """The numbers, int64 (N,), in the global order of one epoch: the same for any number of ranks and workers.
+
+    labels: int (N,), draws every class equally often: clips of small classes repeat, of large ones some stay away.
+    shards: int (N,), the shard of each clip; clips are then mixed within `shards_at_once` shards, themselves in
+    random order and company, so that a slow disk reads few files at a time.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    order = rng.permutation(len(numbers))
+    if labels is not None:
+        order = rng.permutation(_balanced(labels, rng))
+    if shards is not None:
+        turn = rng.permutation(int(shards.max()) + 1) // shards_at_once
+        order = order[np.argsort(turn[shards[order]], kind="stable")]
+    return numbers[order]
+
+
+def _balanced(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Places into `labels`, as many as it holds, every class as often as any other (to within one)."""
+    classes = rng.permutation(np.unique(labels))
+    drawn = []
+    for i, label in enumerate(classes):
+        members = np.flatnonzero(labels == label)
+        quota = len(labels) // len(classes) + (i < len(labels) % len(classes))
+        rounds = [rng.permutation(members) for _ in range(math.ceil(quota / len(members)))]
+        drawn.append(np.concatenate(rounds)[:quota] if rounds else members[:0])
+    return np.concatenate(drawn)
 
 
 def num_steps(num_samples: int, batch_size: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from dataclasses import dataclass, field
@@ -21,8 +22,13 @@ Backbone = Literal[
 
 
 def positive(name: str, value: float) -> None:
-    if not value > 0:
+    if not 0 < value < math.inf:
         raise SettingsError(f"{name} is {value}; it must be above 0")
+
+
+def not_negative(name: str, value: float) -> None:
+    if not 0 <= value < math.inf:
+        raise SettingsError(f"{name} is {value}; it must be 0 or more")
 
 
 def share(name: str, value: float) -> None:
@@ -46,8 +52,7 @@ class ModelSettings:
         share("model.dropout", self.dropout)
         positive("model.lstm_layers", self.lstm_layers)
         for name in ("lstm_hidden", "attention_heads"):
-            if getattr(self, name) < 0:
-                raise SettingsError(f"model.{name} is {getattr(self, name)}; it must be 0 or more")
+            not_negative(f"model.{name}", getattr(self, name))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +63,8 @@ class OptimizerSettings:
 
     def __post_init__(self) -> None:
         positive("optimizer.lr", self.lr)
+        not_negative("optimizer.weight_decay", self.weight_decay)
+        not_negative("optimizer.clip_norm", self.clip_norm)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +77,7 @@ class LossSettings:
 
     def __post_init__(self) -> None:
         share("loss.smoothing", self.smoothing)
+        not_negative("loss.gamma", self.gamma)
         if self.alpha != -1:
             share("loss.alpha", self.alpha)
 
@@ -82,7 +90,10 @@ class SchedulerSettings:
     warmup_epochs: float = 1.0  # cosine: linear warm-up
 
     def __post_init__(self) -> None:
-        share("scheduler.factor", self.factor)
+        if not 0 < self.factor < 1:
+            raise SettingsError(f"scheduler.factor is {self.factor}; it must lie between 0 and 1")
+        not_negative("scheduler.patience", self.patience)
+        not_negative("scheduler.warmup_epochs", self.warmup_epochs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,11 +101,18 @@ class DataSettings:
     cache: Literal["auto", "none", "ram", "device"] = "auto"  # where decoded clips stay after the first epoch
     on_error: Literal["stop", "skip"] = "stop"  # skip: a damaged clip is replaced by another and counted
     max_errors: float = 0.01  # skip: the share of damaged clips at which the run stops all the same
+    balanced: bool = False  # draw every class equally often in training
+    shuffle_shards: int = 0  # mix clips within so many shards at a time, for slow disks; 0: over all clips
     workers: int = 0  # decoding threads; 0: one per core
+    sheet_frames: int | None = None  # frames per contact sheet, in tars of other writers that do not say it
     val_fraction: float = 0.1  # held out of train, by whole groups, where the shards have no val
 
     def __post_init__(self) -> None:
         share("data.max_errors", self.max_errors)
+        not_negative("data.workers", self.workers)
+        not_negative("data.shuffle_shards", self.shuffle_shards)
+        if self.sheet_frames is not None:
+            positive("data.sheet_frames", self.sheet_frames)
         if not 0 < self.val_fraction < 1:
             raise SettingsError(f"data.val_fraction is {self.val_fraction}; it must lie between 0 and 1")
 
@@ -143,8 +161,7 @@ class Settings:
             positive(name, getattr(self, name))
         share("ema", self.ema)
         for name in ("seed", "checkpoint_every_steps"):
-            if getattr(self, name) < 0:
-                raise SettingsError(f"{name} is {getattr(self, name)}; it must be 0 or more")
+            not_negative(name, getattr(self, name))
         if self.max_hours is not None:
             positive("max_hours", self.max_hours)
         if self.early_stopping is not None:
@@ -168,7 +185,11 @@ def load_settings(config: Path | None = None, overrides: tuple[str, ...] = ()) -
         key, separator, value = text.partition("=")
         if not separator:
             raise SettingsError(f"--set {text}: write it as key=value, for example optimizer.lr=1e-4")
-        _assign(values, key.strip().split("."), yaml.safe_load(value), key.strip())
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise SettingsError(f"--set {text}: the value is not YAML; quote it, for example 'name=\"[a\"'") from error
+        _assign(values, key.strip().split("."), parsed, key.strip())
     return from_dict(values)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import zlib
 from dataclasses import dataclass
@@ -9,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from shardify.index import PAYLOAD_EXTENSION, SPLITS, read_index, shard_name
+from shardify.index import PAYLOAD_EXTENSION, SPLITS, ShardIndex, read_index
 from trainer.errors import FormatError
+from trainer.find import find_shards
+from trainer.foreign import scan_tars
 
 
 @dataclass(frozen=True)
@@ -23,29 +26,34 @@ class ShardSet:
     size: int  # S, pixels
     codec: str  # jpeg | raw
     samples: np.ndarray  # shardify.index.SAMPLE_DTYPE
+    paths: dict[tuple[int, int], Path]  # (split, shard) → its tar, or the folder of its members
     unpacked: bool  # each tar became a folder of its members, as Kaggle does
     fingerprint: str  # SHA-256 of samples.npy: which data a run was trained on
+    has_crc: bool = True  # whether the table knows the payloads' CRC-32
 
     def numbers(self, split: str) -> np.ndarray:
         """The numbers of a split's clips, int64 (N,)."""
+        if split not in SPLITS:
+            raise FormatError(f"{split} is no split; choose train, val or test")
         return np.flatnonzero(self.samples["split"] == SPLITS.index(split))
+
+    def key(self, number: int) -> str:
+        return self.samples["key"][number].decode("utf-8", "replace")
 
     def payload_path(self, number: int) -> Path:
         """The file that holds a clip's payload."""
-        record = self.samples[number]
-        tar = self.folder / shard_name(SPLITS[record["split"]], int(record["shard"]))
-        if self.unpacked:
-            return tar.with_suffix("") / f"{record['key'].decode()}.{PAYLOAD_EXTENSION[self.codec]}"
-        return tar
+        path = self._shard(number)
+        return path / f"{self.key(number)}.{PAYLOAD_EXTENSION[self.codec]}" if self.unpacked else path
 
     def read(self, number: int, check: bool = True) -> bytes:
         """A clip's payload. Raises FormatError with shard and key when it is short or differs from the index."""
-        record, path = self.samples[number], self.payload_path(number)
+        record = self.samples[number]
         offset, length = (0 if self.unpacked else int(record["offset"])), int(record["length"])
         try:
-            descriptor = os.open(path, os.O_RDONLY)
+            descriptor = os.open(self.payload_path(number), os.O_RDONLY | os.O_NONBLOCK)  # a pipe must not block
             try:
-                payload = os.pread(descriptor, length, offset)
+                is_there = offset + length <= os.fstat(descriptor).st_size  # before memory is taken for it
+                payload = os.pread(descriptor, length, offset) if is_there else b""
             finally:
                 os.close(descriptor)
         except OSError as error:
@@ -54,43 +62,91 @@ class ShardSet:
             ) from error
         if len(payload) < length:
             raise FormatError(f"{self.where(number)}: the file ends too early; copy the folder again")
-        if check and zlib.crc32(payload) != record["crc"]:
+        if check and self.has_crc and zlib.crc32(payload) != record["crc"]:
             raise FormatError(f"{self.where(number)}: payload differs from the index; copy the folder again")
         return payload
 
     def where(self, number: int) -> str:
+        return f"{self._shard(number)}: clip {self.key(number)}"
+
+    def _shard(self, number: int) -> Path:
         record = self.samples[number]
-        return (
-            f"{self.folder / shard_name(SPLITS[record['split']], int(record['shard']))}: clip {record['key'].decode()}"
-        )
+        return self.paths[int(record["split"]), int(record["shard"])]
 
 
-def open_shards(folder: Path | str) -> ShardSet:
-    """Open a folder made by `shardify build`, with its tars as they are or unpacked into folders.
+def open_shards(name: Path | str, frames: int | None = None) -> ShardSet:
+    """Open a folder made by `shardify build`, as it is or unpacked by Kaggle, some of its tars, or foreign ones.
 
-    Raises FormatError when it is unfinished, damaged, or shards are missing.
+    name: a folder, a tar, a glob, a brace pattern, or a data set that Kaggle has mounted (owner/slug).
+    frames: of a contact sheet in tars without an index, where no .json says it.
+    Raises FormatError when the shards are unfinished, damaged, or missing.
     """
-    folder = Path(folder)
+    folder, tars = find_shards(name)
+    if tars is not None and not (folder / "index.json").is_file():
+        return ShardSet(folder, **scan_tars(tars, frames), unpacked=False, has_crc=False)
     index = read_index(folder)
+    try:
+        return _open_index(index, tars)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise FormatError(f"{folder / 'index.json'}: is damaged ({error!r}); copy the folder again") from error
+
+
+def _open_index(index: ShardIndex, tars: list[Path] | None) -> ShardSet:
+    """The whole folder, or only the clips in some of its tars."""
+    folder, samples, settings = index.folder, index.samples, index.settings
     names = [shard["name"] for split in index.meta["splits"].values() for shard in split["shards"]]
+    for tar in tars or []:
+        if tar.parent != folder or tar.name not in names:
+            raise FormatError(f"{tar}: is not among the shards of {folder / 'index.json'}; name those, or the folder")
     present = set(os.listdir(folder))
+    names = names if tars is None else [tar.name for tar in tars]
     missing = [name for name in names if name not in present]
     unpacked = bool(missing) and all(name.removesuffix(".tar") in present for name in names)
     if missing and not unpacked:
         raise FormatError(
             f"{folder}: {missing[0]} is missing ({len(missing)} of {len(names)} shards are); copy the folder again"
         )
-    if len(index.samples) == 0:
+    _check_settings(index)
+    if len(samples) == 0:
         raise FormatError(f"{folder}: holds no clip; see samples.csv for the reasons")
-    if index.samples["label"].min() < 0 or index.samples["label"].max() >= len(index.classes):
+    fingerprint = index.meta["sha256"]["samples.npy"]
+    with open(folder / "samples.npy", "rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != fingerprint:
+            raise FormatError(f"{folder / 'samples.npy'}: differs from index.json; copy the folder again")
+    if samples["label"].min() < 0 or samples["label"].max() >= len(index.classes):
         raise FormatError(
             f"{folder / 'samples.npy'}: has labels outside the {len(index.classes)} classes of index.json"
         )
-    settings = index.settings
+    paths = {_shard_id(name): folder / (name.removesuffix(".tar") if unpacked else name) for name in names}
+    if tars is not None:
+        chosen = {_shard_id(tar.name) for tar in tars}
+        pairs = zip(samples["split"].tolist(), samples["shard"].tolist(), strict=True)
+        samples = samples[np.fromiter((pair in chosen for pair in pairs), bool, len(samples))]
+        fingerprint = hashlib.sha256(samples.tobytes()).hexdigest()
     return ShardSet(
-        folder, index.classes, settings["frames"], settings["size"], settings["codec"], index.samples, unpacked,
-        index.meta["sha256"]["samples.npy"],
+        folder, index.classes, settings["frames"], settings["size"], settings["codec"], samples, paths, unpacked,
+        fingerprint,
     )  # fmt: skip
+
+
+def _check_settings(index: ShardIndex) -> None:
+    """What the index says is believed when memory is allotted, so it must be what the builder could have written."""
+    frames, size, codec = (index.settings[name] for name in ("frames", "size", "codec"))
+    for name, value, allowed in (
+        ("frames", frames, range(1, 257)),
+        ("size", size, range(8, 1025, 8)),
+        ("codec", codec, PAYLOAD_EXTENSION),
+    ):
+        if value not in allowed:
+            raise FormatError(f"{index.folder / 'index.json'}: {name} is {value!r}; build or copy the folder again")
+    if len(index.classes) < 2 or not all(isinstance(name, str) for name in index.classes):
+        raise FormatError(f"{index.folder / 'index.json'}: classes are {index.classes}; two or more names are needed")
+
+
+def _shard_id(name: str) -> tuple[int, int]:
+    """val-000003.tar → (1, 3)"""
+    split, _, number = name.removesuffix(".tar").rpartition("-")
+    return SPLITS.index(split), int(number)
 
 
 def choose_splits(shards: ShardSet, val_fraction: float, seed: int) -> tuple[dict[str, np.ndarray], list[str]]:
@@ -124,7 +180,7 @@ def _hold_out(shards: ShardSet, train: np.ndarray, fraction: float, seed: int) -
         )
     per_class = min(len(np.unique(groups[labels == label])) for label in np.unique(labels))
     folds = round(1 / fraction)
-    if per_class >= folds:
+    if 2 <= folds <= per_class:
         splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     else:
         splitter = GroupShuffleSplit(1, test_size=fraction, random_state=seed)

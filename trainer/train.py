@@ -82,7 +82,7 @@ def prepare(settings: Settings, shards_folder: Path, out: Path, group: Group) ->
     torch.manual_seed(settings.seed)
     torch.backends.cudnn.benchmark = True  # shapes hardly change
     settings = resolve_auto(settings, group)
-    shards = open_shards(shards_folder)
+    shards = open_shards(shards_folder, settings.data.sheet_frames)
     splits, notes = choose_splits(shards, settings.data.val_fraction, settings.seed)
     loaders = make_loaders(settings, shards, splits, group)
     model = build_model(settings.model, len(shards.classes), shards.size)
@@ -103,7 +103,7 @@ def make_loaders(
 ) -> dict[str, ClipLoader]:
     """One loader per split; they share one decision on the cache."""
     num_clips = sum(map(len, splits.values()))
-    cache = choose_cache(settings.data.cache, num_clips * shards.frames * shards.size**2 * 3, group.device)
+    cache = choose_cache(settings.data.cache, num_clips * shards.frames * shards.size**2 * 3, group.device, group.world)
     return {
         split: ClipLoader(
             shards,
@@ -116,6 +116,8 @@ def make_loaders(
             workers=settings.data.workers,
             on_error=settings.data.on_error,
             max_errors=settings.data.max_errors,
+            balanced=settings.data.balanced,
+            shuffle_shards=settings.data.shuffle_shards,
             rank=group.rank,
             world=group.world,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 
 from torch import nn
 
@@ -24,4 +25,8 @@ def build_model(settings: ModelSettings, num_classes: int, size: int = 224) -> n
         model = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise SettingsError(f"model.name: {settings.name} cannot be imported ({error})") from error
+    try:
+        inspect.signature(model).bind(num_classes, **settings.options)
+    except TypeError as error:
+        raise SettingsError(f"model.name: {settings.name} does not take these model.options ({error})") from error
     return model(num_classes, **settings.options)

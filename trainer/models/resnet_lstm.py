@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from trainer.errors import SettingsError
 from trainer.models.backbones import make_backbone
 from trainer.settings import ModelSettings
 
@@ -32,6 +33,10 @@ class ResNetLSTM(nn.Module):
             channels = 2 * settings.lstm_hidden
         self.attention = None
         if settings.attention_heads:
+            if channels % settings.attention_heads:
+                raise SettingsError(
+                    f"model.attention_heads is {settings.attention_heads}; it must divide the {channels} channels"
+                )
             self.norm = nn.LayerNorm(channels)
             self.attention = nn.MultiheadAttention(channels, settings.attention_heads, batch_first=True)
         self.head = nn.Sequential(nn.Dropout(settings.dropout), nn.Linear(channels, num_classes))

@@ -1,0 +1,82 @@
+"""Every name that people give to shards leads to them, or to a line that says where was looked."""
+
+import pytest
+
+from trainer.errors import FormatError
+from trainer.find import MAX_NAMES, expand_braces, find_shards
+
+
+@pytest.fixture
+def kaggle(tmp_path):
+    ann = "datasets/ann"
+    for folder in (f"{ann}/clips", "old-clips", f"{ann}/wrapped/shards", f"{ann}/two/a", f"{ann}/two/b"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "index.json").touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("ann/clips", "datasets/ann/clips"),
+        ("ann/old-clips", "old-clips"),
+        ("ann/wrapped", "datasets/ann/wrapped/shards"),
+    ],
+)
+def test_kaggle_data_sets(kaggle, name, folder):
+    assert find_shards(name, kaggle) == (kaggle / folder, None)
+
+
+def test_several_folders_inside_one(kaggle):
+    with pytest.raises(FormatError, match=r"holds several shards folders \(a, b\); name one"):
+        find_shards("ann/two", kaggle)
+
+
+def test_only_the_first_levels_are_looked_at(kaggle, monkeypatch):
+    """Walking the whole of /kaggle/input took minutes."""
+    deep = kaggle / "datasets/ann/deep/a/b"
+    deep.mkdir(parents=True)
+    (deep / "index.json").touch()
+    folder, tars = find_shards("ann/deep", kaggle)
+    assert (folder, tars) == (kaggle / "datasets/ann/deep", None)
+
+
+def test_nowhere(kaggle):
+    with pytest.raises(FormatError) as caught:
+        find_shards("ann/none", kaggle)
+    for place in ("ann/none", kaggle / "datasets/ann/none", kaggle / "none"):
+        assert str(place) in str(caught.value)
+
+
+def test_tars(tmp_path):
+    tars = [tmp_path / f"train-{number:03d}.tar" for number in range(12)]
+    for path in tars:
+        path.touch()
+    assert find_shards(tars[3]) == (tmp_path, [tars[3]])
+    assert find_shards(f"{tmp_path}/train-*.tar") == (tmp_path, tars)
+    assert find_shards(f"{tmp_path}/train-{{009..011}}.tar") == (tmp_path, tars[9:])
+    assert find_shards(tmp_path) == (tmp_path, tars)
+    with pytest.raises(FormatError, match=r"train-012\.tar: is not a file"):
+        find_shards(f"{tmp_path}/train-{{010..012}}.tar")
+    with pytest.raises(FormatError, match="no file fits"):
+        find_shards(f"{tmp_path}/val-*.tar")
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("a", ["a"]),
+        ("a{8..10}", ["a8", "a9", "a10"]),
+        ("a{08..10}b", ["a08b", "a09b", "a10b"]),
+        ("{a,b}-{0..1}", ["a-0", "a-1", "b-0", "b-1"]),
+        ("{a,{b,c}}", ["a", "b", "a", "c"]),
+    ],
+)
+def test_braces(text, names):
+    assert expand_braces(text) == names
+
+
+@pytest.mark.parametrize("text", ["{3..1}", "{0..999999999}", "{0..9}{0..9}{0..9}{0..9}{0..9}{0..9}"])
+def test_braces_that_stand_for_too_much(text):
+    with pytest.raises(FormatError, match=f"{MAX_NAMES}"):
+        expand_braces(text)

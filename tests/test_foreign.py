@@ -1,0 +1,205 @@
+"""WebDataset tars of other writers are read; hostile and damaged ones are refused at once, in little memory."""
+
+import io
+import json
+import struct
+import tarfile
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+import webdataset
+from conftest import FRAMES, SIZE
+
+from runs import run_small
+from shardify import sheet
+from trainer import ClipLoader
+from trainer.errors import FormatError
+from trainer.shards import open_shards
+
+RNG = np.random.default_rng(0)
+CLIPS = [RNG.integers(0, 256, (FRAMES, SIZE, SIZE, 3), np.uint8) for _ in range(6)]
+
+
+def jpg(i):
+    return sheet.encode_jpeg(sheet.to_sheet(CLIPS[i]), 90)
+
+
+def write(path, samples):
+    with webdataset.TarWriter(str(path)) as writer:
+        for sample in samples:
+            writer.write(sample)
+    return path
+
+
+def tar_of(*members, end=bytes(1024)):
+    """A tar from (name, content, changes of the TarInfo)."""
+    whole = b""
+    for name, content, changes in members:
+        info = tarfile.TarInfo(name)
+        info.size = len(content)
+        for attribute, value in changes.items():
+            setattr(info, attribute, value)
+        whole += info.tobuf(tarfile.GNU_FORMAT) + content + bytes(-len(content) % 512)
+    return whole + end
+
+
+def pixels(shards):
+    batches = list(ClipLoader(shards, batch_size=4, shuffle=False).batches(0))
+    return np.concatenate([batch.clips.permute(0, 1, 3, 4, 2).numpy() for batch in batches])
+
+
+def test_sheets_with_the_number_of_frames_given(tmp_path):
+    path = write(tmp_path / "a.tar", ({"__key__": f"x/{i}", "jpg": jpg(i), "cls": i % 3} for i in range(6)))
+    with pytest.raises(FormatError, match=r"data\.sheet_frames=N"):
+        open_shards(path)
+    shards = open_shards(path, frames=FRAMES)
+    assert (shards.classes, shards.frames, shards.size, shards.codec) == (["0", "1", "2"], FRAMES, SIZE, "jpeg")
+    assert [shards.key(number) for number in range(6)] == [f"x/{i}" for i in range(6)]
+    expected = [sheet.from_sheet(sheet.decode_jpeg(jpg(i)), FRAMES) for i in range(6)]
+    assert np.array_equal(pixels(shards), expected)
+
+
+def test_a_json_says_what_it_can(tmp_path):
+    about = {"frames": FRAMES, "class": "cat", "split": "val", "group": "g"}
+    samples = [{"__key__": f"{i}", "jpg": jpg(i), "cls": 1, "json": about, "mel.npz": b"?"} for i in range(2)]
+    shards = open_shards(write(tmp_path / "a.tar", samples))
+    assert (shards.classes, shards.frames) == (["0", "cat"], FRAMES)
+    assert len(shards.numbers("val")) == 2
+    assert len(np.unique(shards.samples["group"])) == 1
+
+
+def test_arrays_and_splits_by_name(tmp_path):
+    for split, numbers in (("train", [0, 1, 2]), ("validation", [3]), ("test", [4, 5])):
+        write(tmp_path / f"{split}-0.tar", ({"__key__": f"{i}", "npy": CLIPS[i], "cls": i % 2} for i in numbers))
+    shards = open_shards(tmp_path)
+    assert (shards.frames, shards.size, shards.codec) == (FRAMES, SIZE, "raw")
+    assert [len(shards.numbers(split)) for split in ("train", "val", "test")] == [3, 1, 2]
+    assert np.array_equal(pixels(shards), CLIPS[:3])
+
+
+def test_a_run_on_foreign_tars(tmp_path):
+    samples = ({"__key__": f"k{i}", "jpg": jpg(i % 6), "cls": i % 2} for i in range(24))
+    path = write(tmp_path / "all.tar", samples)
+    record = run_small(path, tmp_path / "run", f"data.sheet_frames={FRAMES}", "epochs=1")
+    assert record["test"]["split"] == "val"
+    assert record["shards"]["clips"]["train"] + record["shards"]["clips"]["val"] == 24
+
+
+def test_some_shards_of_ours(shards_folder):
+    shards = open_shards(f"{shards_folder}/train-{{000000..000001}}.tar")
+    whole = open_shards(shards_folder)
+    expected = np.flatnonzero((whole.samples["split"] == 0) & (whole.samples["shard"] < 2))
+    assert len(shards.samples) == len(expected) < 20
+    assert shards.fingerprint != whole.fingerprint
+    assert [shards.read(i) for i in range(len(expected))] == [whole.read(i) for i in expected]
+    assert open_shards(shards_folder / "val-000000.tar").samples["split"].tolist() == [1] * 8
+
+
+def gnu_sparse():
+    header = bytearray(tarfile.TarInfo("a.jpg").tobuf(tarfile.GNU_FORMAT))
+    header[156:157] = b"S"
+    header[483:495] = b"%011o\0" % (512 << 20)
+    header[148:156] = b"%06o\0 " % (sum(header[:148]) + 256 + sum(header[156:]))
+    return bytes(header) + bytes(1024)
+
+
+def pax(records):
+    text = b"".join(b"%d %s\n" % (len(record) + 4, record) for record in records)
+    return ("././@PaxHeader", text, {"type": b"x"})
+
+
+SOUND = (("a.jpg", jpg(0), {}), ("a.cls", b"0", {}))
+
+
+@pytest.mark.parametrize(
+    ("payload", "message"),
+    [
+        (tar_of(("a.jpg", b"", {"size": 1 << 32}), *SOUND), "claims 4294967296 bytes"),
+        (tar_of(("a.jpg", b"", {"size": 1 << 40}), *SOUND), "claims|no tar header"),
+        (gnu_sparse(), "is no plain file"),
+        (tar_of(pax([b"GNU.sparse.major=1"]), *SOUND), "sparse"),
+        (tar_of(pax([b"size=99999999"]), *SOUND), "sparse or huge"),
+        (tar_of(("x", bytes(100_000), {"type": b"x"}), *SOUND), "a header at byte 0 takes 100000"),
+        (tar_of(("x", b"99999 path=..\n", {"type": b"x"}), *SOUND), "a header at byte 0 is damaged"),
+        (tar_of(("a.jpg", b"", {"type": tarfile.SYMTYPE, "linkname": "/etc/passwd"}), *SOUND), "is no plain file"),
+        (tar_of(("a.jpg", b"", {"type": tarfile.LNKTYPE, "linkname": "/etc/passwd"}), *SOUND), "is no plain file"),
+        (tar_of(("a.jpg", b"", {"type": tarfile.FIFOTYPE}), *SOUND), "is no plain file"),
+        (tar_of(*SOUND, end=b""), "cut short"),
+        (tar_of(*SOUND)[:-1500], "cut short|claims"),
+        (tar_of(*SOUND)[:700], "claims"),
+        (b"\x1f\x8b" + bytes(2000), "compressed, damaged or no tar"),
+        (b"", "cut short"),
+        (bytes(1024), "holds no sample"),
+        (tar_of(("a.jpg", jpg(0), {})), "clip a has jpg; one"),
+        (tar_of(("a.cls", b"0", {})), "clip a has cls; one"),
+        (tar_of(("a.pkl", b"0", {}), ("a.cls", b"0", {})), "clip a has pkl, cls; one"),
+        (tar_of(SOUND[0], *SOUND), "two .jpg"),
+        (tar_of(SOUND[0], ("a.cls", b"fake", {})), "label b'fake'"),
+        (tar_of(SOUND[0], ("a.cls", b"-1", {})), "label b'-1'"),
+        (tar_of(SOUND[0], ("a.cls", b"1" * 10, {})), "a number from 0 to"),
+        (tar_of(*SOUND, ("a.json", b"[" * 500_000, {})), "json that cannot be read"),
+        (tar_of(("a.npy", b"\x93NUMPY" + bytes(100), {}), SOUND[1]), "cannot be decoded"),
+        (tar_of(("a.npy", sheet.encode_raw(CLIPS[0][..., :1]), {}), SOUND[1]), "no clip or sheet"),
+        (tar_of(("a.jpg", b"no picture", {}), SOUND[1]), "cannot be decoded"),
+        (tar_of(*SOUND, ("a.json", json.dumps({"frames": 10**9}).encode(), {})), "no clip or sheet"),
+    ],
+)  # fmt: skip
+def test_hostile_and_damaged_tars_are_refused_quickly_in_little_memory(tmp_path, payload, message):
+    path = tmp_path / "a.tar"
+    path.write_bytes(payload)
+    tracemalloc.start()
+    start = time.perf_counter()
+    with pytest.raises(FormatError, match=message) as caught:
+        open_shards(path, frames=FRAMES)
+    seconds, (_, peak) = time.perf_counter() - start, tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert "a.tar" in str(caught.value)
+    assert seconds < 1
+    assert peak < 64 << 20
+
+
+def test_arrays_that_need_unpickling_are_refused(tmp_path):
+    buffer = io.BytesIO()
+    np.save(buffer, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    path = tmp_path / "a.tar"
+    path.write_bytes(tar_of(("a.npy", buffer.getvalue(), {}), SOUND[1]))
+    with pytest.raises(FormatError, match="no clip or sheet"):
+        open_shards(path)
+
+
+def test_a_picture_that_is_a_bomb_is_refused_unread(tmp_path):
+    """A small JPEG that claims 65,500 × 65,500 pixels, behind a sound first clip."""
+    bomb = bytearray(jpg(0))
+    at = bomb.index(b"\xff\xc0") + 5
+    bomb[at : at + 4] = struct.pack(">HH", 65500, 65500)
+    path = tmp_path / "a.tar"
+    path.write_bytes(tar_of(*SOUND, ("b.jpg", bytes(bomb), {}), ("b.cls", b"1", {})))
+    tracemalloc.start()
+    with pytest.raises(FormatError, match=r"a\.tar: clip b: cannot be decoded \(is 65500×65500 pixels"):
+        list(ClipLoader(open_shards(path, frames=FRAMES)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 64 << 20
+
+
+def test_two_kinds_in_one_set(tmp_path):
+    write(tmp_path / "a.tar", [{"__key__": "a", "jpg": jpg(0), "cls": 0}])
+    write(tmp_path / "b.tar", [{"__key__": "b", "npy": CLIPS[0], "cls": 0}])
+    with pytest.raises(FormatError, match="clips of several kinds"):
+        open_shards(tmp_path, frames=FRAMES)
+
+
+def test_long_names(tmp_path):
+    """As pax and as GNU headers: other writers' keys are not bound to our 80 characters."""
+    key = "folder/" + "x" * 150
+    for name, form in (("pax.tar", tarfile.PAX_FORMAT), ("gnu.tar", tarfile.GNU_FORMAT)):
+        with tarfile.open(tmp_path / name, "w", format=form) as tar:
+            for extension, content in (("jpg", jpg(0)), ("cls", b"1")):
+                info = tarfile.TarInfo(f"{key}.{extension}")
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+        shards = open_shards(tmp_path / name, frames=FRAMES)
+        assert shards.key(0) == key
+        assert shards.read(0) == jpg(0)

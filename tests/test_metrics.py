@@ -1,0 +1,97 @@
+"""Figures against scikit-learn's own, and None where they are not defined."""
+
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+
+from trainer.metrics import (
+    best_threshold,
+    bootstrap_intervals,
+    calibration_error,
+    classification_metrics,
+    predict,
+    softmax,
+)
+
+
+def made(num_classes, count=200, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, num_classes, count)
+    logits = rng.normal(size=(count, num_classes)) + 1.2 * np.eye(num_classes)[labels]
+    return labels, softmax(logits)
+
+
+def test_two_classes():
+    labels, scores = made(2)
+    figures, predictions = classification_metrics(labels, scores), scores.argmax(1)
+    assert figures["auc_roc"] == pytest.approx(sk.roc_auc_score(labels, scores[:, 1]))
+    assert figures["auc_pr"] == pytest.approx(sk.average_precision_score(labels, scores[:, 1]))
+    assert figures["accuracy"] == pytest.approx(sk.accuracy_score(labels, predictions))
+    assert figures["f1"] == pytest.approx(sk.f1_score(labels, predictions))
+    assert figures["precision"] == pytest.approx(sk.precision_score(labels, predictions))
+    assert figures["recall"] == pytest.approx(sk.recall_score(labels, predictions))
+    assert figures["balanced_accuracy"] == pytest.approx(sk.balanced_accuracy_score(labels, predictions))
+    assert figures["brier"] == pytest.approx(sk.brier_score_loss(labels, scores[:, 1]))
+
+
+def test_more_classes_are_macro_averages():
+    labels, scores = made(4)
+    figures, predictions = classification_metrics(labels, scores), scores.argmax(1)
+    expected = sk.roc_auc_score(labels, scores, multi_class="ovr", average="macro")
+    assert figures["auc_roc"] == pytest.approx(expected)
+    assert figures["f1"] == pytest.approx(sk.f1_score(labels, predictions, average="macro"))
+
+
+def test_a_class_that_is_missing_does_not_count():
+    labels, scores = made(3)
+    chosen = labels != 2
+    figures = classification_metrics(labels[chosen], scores[chosen])
+    expected = np.mean([sk.roc_auc_score(labels[chosen] == k, scores[chosen, k]) for k in (0, 1)])
+    assert figures["auc_roc"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("num_classes", [2, 3])
+def test_one_class_alone_has_no_areas(num_classes):
+    _, scores = made(num_classes, 20)
+    figures = classification_metrics(np.ones(20, int), scores)
+    assert figures["auc_roc"] is figures["auc_pr"] is figures["eer"] is None
+    assert 0 <= figures["accuracy"] <= 1
+    assert best_threshold(np.ones(20, int), scores) is None
+
+
+def test_equal_error_rate():
+    labels = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+    score = np.array([0.1, 0.2, 0.3, 0.8, 0.25, 0.7, 0.85, 0.9])  # one of four wrong on either side at 0.5
+    assert classification_metrics(labels, np.stack([1 - score, score], 1))["eer"] == pytest.approx(0.25)
+
+
+def test_threshold_gives_the_best_balanced_accuracy():
+    labels, scores = made(2)
+    threshold = best_threshold(labels, scores)
+    best = max(sk.balanced_accuracy_score(labels, scores[:, 1] >= t) for t in scores[:, 1])
+    assert sk.balanced_accuracy_score(labels, predict(scores, threshold)) == pytest.approx(best)
+    figures = classification_metrics(labels, scores, threshold)
+    assert figures["balanced_accuracy"] == pytest.approx(best)
+    assert figures["auc_roc"] == classification_metrics(labels, scores)["auc_roc"]
+
+
+def test_calibration_error_of_a_model_that_is_always_sure():
+    labels, scores = np.array([0, 1, 1, 1]), np.array([[0.0, 1.0]] * 4)
+    assert calibration_error(labels, scores) == pytest.approx(0.25)
+    assert calibration_error(labels, np.array([[0.25, 0.75]] * 4)) == pytest.approx(0.0)
+
+
+def test_intervals_resample_groups():
+    labels, scores = made(2, 120)
+    alone = bootstrap_intervals(labels, scores, np.arange(120))["auc_roc"]
+    area = sk.roc_auc_score(labels, scores[:, 1])
+    assert alone[0] < area < alone[1]
+    # every clip twice, in one group with its copy: the interval must not shrink
+    doubled = bootstrap_intervals(np.tile(labels, 2), np.tile(scores, (2, 1)), np.tile(np.arange(120), 2))["auc_roc"]
+    assert doubled[1] - doubled[0] == pytest.approx(alone[1] - alone[0], rel=0.2)
+
+
+def test_softmax():
+    assert softmax(np.array([[1000.0, 1000.0], [0.0, np.log(3)]])) == pytest.approx(
+        np.array([[0.5, 0.5], [0.25, 0.75]])
+    )

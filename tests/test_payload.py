@@ -1,0 +1,35 @@
+"""Whatever a payload holds, it is a clip of the expected size or an error: no crash, no large memory."""
+
+import numpy as np
+import pytest
+import torch
+
+from shardify import sheet
+from trainer import payload
+from trainer.loader import DAMAGE
+
+
+@pytest.mark.parametrize("with_simplejpeg", [True, False])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff\xd8\xff",
+        b"not a picture",
+        sheet.encode_jpeg(np.zeros((8, 8, 3), np.uint8), 90),
+        sheet.encode_jpeg(np.zeros((1, 1, 3), np.uint8), 90),
+        sheet.encode_jpeg(np.zeros((32, 48, 3), np.uint8), 90)[:-200],
+    ],
+    ids=["empty", "head", "text", "small", "one pixel", "cut"],
+)
+def test_what_is_no_sheet_of_the_right_size_is_refused(content, with_simplejpeg, monkeypatch):
+    if not with_simplejpeg:
+        monkeypatch.setattr(payload, "simplejpeg", None)
+    with pytest.raises(DAMAGE):
+        payload.decode_into(content, "jpeg", torch.empty((32, 48, 3), dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("shape", [(5, 16, 16, 1), (4, 16, 16, 3), (5 * 16 * 16 * 3,)])
+def test_raw_clips_of_another_shape_are_refused(shape):
+    with pytest.raises(ValueError, match="holds"):
+        payload.decode_into(sheet.encode_raw(np.zeros(shape, np.uint8)), "raw", torch.empty((5, 16, 16, 3)))

@@ -1,0 +1,110 @@
+"""Settings: command line over YAML over defaults; every mistake is named with its key."""
+
+import dataclasses
+
+import pytest
+import yaml
+
+from trainer.errors import SettingsError
+from trainer.settings import Settings, all_keys, from_dict, load_settings
+
+
+def test_names_that_other_tools_rely_on():
+    fixed = {
+        "epochs", "seed", "batch_size", "checkpoint_every_steps", "max_hours", "model.backbone", "model.weights",
+        "optimizer.lr", "loss.name", "scheduler.name", "data.cache", "data.on_error",
+    }  # fmt: skip
+    assert fixed <= set(all_keys())
+
+
+def test_command_line_over_yaml_over_defaults(tmp_path):
+    config = tmp_path / "a.yaml"
+    config.write_text("epochs: 3\nseed: 4\noptimizer: {lr: 1e-4}\nmodel:\n  backbone: tiny\n")
+    settings = load_settings(config, ("epochs=5", "data.cache=none", "optimizer.weight_decay=1e-3"))
+    assert (settings.epochs, settings.seed, settings.batch_size) == (5, 4, Settings().batch_size)
+    assert (settings.model.backbone, settings.data.cache) == ("tiny", "none")
+    assert (settings.optimizer.lr, settings.optimizer.weight_decay) == (1e-4, 1e-3)
+
+
+def test_what_is_dumped_is_read_back(tmp_path):
+    settings = load_settings(None, ("max_hours=0.5", "model.name=a.b:C", "model.options.depth=3", "ema=0.99"))
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(settings.to_dict()))
+    assert load_settings(path) == settings
+    assert settings.model.options == {"depth": 3}
+
+
+def test_an_empty_file_is_all_defaults(tmp_path):
+    path = tmp_path / "empty.yaml"
+    path.write_text("# nothing\n")
+    assert load_settings(path) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optimiser.lr=1", "unknown setting optimiser; did you mean optimizer"),
+        ("optimizer.lrr=1", "unknown setting optimizer.lrr; did you mean optimizer.lr?"),
+        ("lr=1", "unknown setting lr; did you mean optimizer.lr?"),
+        ("epoch=1", "unknown setting epoch; did you mean epochs?"),
+        ("epochs=many", "epochs is 'many'; it must be of type int"),
+        ("epochs=1.5", "epochs is 1.5; it must be of type int"),
+        ("epochs=true", "epochs is True; it must be of type int"),
+        ("epochs=0", "epochs is 0; it must be above 0"),
+        ("seed=-1", "seed is -1; it must be 0 or more"),
+        ("optimizer.lr=fast", "optimizer.lr is 'fast'; it must be of type float"),
+        ("optimizer.lr=nan", "optimizer.lr is nan"),
+        ("optimizer.lr=inf", "optimizer.lr is inf"),
+        ("optimizer.weight_decay=-1", "optimizer.weight_decay is -1"),
+        ("optimizer.clip_norm=-1", "optimizer.clip_norm is -1"),
+        ("model.differences=1", "model.differences is 1; it must be of type bool"),
+        ("model.backbone=resnet51", "model.backbone is 'resnet51'; it must be one of auto, tiny"),
+        ("model=tiny", "model is 'tiny'; it is a group of settings"),
+        ("model.lstm_hidden=-1", "model.lstm_hidden is -1"),
+        ("model.dropout=1.5", "model.dropout is 1.5; it must lie between 0 and 1"),
+        ("loss.gamma=-1", "loss.gamma is -1"),
+        ("loss.smoothing=2", "loss.smoothing is 2"),
+        ("scheduler.factor=1", "scheduler.factor is 1"),
+        ("scheduler.patience=-1", "scheduler.patience is -1"),
+        ("scheduler.warmup_epochs=-1", "scheduler.warmup_epochs is -1"),
+        ("data.cache=disk", "data.cache is 'disk'; it must be one of auto, none, ram, device"),
+        ("data.workers=-1", "data.workers is -1"),
+        ("data.val_fraction=1", "data.val_fraction is 1"),
+        ("augment.crop=0", "augment.crop is 0"),
+        ("max_hours=0", "max_hours is 0"),
+        ("epochs", "write it as key=value"),
+        ("epochs=[1", "is not YAML"),
+    ],
+)
+def test_mistakes_are_named(override, message):
+    with pytest.raises(SettingsError) as caught:
+        load_settings(None, (override,))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("- 1\n", "holds a list"), ("a: [", "is not YAML"), ("1: 2\n", "unknown setting 1"), ("\0", "a.yaml")],
+)
+def test_files_that_are_no_settings(tmp_path, text, message):
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    with pytest.raises(SettingsError, match=message):
+        load_settings(path)
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(SettingsError, match=r"none\.yaml: cannot be read.*--config"):
+        load_settings(tmp_path / "none.yaml")
+
+
+def test_none_may_be_written_as_yaml_writes_it():
+    settings = from_dict({"model": {"weights": None}, "data": {"cache": None}, "max_hours": None})
+    assert (settings.model.weights, settings.data.cache, settings.max_hours) == ("none", "none", None)
+
+
+def test_settings_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Settings().epochs = 3

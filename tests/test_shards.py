@@ -1,0 +1,201 @@
+"""Shards as built, as Kaggle unpacks them, read-only, and damaged in every way that copying damages files."""
+
+import dataclasses
+import io
+import json
+import os
+import shutil
+import tarfile
+
+import numpy as np
+import pytest
+from conftest import FRAMES, SIZE, build_shards, make_clips
+
+from shardify.index import npy_bytes, sha256
+from trainer.errors import FormatError
+from trainer.shards import choose_splits, open_shards
+
+
+def unpack(shards):
+    """What Kaggle does to uploaded tars."""
+    for tar in shards.glob("*.tar"):
+        with tarfile.open(tar) as file:
+            file.extractall(tar.with_suffix(""), filter="data")
+        tar.unlink()
+
+
+def change_index(shards, **changes):
+    path = shards / "index.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def change_samples(shards, change):
+    """Alter samples.npy as an attacker would: the index's hash is made to fit."""
+    samples = np.load(shards / "samples.npy")
+    change(samples)
+    (shards / "samples.npy").write_bytes(npy_bytes(samples))
+    change_index(shards, sha256={"samples.npy": sha256(npy_bytes(samples)), "samples.csv": ""})
+
+
+def test_payloads_are_the_members_of_the_tars(shards_folder):
+    shards = open_shards(shards_folder)
+    members = {}
+    for tar in shards_folder.glob("*.tar"):
+        with tarfile.open(tar) as file:
+            members |= {member.name: file.extractfile(member).read() for member in file}
+    assert (shards.classes, shards.frames, shards.size, shards.codec) == (["a", "b"], FRAMES, SIZE, "jpeg")
+    assert [len(shards.numbers(split)) for split in ("train", "val", "test")] == [20, 8, 8]
+    for number in range(36):
+        assert shards.read(number) == members[f"{shards.key(number)}.jpg"]
+        assert int(members[f"{shards.key(number)}.cls"]) == shards.samples["label"][number]
+
+
+@pytest.mark.parametrize("made", ["own_shards", "raw_folder"])
+def test_unpacked_and_read_only(made, request, tmp_path):
+    folder = shutil.copytree(request.getfixturevalue(made), tmp_path / "copy")
+    expected = [open_shards(folder).read(number) for number in range(36)]
+    unpack(folder)
+    for path in [folder, *folder.rglob("*")]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    shards = open_shards(folder)
+    assert shards.unpacked
+    assert [shards.read(number) for number in range(36)] == expected
+    for path in [folder, *folder.iterdir()]:
+        path.chmod(0o755)
+
+
+def test_a_missing_shard_is_named(own_shards):
+    (own_shards / "train-000001.tar").unlink()
+    with pytest.raises(FormatError, match=r"train-000001\.tar is missing \(1 of 5"):
+        open_shards(own_shards)
+
+
+def test_a_truncated_shard_is_named_with_the_key(own_shards):
+    shards = open_shards(own_shards)
+    last = shards.numbers("val")[-1]
+    os.truncate(own_shards / "val-000000.tar", int(shards.samples["offset"][last]) + 100)
+    with pytest.raises(FormatError, match=rf"val-000000\.tar: clip {shards.key(last)}: the file ends too early"):
+        shards.read(last)
+    assert shards.read(last - 1)
+
+
+def test_an_altered_byte_is_seen(own_shards):
+    shards = open_shards(own_shards)
+    with open(own_shards / "test-000000.tar", "r+b") as file:
+        file.seek(int(shards.samples["offset"][-1]) + int(shards.samples["length"][-1]) - 1)
+        file.write(b"?")
+    with pytest.raises(FormatError, match=rf"test-000000\.tar: clip {shards.key(-1)}: payload differs"):
+        shards.read(-1)
+    assert shards.read(-1, check=False).endswith(b"?")
+
+
+def test_swapped_shards_are_seen(own_shards):
+    a, b = own_shards / "train-000000.tar", own_shards / "train-000001.tar"
+    a.rename(own_shards / "old"), b.rename(a), (own_shards / "old").rename(b)
+    shards = open_shards(own_shards)
+    with pytest.raises(FormatError, match=r"train-00000[01]\.tar: clip"):
+        for number in shards.numbers("train"):
+            shards.read(number)
+
+
+def test_a_pipe_in_a_shards_place_does_not_block(own_shards):
+    shards = open_shards(own_shards)
+    (own_shards / "train-000000.tar").unlink()
+    os.mkfifo(own_shards / "train-000000.tar")
+    with pytest.raises(FormatError, match=r"train-000000\.tar"):
+        shards.read(0)
+
+
+def test_a_shard_that_vanishes_is_named(own_shards):
+    shards = open_shards(own_shards)
+    (own_shards / "train-000000.tar").unlink()
+    with pytest.raises(FormatError, match=r"train-000000\.tar: clip \S+ cannot be read \(No such file"):
+        shards.read(0)
+
+
+def test_a_length_that_lies_takes_no_memory(own_shards):
+    change_samples(own_shards, lambda samples: samples["length"].fill(2**32 - 1))
+    with pytest.raises(FormatError, match="ends too early"):
+        open_shards(own_shards).read(0)
+
+
+def test_labels_outside_the_classes(own_shards):
+    change_samples(own_shards, lambda samples: samples["label"].fill(2))
+    with pytest.raises(FormatError, match=r"samples\.npy: has labels outside the 2 classes"):
+        open_shards(own_shards)
+
+
+def test_an_altered_samples_table_is_seen(own_shards):
+    payload = (own_shards / "samples.npy").read_bytes()
+    (own_shards / "samples.npy").write_bytes(payload[:-1] + bytes([payload[-1] ^ 1]))
+    with pytest.raises(FormatError, match=r"samples\.npy: differs from index\.json"):
+        open_shards(own_shards)
+
+
+def test_no_pickle_is_opened(own_shards):
+    buffer = io.BytesIO()
+    np.save(buffer, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    (own_shards / "samples.npy").write_bytes(buffer.getvalue())
+    with pytest.raises(FormatError, match=r"samples\.npy: cannot be read"):
+        open_shards(own_shards)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"version": 9}, "format version 9"),
+        ({"format": "other"}, "is not an index of shardify"),
+        ({"settings": {}}, "is damaged"),
+        ({"settings": {"frames": 10**9, "size": 16, "codec": "jpeg"}}, "frames is 1000000000"),
+        ({"settings": {"frames": 5, "size": "x", "codec": "jpeg"}}, "size is 'x'"),
+        ({"settings": {"frames": 5, "size": 16, "codec": "pickle"}}, "codec is 'pickle'"),
+        ({"sha256": {}}, "is damaged"),
+        ({"classes": ["a"]}, "classes"),
+        ({"splits": {"train": {"samples": 36, "shards": [{"name": "../../x-000000.tar"}]}}}, "is missing|is damaged"),
+    ],
+)  # fmt: skip
+def test_an_index_that_cannot_be_used(own_shards, changes, message):
+    change_index(own_shards, **changes)
+    with pytest.raises(FormatError, match=message):
+        open_shards(own_shards)
+
+
+def test_an_unfinished_folder_and_none(own_shards, tmp_path):
+    (own_shards / "index.json").unlink()
+    with pytest.raises(FormatError, match="the build is unfinished"):
+        open_shards(own_shards)
+    with pytest.raises(FormatError, match="is not a folder, a tar or a data set"):
+        open_shards(tmp_path / "nothing")
+
+
+def test_splits_as_they_are(shards_folder):
+    shards = open_shards(shards_folder)
+    splits, notes = choose_splits(shards, 0.1, 0)
+    assert {name: len(numbers) for name, numbers in splits.items()} == {"train": 20, "val": 8, "test": 8}
+    assert notes == []
+
+
+@pytest.mark.parametrize("fraction", [0.05, 0.1, 0.5, 0.9])
+def test_without_val_whole_groups_are_held_out(tmp_path, fraction):
+    data = make_clips(tmp_path / "data", {"train/a": 12, "train/b": 12})
+    shards = open_shards(build_shards(data, tmp_path / "shards", clips=2))  # the clips of a video are one group
+    splits, notes = choose_splits(shards, fraction, 0)
+    groups = {name: set(shards.samples["group"][numbers]) for name, numbers in splits.items()}
+    assert not groups["train"] & groups["val"]
+    assert sorted(np.concatenate([splits["train"], splits["val"]])) == list(range(48))
+    assert 0 < len(splits["val"]) <= 48 * fraction + 4
+    assert [note.split(":")[0] for note in notes] == ["no val split", "no test split"]
+    again, _ = choose_splits(shards, fraction, 0)
+    assert np.array_equal(again["val"], splits["val"])
+    assert "test" not in splits
+
+
+def test_no_train_split_and_one_group(shards_folder):
+    shards = open_shards(shards_folder)
+    train = shards.samples[shards.numbers("train")].copy()
+    train["group"] = 0
+    with pytest.raises(FormatError, match="belong to one group"):
+        choose_splits(dataclasses.replace(shards, samples=train), 0.1, 0)
+    test = shards.samples[shards.numbers("test")]
+    with pytest.raises(FormatError, match="has no train split"):
+        choose_splits(dataclasses.replace(shards, samples=test), 0.1, 0)

@@ -1,0 +1,41 @@
+"""Signals and time end a run at a step boundary; a second signal ends it at once."""
+
+import os
+import signal
+
+import pytest
+
+from trainer.stop import StopWatch
+
+
+@pytest.fixture
+def stop():
+    watch = StopWatch(None)
+    yield watch
+    watch.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_a_reason(stop, number):
+    assert stop.check() is None
+    os.kill(os.getpid(), number)
+    assert stop.check() == f"stopped by {number.name}"
+
+
+def test_a_second_interrupt_ends_at_once(stop):
+    os.kill(os.getpid(), signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_time():
+    for hours, reason in ((1e-12, "max_hours is over"), (1.0, None)):
+        watch = StopWatch(hours)
+        assert watch.check() == reason
+        watch.close()
+
+
+def test_handlers_are_put_back():
+    before = signal.getsignal(signal.SIGTERM)
+    StopWatch(None).close()
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -1,0 +1,261 @@
+"""Whole runs on small real shards: what they leave behind, how they stop and go on."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import build_shards, make_clips
+from PIL import Image
+from safetensors import safe_open
+
+from runs import SMALL, Stopping, best_weights, run_small
+from trainer.errors import Interrupted, TrainerError
+from trainer.report import figures_of
+from trainer.settings import load_settings
+from trainer.shards import open_shards
+
+TIMES = ("epoch_seconds", "clips_per_second", "data_wait")
+TESTS = Path(__file__).parent
+
+
+def history(out):
+    with (out / "results" / "training_history.csv").open() as file:
+        return [{name: value for name, value in row.items() if name not in TIMES} for row in csv.DictReader(file)]
+
+
+@pytest.fixture(scope="module")
+def finished(shards_folder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "first"
+    return out, run_small(shards_folder, out, "epochs=6")
+
+
+def test_everything_that_was_promised_is_there(finished):
+    out, record = finished
+    assert yaml.safe_load((out / "config.yaml").read_text())["epochs"] == 6
+    assert load_settings(out / "config.yaml").model.backbone == "tiny"
+    assert json.loads((out / "results" / "experiment_results.json").read_text()) == record
+    assert record["test"]["split"] == "test"
+    assert record["test"]["auc_roc"] == 1.0, "the classes differ in brightness"
+    assert record["shards"]["clips"] == {"train": 20, "val": 8, "test": 8}
+    assert record["settings"]["optimizer"]["lr"] == 3e-3
+    report = (out / "results" / "experiment_report.txt").read_text()
+    assert "auc_roc" in report
+    assert "Final figures on test, 8 clips" in report
+    pictures = list((out / "results").rglob("*.png"))
+    assert {path.stem for path in pictures} == {
+        "training_history", "confusion_matrix", "roc_pr_curves", "score_distribution",
+    }  # fmt: skip
+    for path in pictures:
+        with Image.open(path) as picture:
+            assert min(picture.size) > 200
+            assert np.asarray(picture).std() > 5
+
+
+def test_history_has_a_row_per_epoch(finished):
+    out, _ = finished
+    rows = history(out)
+    assert [int(row["epoch"]) for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
+
+
+def test_predictions_belong_to_the_test_clips(finished, shards_folder):
+    out, record = finished
+    shards = open_shards(shards_folder)
+    with (out / "results" / "test_predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["key"] for row in rows] == [shards.key(number) for number in shards.numbers("test")]
+    assert all(f"test/{'ab'[int(row['label'])]}/" in row["source"] for row in rows)
+    right = np.mean([row["label"] == row["prediction"] for row in rows])
+    assert right == record["test"]["accuracy"]
+
+
+def test_the_best_model_in_both_forms(finished):
+    out, _ = finished
+    saved = torch.load(out / "models" / "best_model.pth", weights_only=True)
+    with safe_open(out / "models" / "best_model.safetensors", "pt") as file:
+        assert json.loads(file.metadata()["classes"]) == saved["classes"] == ["a", "b"]
+        assert set(file.keys()) == set(saved["model"])
+        assert all(torch.equal(file.get_tensor(name), saved["model"][name]) for name in file.keys())  # noqa: SIM118
+
+
+def test_the_same_settings_give_the_same_run(shards_folder, tmp_path):
+    run_small(shards_folder, tmp_path / "a", "data.cache=none", "data.workers=1")
+    run_small(shards_folder, tmp_path / "b", "data.cache=ram", "data.workers=3")
+    assert history(tmp_path / "a") == history(tmp_path / "b")
+    a, b = best_weights(tmp_path / "a"), best_weights(tmp_path / "b")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("extra", [(), ("scheduler.name=cosine", "ema=0.9", "accumulate=2")], ids=["plain", "more"])
+def test_a_run_goes_on_from_any_step_bit_for_bit(shards_folder, tmp_path, extra, monkeypatch):
+    extra = (*extra, "model.name=runs:Stopping")
+    run_small(shards_folder, tmp_path / "whole", *extra)
+    per_step = 2 if len(extra) > 1 else 1  # forward passes
+    for step in range(6):
+        out = tmp_path / str(step)
+        monkeypatch.setattr(Stopping, "stop_at", step * per_step)
+        if step < 5:  # the last step ends the run: nothing is left to go on with
+            with pytest.raises(
+                Interrupted, match=f"stopped by SIGTERM at epoch {(step + 1) // 3 + 1}, step {(step + 1) % 3};"
+            ):
+                run_small(shards_folder, out, *extra)
+        run_small(shards_folder, out, *extra, resume=True)
+        assert history(out) == history(tmp_path / "whole")
+        weights = best_weights(out)
+        assert all(torch.equal(value, weights[name]) for name, value in best_weights(tmp_path / "whole").items())
+
+
+def test_time_is_over(shards_folder, tmp_path):
+    out = tmp_path / "run"
+    with pytest.raises(Interrupted, match=rf"max_hours is over at epoch 1, step 1;.*--out {out} --resume") as caught:
+        run_small(shards_folder, out, "max_hours=1e-9")
+    assert caught.value.exit_code == 75
+    record = run_small(shards_folder, out, "max_hours=1", resume=True)
+    assert record["epochs_trained"] == 2
+
+
+def test_resume_starts_where_nothing_is_and_stops_where_all_is_done(shards_folder, tmp_path, capfd):
+    first = run_small(shards_folder, tmp_path / "run", resume=True)
+    assert "going on" not in capfd.readouterr().err
+    assert run_small(shards_folder, tmp_path / "run", resume=True) == first
+    assert "is complete" in capfd.readouterr().err
+    more = run_small(shards_folder, tmp_path / "run", "epochs=3", resume=True)
+    assert (more["epochs_trained"], len(history(tmp_path / "run"))) == (3, 3)
+
+
+def test_resume_falls_back_from_a_damaged_checkpoint(shards_folder, tmp_path, capfd):
+    out = tmp_path / "run"
+    run_small(shards_folder, out)
+    expected = history(out)
+    newest = max((out / "checkpoints").iterdir())
+    newest.write_bytes(newest.read_bytes()[:1000])
+    run_small(shards_folder, out, resume=True)
+    said = capfd.readouterr().err
+    assert f"{newest} is damaged" in said
+    assert "going on at epoch 2, step 0" in said
+    assert history(out) == expected
+
+
+def test_resume_refuses_other_settings_and_shards(shards_folder, raw_folder, tmp_path):
+    run_small(shards_folder, tmp_path / "run")
+    with pytest.raises(TrainerError, match=r"other settings \(optimizer\.lr"):
+        run_small(shards_folder, tmp_path / "run", "optimizer.lr=1", resume=True)
+    with pytest.raises(TrainerError, match="other shards"):
+        run_small(raw_folder, tmp_path / "run", resume=True)
+
+
+def test_checkpoints_within_an_epoch(shards_folder, tmp_path):
+    run_small(shards_folder, tmp_path / "run", "checkpoint_every_steps=1", "keep_checkpoints=99")
+    names = sorted(path.name[:13] for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert names == [f"step-{step:08d}" for step in range(1, 7)]
+
+
+def test_without_val_and_test_and_with_three_classes(tmp_path, capfd):
+    data = make_clips(tmp_path / "data", {f"train/{name}": 12 for name in ("x", "y", "z")})
+    shards = build_shards(data, tmp_path / "shards")
+    record = run_small(shards, tmp_path / "run", "loss.name=focal")
+    assert record["test"]["split"] == "val"
+    assert record["shards"]["clips"]["val"] >= 3
+    said = capfd.readouterr().err
+    assert "no val split" in said
+    assert "no test split" in said
+    report = (tmp_path / "run" / "results" / "experiment_report.txt").read_text()
+    assert "VALIDATION (there is no test split" in report
+    with (tmp_path / "run" / "results" / "test_predictions.csv").open() as file:
+        assert {"score_x", "score_y", "score_z"} <= set(csv.DictReader(file).fieldnames)
+
+
+@pytest.mark.parametrize("metric", ["loss", "accuracy", "f1"])
+def test_another_metric_chooses(shards_folder, tmp_path, metric):
+    record = run_small(shards_folder, tmp_path / "run", f"metric={metric}", "epochs=4")
+    values = [float(row[f"val_{metric}"]) for row in history(tmp_path / "run")]
+    best = min(values) if metric == "loss" else max(values)
+    assert record["best_epoch"] == values.index(best) + 1
+    assert record["validation"]["loss"] == pytest.approx(
+        float(history(tmp_path / "run")[record["best_epoch"] - 1]["val_loss"])
+    )
+
+
+def test_early_stopping(shards_folder, tmp_path):
+    record = run_small(shards_folder, tmp_path / "run", "epochs=30", "early_stopping=2", "scheduler.name=constant")
+    assert record["epochs_trained"] == record["best_epoch"] + 2 < 30
+
+
+def test_a_loss_that_explodes_ends_the_run(shards_folder, tmp_path):
+    with pytest.raises(TrainerError, match=r"the loss of epoch 1 is nan; lower optimizer\.lr"):
+        run_small(shards_folder, tmp_path / "run", "optimizer.lr=1e20", "optimizer.clip_norm=0")
+
+
+def test_damaged_clips_are_counted_in_the_results(own_shards, tmp_path):
+    shards = open_shards(own_shards)
+    number = shards.numbers("test")[0]
+    with open(shards.payload_path(number), "r+b") as file:
+        file.seek(int(shards.samples["offset"][number]))
+        file.write(b"??")
+    record = run_small(own_shards, tmp_path / "run", "data.on_error=skip", "data.max_errors=0.2")
+    assert record["test"]["clips"] == 7
+    assert [shards.key(number) in line for line in record["damaged_clips"]] == [True]
+    assert "1 damaged clips were skipped" in record["notes"]
+
+
+def trainer(shards, out, *overrides, launcher=(sys.executable, "-m"), blocked=()):
+    """The command line in a process of its own, with some packages made impossible to import."""
+    arguments = ["--shards", str(shards), "--out", str(out), "--devices", "cpu"]
+    arguments += [part for text in (*SMALL, *overrides) for part in ("--set", text)]
+    command = [*launcher, "trainer", *arguments]
+    if blocked:
+        code = f"import sys; sys.modules |= dict.fromkeys({blocked!r}); from trainer.__main__ import main; main()"
+        command = [sys.executable, "-c", code, *arguments]
+    return command
+
+
+def test_training_needs_only_what_kaggle_preinstalls(shards_folder, tmp_path):
+    blocked = ("av", "simplejpeg", "webdataset", "pebble", "datasets")
+    command = trainer(shards_folder, tmp_path / "run", "epochs=1", blocked=blocked)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "test (8 clips): " in done.stdout
+    assert (tmp_path / "run" / "results" / "experiment_results.json").exists()
+
+
+def test_sigterm_leaves_a_checkpoint_to_go_on_from(shards_folder, tmp_path):
+    out = tmp_path / "run"
+    command = trainer(shards_folder, out, "epochs=100000")
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        line = next(line for line in process.stderr if line.startswith("epoch 1/"))
+        process.send_signal(signal.SIGTERM)
+        rest = process.stderr.read()
+        assert process.wait(60) == 75, line + rest
+    assert "error: stopped by SIGTERM at epoch" in rest
+    assert "Traceback" not in rest
+    epoch = len(history(out))
+    record = run_small(shards_folder, out, f"epochs={epoch + 1}", resume=True)
+    assert record["epochs_trained"] == epoch + 1
+
+
+def test_two_processes_train_on_the_same_global_batches(shards_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    own = ("model.name=runs:MeanColours", "batch_size=6", "optimizer.lr=1e-2")
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m")
+    done = subprocess.run(
+        trainer(shards_folder, tmp_path / "two", *own, launcher=launcher), capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
+    two = json.loads((tmp_path / "two" / "results" / "experiment_results.json").read_text())
+    one = run_small(shards_folder, tmp_path / "one", *own)
+    assert figures_of(two["test"]) == pytest.approx(figures_of(one["test"]), rel=1e-4)
+    rows = [history(tmp_path / name) for name in ("one", "two")]
+    for a, b in zip(*rows, strict=True):
+        assert {name: float(value) for name, value in b.items()} == pytest.approx(
+            {name: float(value) for name, value in a.items()}, rel=1e-4
+        )
+    a, b = best_weights(tmp_path / "one"), best_weights(tmp_path / "two")
+    assert all(torch.allclose(a[name], b[name], atol=1e-5) for name in a)

@@ -1,0 +1,90 @@
+"""What a person calls their shards → the folder or the tars: a path, a glob, a brace pattern, a Kaggle data set."""
+
+from __future__ import annotations
+
+import glob
+import re
+from pathlib import Path
+
+from trainer.errors import FormatError
+
+KAGGLE_INPUT = Path("/kaggle/input")
+DATA_SET = re.compile(r"[\w-]+/[\w-]+")  # owner/slug
+BRACES = re.compile(r"\{([^{}]*)\}")
+MAX_NAMES = 100_000  # that a brace pattern may stand for
+
+
+def find_shards(name: str | Path, kaggle_input: Path = KAGGLE_INPUT) -> tuple[Path, list[Path] | None]:
+    """The folder of shards, and which of its tars are meant, None for the whole of an indexed folder.
+
+    Raises FormatError, which says where it has looked.
+    """
+    path = Path(name)
+    if path.is_dir():
+        return _inside(path)
+    if path.is_file():
+        return path.parent, [path]
+    if set("*?[{") & set(str(name)):
+        return _pattern(str(name))
+    looked = [path]
+    if DATA_SET.fullmatch(str(name)):
+        owner, slug = str(name).split("/")
+        looked += [kaggle_input / "datasets" / owner / slug, kaggle_input / slug]
+        for mount in looked[1:]:
+            if mount.is_dir():
+                return _inside(mount)
+    raise FormatError(
+        f"{name}: is not a folder, a tar or a data set mounted here (looked for {', '.join(map(str, looked))})"
+    )
+
+
+def _inside(folder: Path) -> tuple[Path, list[Path] | None]:
+    """The folder itself or its one sub-folder that holds shards: uploads are often wrapped once."""
+    if (folder / "index.json").is_file():
+        return folder, None
+    wrapped = [entry.parent for entry in sorted(folder.glob("*/index.json"))]
+    if len(wrapped) > 1:
+        raise FormatError(
+            f"{folder}: holds several shards folders ({', '.join(path.name for path in wrapped)}); name one"
+        )
+    if wrapped:
+        return wrapped[0], None
+    unfinished = any(folder.glob("samples.*")) or any(folder.glob(".*.json"))  # the tables, or a build's journal
+    return folder, None if unfinished else sorted(folder.glob("*.tar")) or None
+
+
+def _pattern(text: str) -> tuple[Path, list[Path]]:
+    tars = []
+    for name in expand_braces(text):
+        found = sorted(glob.glob(name)) if glob.has_magic(name) else [name]
+        tars += [Path(path) for path in found]
+    if not tars:
+        raise FormatError(f"{text}: no file fits this pattern")
+    for path in tars:
+        if not path.is_file():
+            raise FormatError(f"{path}: is not a file; {text} names it")
+    return tars[0].parent, tars
+
+
+def expand_braces(text: str) -> list[str]:
+    """shards-{000..002}.tar → three names; {a,b} too, as in a shell."""
+    names = [text]
+    while any(BRACES.search(name) for name in names):
+        names = [new for name in names for new in _expand_first(name)]
+        if len(names) > MAX_NAMES:
+            raise FormatError(f"{text}: stands for more than {MAX_NAMES} names")
+    return names
+
+
+def _expand_first(name: str) -> list[str]:
+    match = BRACES.search(name)
+    if match is None:
+        return [name]
+    head, tail = name[: match.start()], name[match.end() :]
+    ends = re.fullmatch(r"(\d{1,9})\.\.(\d{1,9})", match[1])
+    if ends is None:
+        return [f"{head}{part}{tail}" for part in match[1].split(",")]
+    first, last = int(ends[1]), int(ends[2])
+    if not 0 <= last - first < MAX_NAMES:
+        raise FormatError(f"{name}: {{{match[1]}}} must count upwards, to at most {MAX_NAMES} names")
+    return [f"{head}{number:0{len(ends[1])}}{tail}" for number in range(first, last + 1)]

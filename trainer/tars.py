@@ -1,0 +1,93 @@
+"""Members of a plain tar by their headers: nothing is extracted, and no size is believed before it is checked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainer.errors import FormatError
+
+BLOCK = 512
+MAX_NOTE_BYTES = 65_536  # of a member that only describes the next one (pax and GNU long names)
+REGULAR, FOLDER, LONG_NAME, PAX, PAX_GLOBAL = b"0\0", b"5", b"L", b"x", b"g"
+
+
+@dataclass(frozen=True)
+class Member:
+    name: str
+    offset: int  # bytes, of the content
+    length: int
+
+
+def read_at(descriptor: int, offset: int, length: int) -> bytes:
+    return os.pread(descriptor, length, offset)
+
+
+def list_members(path: Path, descriptor: int) -> Iterator[Member]:
+    """The regular members of an open, uncompressed tar, in its order.
+
+    Raises FormatError for anything else: links, sparse or compressed members, sizes beyond the end, no end mark.
+    """
+    end, position, name = os.fstat(descriptor).st_size, 0, None
+    while True:
+        header = read_at(descriptor, position, BLOCK)
+        if len(header) < BLOCK:
+            raise FormatError(f"{path}: ends without an end mark at byte {position}: it is cut short; copy it again")
+        if header == bytes(BLOCK):
+            return
+        kind, length = _check_header(path, header, position)
+        content = position + BLOCK
+        if content + length > end:
+            raise FormatError(
+                f"{path}: a member at byte {position} claims {length} bytes, {end - content} are left; copy it again"
+            )
+        if kind in PAX + PAX_GLOBAL + LONG_NAME:
+            if length > MAX_NOTE_BYTES:
+                raise FormatError(f"{path}: a header at byte {position} takes {length} bytes; write the tar again")
+            note = read_at(descriptor, content, length)
+            if kind == LONG_NAME:
+                name = note.rstrip(b"\0").decode("utf-8", "replace")
+            else:
+                name = _pax_name(path, note, position) or name
+        elif kind in REGULAR:
+            yield Member(name or _plain_name(header), content, length)
+            name = None
+        elif kind == FOLDER:
+            name = None
+        else:
+            raise FormatError(f"{path}: {_plain_name(header)} is no plain file (type {kind!r}); only those are read")
+        position = content + -(-length // BLOCK) * BLOCK
+
+
+def _check_header(path: Path, header: bytes, position: int) -> tuple[bytes, int]:
+    """Type and length of a member."""
+    try:
+        checksum, length = int(header[148:156].strip(b"\0 "), 8), int(header[124:136].strip(b"\0 ") or b"0", 8)
+    except ValueError:
+        checksum = length = -1
+    if checksum != sum(header[:148]) + 8 * 32 + sum(header[156:]) or length < 0:
+        raise FormatError(f"{path}: holds no tar header at byte {position}; it is compressed, damaged or no tar")
+    return header[156:157], length
+
+
+def _plain_name(header: bytes) -> str:
+    name, prefix = (part.partition(b"\0")[0].decode("utf-8", "replace") for part in (header[:100], header[345:500]))
+    return f"{prefix}/{name}" if header[257:262] == b"ustar" and prefix else name
+
+
+def _pax_name(path: Path, note: bytes, position: int) -> str | None:
+    """The name among a pax header's records `length key=value`; anything that changes a size is refused."""
+    name = None
+    while note:
+        size, _, _ = note.partition(b" ")
+        if not size.isdigit() or not 0 < int(size[:9]) <= len(note):
+            raise FormatError(f"{path}: a header at byte {position} is damaged; copy it again")
+        key, _, value = note[len(size) + 1 : int(size) - 1].partition(b"=")
+        if key == b"size" or key.startswith(b"GNU.sparse"):
+            raise FormatError(f"{path}: a member at byte {position} is sparse or huge; only plain files are read")
+        if key == b"path":
+            name = value.decode("utf-8", "replace")
+        note = note[int(size) :]
+    return name
