@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -21,13 +22,16 @@ class ShardWriter:
     """
 
     def __init__(self, folder: Path, name: str, codec: str) -> None:
-        from webdataset import TarWriter  # pulls in torch, which costs seconds
-
         self.folder, self.name, self.codec = folder, name, codec
         self.rows: list[dict] = []
         self.temporary = folder / f".{name}.tmp"
         self._file = open(self.temporary, "wb")  # noqa: SIM115 (closed in finish and abandon)
-        self._tar = TarWriter(self._file, user="", group="", mode=0o644, mtime=0, encoder=False, compress=False)
+
+    @functools.cached_property
+    def _tar(self):
+        from webdataset import TarWriter  # pulls in torch, seconds that the workers can decode in
+
+        return TarWriter(self._file, user="", group="", mode=0o644, mtime=0, encoder=False, compress=False)
 
     def add(self, sample: Sample) -> None:
         self._tar.write({"__key__": sample.key, **sample.members})

@@ -30,6 +30,8 @@ from trainer.shards import ShardSet, choose_splits, open_shards
 from trainer.state import Progress, load_state, save_state, total_sums
 from trainer.stop import StopWatch
 
+VOTE_STEPS = 10  # between votes of several ranks on whether to stop
+
 
 @dataclass
 class Run:
@@ -184,7 +186,9 @@ def train_epoch(run: Run, stop: StopWatch) -> dict:
         display.update(step, loader.step_clips(step), sums, loader.wait_seconds - waited)
         if step + 1 == steps:
             return False
-        ends = run.group.any(bool(stop.check()))
+        # all ranks vote at the same steps; with several, a vote makes the CPU wait for the GPU
+        votes = run.group.world == 1 or (step + 1) % VOTE_STEPS == 0
+        ends = votes and run.group.any(bool(stop.check()))
         if ends or (every and (step + 1) % every == 0):
             progress.step, progress.sums = step + 1, total_sums(run.engine, sums)
             save_state(run.engine, run.model, progress, steps, run.out, run.shards.fingerprint)
