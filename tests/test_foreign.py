@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import webdataset
 from conftest import FRAMES, SIZE
-
 from runs import run_small
+
 from shardify import sheet
 from trainer import ClipLoader
 from trainer.errors import FormatError

@@ -13,9 +13,9 @@ import torch
 import yaml
 from conftest import build_shards, make_clips
 from PIL import Image
+from runs import SMALL, Stopping, best_weights, run_small
 from safetensors import safe_open
 
-from runs import SMALL, Stopping, best_weights, run_small
 from trainer.errors import Interrupted, TrainerError
 from trainer.report import figures_of
 from trainer.settings import load_settings

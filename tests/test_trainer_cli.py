@@ -6,8 +6,8 @@ import sys
 
 import pytest
 from click.testing import CliRunner
-
 from runs import SMALL
+
 from trainer.__main__ import choose_out, main
 
 SET = [part for text in SMALL for part in ("--set", text)]
