@@ -44,8 +44,7 @@ def run(settings, shards: Path, out: Path, resume: bool, devices: str) -> None:
     from trainer.train import train
 
     gpus = num_devices(devices)
-    os.environ["TRAINER_OUT"] = str(out)  # every process of a group writes to the one folder chosen here
-    relaunch(gpus, sys.argv[1:])
+    relaunch(gpus, sys.argv[1:], out)
     group = join_group(gpus > 0)
     try:
         record = train(settings, shards, out, group, resume)

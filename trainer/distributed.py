@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -56,12 +57,13 @@ def num_devices(devices: str) -> int:
     return int(devices)
 
 
-def relaunch(count: int, arguments: list[str]) -> None:
+def relaunch(count: int, arguments: list[str], out: Path) -> None:
     """Become torch's own launcher with one process per GPU, unless it has started us already."""
     if count < 2 or "LOCAL_RANK" in os.environ:
         return
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
-    os.execv(sys.executable, [*launcher, "-m", "trainer", *arguments])
+    environment = {**os.environ, "TRAINER_OUT": str(out)}  # all of them write to the one folder chosen here
+    os.execve(sys.executable, [*launcher, "-m", "trainer", *arguments], environment)
 
 
 def join_group(use_gpu: bool) -> Group:
