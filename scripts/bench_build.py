@@ -1,7 +1,7 @@
 """What a whole build costs above decoding alone, on all cores, and the memory it takes.
 
-    python scripts/bench_build.py                      # 40 videos of 720p, three rounds
-    python scripts/bench_build.py --videos 10000 --small --rounds 1
+    python scripts/bench_build.py                                       # 100 videos of 720p, 10 s each
+    python scripts/bench_build.py --videos 10000 --small --rounds 1    # of 360p, 3 s each
 
 Both sides run in fresh processes and take turns: `shardify build`, and a pool of processes that does nothing but
 `decode_video` on the same files. Every name is a hard link to one of a few encoded videos. Ratios are medians of
@@ -26,7 +26,7 @@ from bench_decode import make_video
 from shardify.decode import decode_video
 
 DISTINCT = 4  # encoded videos that the names link to
-LARGE, SMALL = (1280, 720, "yuv420p", 300, 250), (160, 120, "yuv420p", 30, 30)
+LARGE, SMALL = (1280, 720, "yuv420p", 300, 250), (640, 360, "yuv420p", 100, 100)
 
 
 def link_videos(folder: Path, count: int, small: bool) -> Path:
@@ -68,8 +68,8 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--videos", type=int, default=40)
-    parser.add_argument("--small", action="store_true", help="160×120, 30 frames, instead of 720p, 300 frames")
+    parser.add_argument("--videos", type=int, default=100)
+    parser.add_argument("--small", action="store_true", help="360p, 100 frames, instead of 720p, 300 frames")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--decode-only", type=Path, help=argparse.SUPPRESS)
@@ -80,7 +80,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         data, shards = link_videos(Path(scratch), options.videos, options.small), Path(scratch, "shards")
         workers = ["--workers", str(options.workers)]
-        build = [sys.executable, "-m", "shardify.cli", "build", str(data), str(shards), *workers]
+        build = [sys.executable, "-m", "shardify", "build", str(data), str(shards), *workers]
         decode = [sys.executable, __file__, "--decode-only", str(data), *workers]
         rows = []
         for round_number in range(options.rounds):

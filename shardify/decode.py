@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from shardify import hardware
 from shardify.errors import VideoError
 from shardify.frames import Request, take_by_counting, take_by_time
 from shardify.pictures import Box, PictureMaker
-from shardify.probe import VideoInfo, open_video
+from shardify.probe import VideoFile, VideoInfo, open_video
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,17 @@ class DecodedVideo:
     info: VideoInfo
     clips: tuple[DecodedClip, ...]
     decode_errors: int
+    decoder: str  # "cpu", or "cuda" where a GPU decoded it
 
 
-def decode_video(
-    path: str | os.PathLike,
+def decode_video(path: str | os.PathLike, **options) -> DecodedVideo:
+    """`decode_clips` of a video file, with the same options and errors."""
+    with open_video(path) as video:
+        return decode_clips(video, **options)
+
+
+def decode_clips(
+    video: VideoFile,
     *,
     frames: int = 16,
     size: int = 128,
@@ -41,16 +49,19 @@ def decode_video(
     fit: str = "stretch",
     box: Box | None = None,
     strict: bool = False,
+    decoder: str = "cpu",
 ) -> DecodedVideo:
-    """Decode `clips` clips of `frames` pictures of size × size pixels from a video file.
+    """Decode `clips` clips of `frames` pictures of size × size pixels from an open video.
 
     `fit` is "stretch", "crop" or "pad"; `box` is (x, y, width, height) in pixels of the picture as
     shown (turned, pixels made square) and is cut to it. With `strict`, a video with any decode
-    error is refused. Raises VideoError with a one-line reason for every input that gives no clip.
+    error is refused. With `decoder` "cuda" the GPU decodes what it can, the CPU the rest. Raises
+    VideoError with a one-line reason for every input that gives no clip.
     """
-    with open_video(path) as video:
-        request = Request(frames, clips, stride, PictureMaker(size, fit, box))
-        taken = take_by_time(video, request) or take_by_counting(video, request)
+    request = Request(frames, clips, stride, PictureMaker(size, fit, box))
+    taken = hardware.take_by_time(video, request) if decoder == "cuda" else None
+    used = "cuda" if taken else "cpu"
+    taken = taken or take_by_time(video, request) or take_by_counting(video, request)
     if strict and taken.errors:
         raise VideoError(f"damaged: {taken.errors} decode errors (refused by --strict)")
     decoded = tuple(
@@ -61,4 +72,4 @@ def decode_video(
         )
         for numbers in taken.plan
     )
-    return DecodedVideo(taken.info, decoded, taken.errors)
+    return DecodedVideo(taken.info, decoded, taken.errors, used)

@@ -15,8 +15,11 @@ import av
 TRUSTED_CODECS = frozenset({"vp8", "vp9", "av1", "theora", "mjpeg", "prores", "dnxhd", "ffv1", "rawvideo"})
 TRUSTED_CODECS |= {"huffyuv", "ffvhuff", "v210", "utvideo", "cfhd"}
 CHECKED_CODECS = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"})
+# Decoders that honour skip_frame packet by packet and leave all other pictures as they are.
+SKIPPING_CODECS = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"})
 MPEG_PICTURE, MPEG4_PICTURE = b"\0\0\1\0", b"\0\0\1\xb6"  # picture header, video object plane
 MPEG4_EMPTY_BYTES = 8  # a "not coded" picture is no longer
+LENGTH_SIZE_AT = {"h264": 4, "hevc": 21}  # where avcC and hvcC say how long the units' lengths are
 H264_IDR, H264_SEI, H264_SLICES = 5, 6, (1, 2, 5)
 SEI_RECOVERY_POINT = 6
 HEVC_RANDOM_ACCESS, HEVC_FIRST_NON_SLICE = range(16, 24), 32
@@ -27,9 +30,9 @@ def is_entry_point(packet: av.Packet, codec: str, extradata: bytes) -> bool:
     if not packet.is_keyframe or packet.pts is None:
         return False
     if codec == "h264":
-        return _h264_entry(_units(bytes(packet), _length_size(extradata, 4)))
+        return _h264_entry(_units(bytes(packet), _length_size(extradata, LENGTH_SIZE_AT[codec])))
     if codec == "hevc":
-        return _hevc_entry(_units(bytes(packet), _length_size(extradata, 21)))
+        return _hevc_entry(_units(bytes(packet), _length_size(extradata, LENGTH_SIZE_AT[codec])))
     if codec in ("mpeg1video", "mpeg2video"):
         data = bytes(packet)
         at = data.find(MPEG_PICTURE)
@@ -41,17 +44,32 @@ def is_entry_point(packet: av.Packet, codec: str, extradata: bytes) -> bool:
     return codec in TRUSTED_CODECS
 
 
-def holds_one_picture(packet: av.Packet, codec: str) -> bool:
-    """Whether a packet of MPEG-1, 2 or 4 holds exactly one picture, as those of other codecs always do.
+def holds_one_picture(packet: av.Packet, codec: str, extradata: bytes) -> bool:
+    """Whether a packet holds exactly one picture, as far as its outermost structure tells.
 
     MPEG program streams end with a packet that holds none, and AVI files pack two MPEG-4 pictures
-    into one packet, followed by an empty one.
+    into one packet, followed by an empty one. H.264 and HEVC decoders refuse a packet that its units
+    do not fill, which must not go unnoticed where the packet is skipped.
     """
+    if codec in LENGTH_SIZE_AT:
+        length_size = _length_size(extradata, LENGTH_SIZE_AT[codec])
+        return not length_size or _is_filled(bytes(packet), length_size)
     if codec in ("mpeg1video", "mpeg2video"):
         return MPEG_PICTURE in bytes(packet)
     if codec == "mpeg4":
         return packet.size > MPEG4_EMPTY_BYTES and bytes(packet).count(MPEG4_PICTURE) == 1
     return True
+
+
+def is_of_higher_layer(packet: av.Packet, codec: str, extradata: bytes) -> bool:
+    """Whether a picture is of a higher temporal sub-layer (HEVC).
+
+    It may refer to pictures that are marked as referred to by none: none of their own sub-layer.
+    """
+    if codec != "hevc":
+        return False
+    units = _units(bytes(packet), _length_size(extradata, LENGTH_SIZE_AT[codec]))
+    return any(unit[0] >> 1 & 63 < HEVC_FIRST_NON_SLICE and unit[1] & 7 > 1 for unit in units if len(unit) > 1)
 
 
 def _length_size(extradata: bytes, at: int) -> int:
@@ -74,6 +92,17 @@ def _units(data: bytes, length_size: int) -> Iterator[bytes]:
         end = data.find(b"\0\0\1", begin + 3)
         yield data[begin + 3 : end if end >= 0 else len(data)]
         begin = end
+
+
+def _is_filled(data: bytes, length_size: int) -> bool:
+    """Whether units with length prefixes, none of them empty, fill a packet to its end."""
+    at = 0
+    while at + length_size < len(data):
+        size = int.from_bytes(data[at : at + length_size], "big")
+        if size == 0:
+            return False
+        at += length_size + size
+    return at == len(data)
 
 
 def _h264_entry(units: Iterator[bytes]) -> bool:

@@ -4,14 +4,15 @@ Three things make the first quick, none of which changes a pixel: pictures that 
 converted nor, where no other picture refers to them, decoded (`skip_frame = NONREF`, set packet by
 packet: it needs a decoder with one thread); and groups of pictures without a wanted one are jumped.
 All of it relies on the packets' times, so every wanted frame must come out at the time that the plan
-gave it, and nothing may be reported as damaged. Else everything is decoded, twice: once to learn
-which frames there are, once to take the wanted ones.
+gave it, and nothing may be reported as damaged. Else everything is decoded to learn which frames there
+are, and again to take the wanted ones where the number of packets did not tell their number.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import accumulate, pairwise
@@ -21,13 +22,12 @@ import numpy as np
 
 from shardify.errors import VideoError
 from shardify.indexed import indexed_timeline, is_long_and_indexed
-from shardify.packets import Timeline, demux, packet_runs, read_timeline
+from shardify.packets import BrokenOffError, Timeline, demux, packet_runs, read_timeline
 from shardify.pictures import PictureMaker, geometry_of
 from shardify.plan import ClipPlan, median_duration, plan_clips
 from shardify.probe import HDR_TRANSFERS, TOO_LARGE, VideoFile, VideoInfo
 
-# Decoders that honour skip_frame packet by packet and leave all other pictures as they are.
-SKIPPING_CODECS = frozenset({"h264", "mpeg1video", "mpeg2video", "mpeg4"})
+MAX_HOURS = 100  # between the first and the last frame: longer by a damaged or made-up time
 
 
 @dataclass(frozen=True)
@@ -60,33 +60,23 @@ class _Decoder:
 
     context: av.video.codeccontext.VideoCodecContext
     logs: list[tuple[int, str, str]]
+    jumps: bool = False  # whether packets are left out
     errors: int = 0
-    jumped: bool = False
-    _reorder_depth: int = 0
 
     def __call__(self, packet: av.Packet | None) -> list[av.VideoFrame]:
         logged = len(self.logs)
         try:
             frames = self.context.decode(packet)
-        except av.error.EOFError:
-            return []
         except av.error.FFmpegError:
             self.errors += 1
             return []
-        damaged = sum(frame.is_corrupt for frame in frames)
+        damaged = any(frame.is_corrupt for frame in frames) or bool(packet and packet.is_corrupt)
         self.errors += damaged or any(self._means_damage(text) for _, _, text in self.logs[logged:])
         return frames
 
     def _means_damage(self, text: str) -> bool:
         # A jumped picture cannot be released from the list of references: of no consequence.
-        return not (self.jumped and text.startswith("mmco: unref short failure"))
-
-    def restart(self) -> None:
-        """Forget all pictures; the decoder keeps its knowledge of how far pictures are reordered."""
-        self.jumped = True
-        self._reorder_depth = max(self._reorder_depth, self.context.reorder_depth)
-        self.context.flush_buffers()
-        self.context.reorder_depth = self._reorder_depth
+        return not (self.jumps and text.startswith("mmco: unref short failure"))
 
 
 def take_by_time(video: VideoFile, request: Request) -> Taken | None:
@@ -121,17 +111,16 @@ def _decode_runs(
 ) -> Taken | None:
     plan = request.plan(timeline.times, timeline.last_duration)
     wanted = {timeline.times[number]: number for numbers in plan for number in numbers}
-    codec = stream.codec_context.codec.canonical_name
     runs = packet_runs(timeline, wanted)
-    decoder = _Decoder(stream.codec_context, video.logs)
+    decoder = _Decoder(stream.codec_context, video.logs, jumps=len(runs) > 1 or runs[0][0] > 0)
     pictures, info = {}, None
     shown_until = timeline.times[0] - 1
-    for frame in _frames_of_runs(decoder, packets, runs, wanted if codec in SKIPPING_CODECS else None):
+    for frame in _frames_of_runs(decoder, packets, runs, wanted if timeline.can_skip else None):
         if decoder.errors or frame.pts is None or frame.pts <= shown_until:
             return None
         shown_until = frame.pts
         number = wanted.get(frame.pts)
-        if number is None or number in pictures:
+        if number is None:
             continue
         pictures[number] = request.make_picture(frame, stream.sample_aspect_ratio)
         info = info or _describe(stream, frame, timeline.times, timeline.last_duration)
@@ -150,10 +139,9 @@ def _frames_of_runs(decoder, packets, runs, wanted) -> Iterator[av.VideoFrame]:
             yield from decoder(None)
             if (run := next(runs, None)) is None:
                 return
-            decoder.restart()
+            decoder.context.flush_buffers()
             start, stop = run
         if i < start:
-            decoder.jumped = True
             continue
         if i == start:
             key_pts = packet.pts
@@ -166,35 +154,51 @@ def _frames_of_runs(decoder, packets, runs, wanted) -> Iterator[av.VideoFrame]:
 
 
 def take_by_counting(video: VideoFile, request: Request) -> Taken:
-    """The thorough way: decode everything to learn the frames, then once more to take them."""
+    """The thorough way: decode everything to learn the frames, and once more if others were guessed."""
     with video.demuxer() as stream:
-        decoder = _Decoder(stream.codec_context, video.logs)
-        found = [(frame.pts, frame.dts, frame.duration or 0) for frame in _all_frames(decoder, stream)]
-        if not found:
-            raise VideoError(_no_frame_reason(video))
-        times, order, last_duration = _times_of_frames(found, stream)
-        errors = decoder.errors
-    plan = request.plan(times, last_duration)
-    wanted = {order[number]: number for numbers in plan for number in numbers}
-    pictures, info = {}, None
-    with video.demuxer() as stream:
-        decoder = _Decoder(stream.codec_context, video.logs)
-        for i, frame in enumerate(_all_frames(decoder, stream)):
-            if i in wanted:
-                pictures[wanted[i]] = request.make_picture(frame, stream.sample_aspect_ratio)
-                info = info or _describe(stream, frame, times, last_duration)
-                if len(pictures) == len(wanted):
-                    return Taken(plan, times, last_duration, pictures, info, stream.time_base, errors)
-    raise VideoError("gives different frames each time it is decoded")
+        guess = _guess(stream, request)
+    while True:
+        found, pictures, sample = [], {}, None  # by number in the decoder's order
+        with video.demuxer() as stream:
+            decoder = _Decoder(stream.codec_context, video.logs)
+            for i, frame in enumerate(_all_frames(decoder, stream)):
+                found.append((frame.pts, frame.dts, frame.duration or 0))
+                if i in guess:
+                    pictures[i] = request.make_picture(frame, stream.sample_aspect_ratio)
+                    sample = sample or frame
+            if not found:
+                raise VideoError(_no_frame_reason(video))
+            times, order, last_duration = times_of_frames(found, stream)
+            plan = request.plan(times, last_duration)
+            wanted = {order[number]: number for numbers in plan for number in numbers}
+            if pictures.keys() == wanted.keys():
+                info = _describe(stream, sample, times, last_duration)
+                taken = {wanted[i]: picture for i, picture in pictures.items()}
+                return Taken(plan, times, last_duration, taken, info, stream.time_base, decoder.errors)
+        if guess == wanted.keys():
+            raise VideoError("gives different frames each time it is decoded")
+        guess = wanted.keys()
+
+
+def _guess(stream: av.video.stream.VideoStream, request: Request) -> Collection[int]:
+    """Numbers of the frames that are wanted if every packet gives one, at a constant rate."""
+    count = 0
+    with contextlib.suppress(BrokenOffError):
+        for packet in demux(stream):
+            count += not packet.is_discard
+    return {number for numbers in request.plan(range(max(1, count)), 1) for number in numbers}
 
 
 def _all_frames(decoder: _Decoder, stream: av.video.stream.VideoStream) -> Iterator[av.VideoFrame]:
-    for packet in demux(stream):
-        yield from decoder(packet)
+    try:
+        for packet in demux(stream, decoder.logs):
+            yield from decoder(packet)
+    except BrokenOffError:
+        decoder.errors += 1
     yield from decoder(None)
 
 
-def _times_of_frames(found, stream) -> tuple[list[int], list[int], int]:
+def times_of_frames(found, stream) -> tuple[list[int], list[int], int]:
     """Times in display order, where each of these frames is in decoder order, and the last's duration.
 
     Decoders give frames in display order. Where more than one in eight presentation times runs
@@ -228,6 +232,8 @@ def _describe(stream, frame: av.VideoFrame, times: list[int], last_duration: int
     geometry = geometry_of(frame, stream.sample_aspect_ratio)
     width, height = (frame.height, frame.width) if geometry.sideways else (frame.width, frame.height)
     duration = float((times[-1] - times[0] + (last_duration or median_duration(times))) * stream.time_base)
+    if duration > MAX_HOURS * 3600:
+        raise VideoError(f"too long: its frames span {duration / 3600:.0f} hours, more than {MAX_HOURS}")
     return VideoInfo(
         width=width,
         height=height,

@@ -13,7 +13,17 @@ from collections.abc import Callable
 
 import av
 
-from shardify.packets import KEPT_BYTES, MAX_PACKETS, Timeline, demux, entry_test, tell_frames
+from shardify.entry import SKIPPING_CODECS, holds_one_picture, is_of_higher_layer
+from shardify.packets import (
+    KEPT_BYTES,
+    MAX_PACKETS,
+    BrokenOffError,
+    Timeline,
+    codec_of,
+    demux,
+    entry_test,
+    tell_frames,
+)
 from shardify.plan import ClipPlan, is_constant_rate
 
 LONG_FRAMES = 2000  # below, demuxing everything costs less than a tenth of the decoding
@@ -43,8 +53,14 @@ def indexed_timeline(
         return None
     numbers = sorted({number for clip in plan(times, last_duration) for number in clip})
     packets = source.packets_for(numbers, times)
-    entries = [i for i, packet in enumerate(packets or []) if source.can_begin(packet)]
-    return Timeline(packets, entries, times, last_duration) if packets else None
+    if not packets:
+        return None
+    codec, extradata = codec_of(stream)
+    if not all(holds_one_picture(packet, codec, extradata) for packet in packets):
+        return None
+    can_skip = codec in SKIPPING_CODECS and not any(is_of_higher_layer(packet, codec, extradata) for packet in packets)
+    entries = [i for i, packet in enumerate(packets) if source.can_begin(packet)]
+    return Timeline(packets, entries, times, last_duration, can_skip)
 
 
 class _IndexedSource:
@@ -62,7 +78,7 @@ class _IndexedSource:
         first = head[0].pts
         self.shift = first - starts[0]
         tail = self.read(self.keys[-1], count)
-        if not tail or any(packet.pts is None for packet in tail):
+        if not tail:
             return None, 0
         last = max(tail, key=lambda packet: packet.pts)
         if abs(last.pts - first - span) > 1:
@@ -80,7 +96,7 @@ class _IndexedSource:
         if not packets:
             return None
         found = {packet.pts for packet in packets}
-        if None in found or len(found) < len(packets):
+        if len(found) < len(packets):
             return None
         for number in numbers:
             times[number] = next((t for t in _nearest(times[number]) if t in found), None)
@@ -90,7 +106,7 @@ class _IndexedSource:
 
     def _key_pts(self, packets: list[av.Packet], number: int) -> int:
         start = self.entries[self.keys[bisect_right(self.keys, number) - 1]].timestamp
-        return next((packet.pts for packet in packets if packet.dts == start), 0)
+        return next(packet.pts for packet in packets if packet.dts == start)
 
     def _runs(self, numbers: list[int], back: int) -> list[tuple[int, int]]:
         runs: list[tuple[int, int]] = []
@@ -116,17 +132,18 @@ class _IndexedSource:
     def read(self, start: int, stop: int) -> list[av.Packet] | None:
         """The packets of entries [start, stop), each checked to be the one that the index names."""
         wanted = self.entries[start:stop]
-        self.stream.container.seek(wanted[0].timestamp + self.shift, stream=self.stream)
         packets: list[av.Packet] = []
-        for packet in demux(self.stream):
-            entry = wanted[len(packets)]
-            if not packets and packet.dts is not None and packet.dts < entry.timestamp:
-                continue  # the seek landed a key frame early
-            if (packet.dts, packet.pos, packet.size) != (entry.timestamp, entry.pos, entry.size):
-                return None
-            packets.append(packet)
-            if len(packets) == len(wanted):
-                return packets
+        try:
+            self.stream.container.seek(wanted[0].timestamp + self.shift, stream=self.stream)
+            for packet in demux(self.stream):
+                entry = wanted[len(packets)]
+                if (packet.dts, packet.pos, packet.size) != (entry.timestamp, entry.pos, entry.size):
+                    return None
+                packets.append(packet)
+                if len(packets) == len(wanted):
+                    return packets
+        except BrokenOffError:
+            return None
         return None
 
 

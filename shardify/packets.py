@@ -5,17 +5,29 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import NamedTuple
 
 import av
 
-from shardify.entry import CHECKED_CODECS, holds_one_picture, is_entry_point
+from shardify.entry import (
+    CHECKED_CODECS,
+    SKIPPING_CODECS,
+    holds_one_picture,
+    is_entry_point,
+    is_of_higher_layer,
+)
 from shardify.errors import VideoError
 from shardify.probe import VideoFile
 
 KEPT_BYTES = 64 << 20  # files up to this size are demuxed once, their packets kept in memory
 MAX_PACKETS = 2_000_000  # 9 hours at 60 frames/s
+BROKEN_OFF, ENDED_EARLY = "the file breaks off", "File ended prematurely"  # the latter in libav's words (Matroska)
 FIELD_ORDERS_OF_FRAMES = (0, 1)  # AV_FIELD_UNKNOWN, AV_FIELD_PROGRESSIVE
+
+
+class BrokenOffError(VideoError):
+    """The file ends, or makes no sense any more, in the middle of its data."""
 
 
 class PacketTimes(NamedTuple):
@@ -36,35 +48,44 @@ class Timeline:
     entries: numbers of the packets at which decoding can begin.
     times: presentation times of the displayed frames, ticks, strictly rising.
     last_duration: ticks that the last frame lasts, 0 where unknown.
+    can_skip: whether the decoder leaves out nothing but what no other picture refers to, told NONREF.
     """
 
     packets: Sequence[av.Packet | PacketTimes]
     entries: list[int]
     times: list[int]
     last_duration: int
+    can_skip: bool
 
     @property
     def kept(self) -> bool:
         return isinstance(self.packets[0], av.Packet)
 
 
-def demux(stream: av.video.stream.VideoStream) -> Iterator[av.Packet]:
-    """The stream's packets from where it stands; a file that breaks off ends there, as in a player.
+def demux(stream: av.video.stream.VideoStream, logs: Sequence[tuple[int, str, str]] = ()) -> Iterator[av.Packet]:
+    """The stream's packets from where it stands; `logs` is what libav has logged about the file.
 
-    Raises VideoError at the first encrypted packet: without the key it decodes to noise, if at all.
+    Raises BrokenOffError where the file breaks off, and VideoError at the first encrypted packet (without
+    the key it decodes to noise, if at all) and where there are too many.
     """
     packets = stream.container.demux(stream)
-    while True:
+    for number in count():
         try:
             packet = next(packets, None)
-        except (av.error.FFmpegError, OSError):
-            return
+        except av.error.FFmpegError as error:
+            raise BrokenOffError(BROKEN_OFF) from error
         if packet is None:
-            return
+            break
         if packet.size:
+            if number >= MAX_PACKETS:
+                raise VideoError(f"too long: more than {MAX_PACKETS} frames")
             if packet.has_sidedata("encryption_info"):
                 raise VideoError("encrypted, and can only be played with its key")
             yield packet
+    # libav raises nothing where the part that is missing begins with a packet.
+    says_so = any(text.startswith(ENDED_EARLY) for _, _, text in logs)
+    if says_so or any(entry.pos + entry.size > stream.container.size for entry in stream.index_entries):
+        raise BrokenOffError(BROKEN_OFF)
 
 
 def read_timeline(video: VideoFile, stream: av.video.stream.VideoStream) -> Timeline | None:
@@ -73,28 +94,36 @@ def read_timeline(video: VideoFile, stream: av.video.stream.VideoStream) -> Time
     packets: list[av.Packet | PacketTimes] = []
     entries: list[int] = []
     can_begin = entry_test(stream)
-    codec = stream.codec_context.codec.canonical_name
+    codec, extradata = codec_of(stream)
     begins_anyway = codec not in CHECKED_CODECS
-    for packet in demux(stream):
-        if not holds_one_picture(packet, codec):
-            return None
-        if can_begin(packet) or (not packets and begins_anyway and packet.is_keyframe):
-            entries.append(len(packets))
-        packets.append(packet if keep else _times_of(packet))
-        if len(packets) > MAX_PACKETS:
-            raise VideoError(f"too long: more than {MAX_PACKETS} frames")
+    can_skip = codec in SKIPPING_CODECS
+    try:
+        for packet in demux(stream, video.logs):
+            if not holds_one_picture(packet, codec, extradata):
+                return None
+            if can_begin(packet) or (not packets and begins_anyway and packet.is_keyframe):
+                entries.append(len(packets))
+            can_skip = can_skip and not is_of_higher_layer(packet, codec, extradata)
+            packets.append(packet if keep else _times_of(packet))
+    except BrokenOffError:
+        return None
     if not packets:
         raise VideoError("its video stream holds no data")
     shown = [packet for packet in packets if not packet.is_discard]
     if not shown or not entries or entries[0] != 0 or not tell_frames(stream, packets, shown):
         return None
     last = max(shown, key=lambda packet: packet.pts)
-    return Timeline(packets, entries, sorted(packet.pts for packet in shown), last.duration or 0)
+    return Timeline(packets, entries, sorted(packet.pts for packet in shown), last.duration or 0, can_skip)
+
+
+def codec_of(stream: av.video.stream.VideoStream) -> tuple[str, bytes]:
+    """The codec's canonical name, and the stream's extradata."""
+    return stream.codec_context.codec.canonical_name, stream.codec_context.extradata or b""
 
 
 def entry_test(stream: av.video.stream.VideoStream) -> Callable[[av.Packet], bool]:
     """A test for packets of this stream at which decoding can begin."""
-    codec, extradata = stream.codec_context.codec.canonical_name, stream.codec_context.extradata or b""
+    codec, extradata = codec_of(stream)
     return lambda packet: is_entry_point(packet, codec, extradata)
 
 

@@ -11,11 +11,10 @@ import numpy as np
 
 # Antialiased bicubic; the other flags make swscale's result the same on every processor.
 SCALING = "bicubic+accurate_rnd+bitexact+full_chroma_int+full_chroma_inp"
-# AVCOL_SPC numbers that swscale can convert, by the scale filter's names. 0 is RGB.
-MATRICES = {1: "bt709", 4: "fcc", 5: "bt470", 6: "smpte170m", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
 # Some streams mark these "reserved", which swscale refuses; neither takes part in the conversion.
 NEUTRAL = "color_primaries=unknown:color_trc=unknown"
-UNSPECIFIED_MATRICES = (2, 3)  # AVCOL_SPC_UNSPECIFIED, AVCOL_SPC_RESERVED
+CONVERTIBLE = frozenset({1, 4, 5, 6, 7, 9})  # AVCOL_SPC numbers that swscale takes from the frame; it fails on others
+BT2020_CONSTANT_LUMINANCE = 10
 Box = tuple[float, float, float, float]  # x, y, width, height
 
 
@@ -65,8 +64,7 @@ def geometry_of(frame: av.VideoFrame, pixel_aspect: Fraction | None) -> Geometry
     if matrix is not None:
         a, b, _, c, d = (int(value) for value in np.frombuffer(matrix, np.int32)[:5])
         mirrored = a * d - b * c < 0
-        if a or b:
-            rotation = round(math.degrees(math.atan2(b, -a if mirrored else a)) / 90) * 90 % 360
+        rotation = round(math.degrees(math.atan2(b, -a if mirrored else a)) / 90) * 90 % 360
     return Geometry(frame.width, frame.height, pixel_aspect or Fraction(1), rotation, mirrored)
 
 
@@ -150,12 +148,12 @@ def _graph(
 
 
 def _matrix(frame: av.VideoFrame) -> str | None:
-    """How its YUV becomes RGB; where the stream is silent, as players do: HD is BT.709, the rest BT.601."""
-    if frame.format.is_rgb:
+    """How its YUV becomes RGB; where the stream does not say it, as in players: HD is BT.709, the rest BT.601."""
+    if frame.colorspace in CONVERTIBLE or frame.format.is_rgb:
         return None
-    if frame.colorspace in UNSPECIFIED_MATRICES:
-        return "bt709" if frame.width >= 1280 or frame.height > 576 else "bt601"
-    return MATRICES.get(frame.colorspace)
+    if frame.colorspace == BT2020_CONSTANT_LUMINANCE:
+        return "bt2020"
+    return "bt709" if frame.width >= 1280 or frame.height > 576 else "bt601"
 
 
 def _whole_box(frame: av.VideoFrame, box: Box) -> tuple[int, int, int, int]:

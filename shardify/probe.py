@@ -12,6 +12,7 @@ from pathlib import Path
 
 import av
 import av.logging
+from av.codec.hwaccel import HWAccel
 
 from shardify.errors import VideoError
 
@@ -58,6 +59,7 @@ class VideoFile:
     file: io.FileIO
     size_bytes: int
     logs: list[tuple[int, str, str]]
+    hwaccel: HWAccel | None = None  # decode with this, and not at all where it cannot
 
     @contextlib.contextmanager
     def demuxer(self) -> Iterator[av.video.stream.VideoStream]:
@@ -67,13 +69,15 @@ class VideoFile:
         """
         self.file.seek(0)
         try:
-            container = open_container(self.file)
+            container = open_container(self.file, self.hwaccel)
         except av.error.FFmpegError as error:
             if any("whitelist" in message for _, _, message in self.logs):
                 raise VideoError("not a video, but a picture, playlist or other kind of file") from error
             raise
         with container:
             stream = choose_stream(container)
+            if self.hwaccel and not stream.codec_context.is_hwaccel:
+                raise VideoError("no hardware decoder for its video codec")
             width, height = stream.codec_context.width, stream.codec_context.height
             if width * height > MAX_PIXELS:
                 raise VideoError(TOO_LARGE.format(width, height))
@@ -113,13 +117,14 @@ def open_regular_file(path: str | os.PathLike) -> io.FileIO:
     return os.fdopen(descriptor, "rb", buffering=0)
 
 
-def open_container(file: io.FileIO) -> av.container.InputContainer:
+def open_container(file: io.FileIO, hwaccel: HWAccel | None = None) -> av.container.InputContainer:
     """A demuxer over an open file that can reach no other file and no network."""
     return av.open(
         file,
         metadata_errors="replace",
         buffer_size=READ_BYTES,
         options=dict(CODEC_OPTIONS),
+        hwaccel=hwaccel,
         container_options={
             "format_whitelist": FORMAT_WHITELIST,
             "protocol_whitelist": "none",
@@ -129,10 +134,9 @@ def open_container(file: io.FileIO) -> av.container.InputContainer:
 
 
 def choose_stream(container: av.container.InputContainer) -> av.video.stream.VideoStream:
-    """The main video stream: the default one if marked, else the largest; never a cover picture."""
-    unwanted = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
+    """The main video stream: of those with data the default one if marked, else the largest; never a cover picture."""
     videos = list(container.streams.video)
-    moving = [stream for stream in videos if not stream.disposition & unwanted]
+    moving = [stream for stream in videos if not stream.disposition & av.stream.Disposition.attached_pic]
     known = [stream for stream in moving if stream.codec_context is not None]
     if not videos:
         kinds = sorted({stream.type for stream in container.streams})
@@ -148,10 +152,11 @@ def choose_stream(container: av.container.InputContainer) -> av.video.stream.Vid
     return best
 
 
-def _stream_rank(stream: av.video.stream.VideoStream) -> tuple[bool, bool, int, int]:
-    pixels = stream.codec_context.width * stream.codec_context.height
+def _stream_rank(stream: av.video.stream.VideoStream) -> tuple[bool, bool, int, bool]:
     default = bool(stream.disposition & av.stream.Disposition.default)
-    return (pixels > 0, default, pixels, -stream.index)
+    has_data = stream.average_rate is not None  # as far as libav saw any while it opened the file
+    moves = stream.frames != 1  # animated AVIF: a still picture stands before the video
+    return has_data, default, stream.codec_context.width * stream.codec_context.height, moves
 
 
 REASONS = {
@@ -176,4 +181,6 @@ def readable_failures() -> Iterator[None]:
     except (av.error.FFmpegError, OSError, ValueError, IndexError, RuntimeError) as error:
         log = getattr(error, "log", None)  # libav's own words say more than its error number
         text = log[2] if log else getattr(error, "strerror", None) or str(error)
-        raise VideoError(f"cannot be decoded: {' '.join(text.split())}") from error
+        is_storage = isinstance(error, OSError) and not isinstance(error, av.error.FFmpegError)
+        verb = "read" if is_storage else "decoded"
+        raise VideoError(f"cannot be {verb}: {' '.join(text.split())}") from error

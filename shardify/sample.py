@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import zlib
 from dataclasses import dataclass
@@ -10,10 +11,10 @@ from pathlib import Path
 
 from shardify import sheet
 from shardify.deal import Task
-from shardify.decode import decode_video
+from shardify.decode import DecodedVideo, decode_clips
 from shardify.errors import VideoError
 from shardify.index import PAYLOAD_EXTENSION, json_bytes, sha256
-from shardify.probe import open_regular_file
+from shardify.probe import open_regular_file, open_video
 from shardify.settings import BuildSettings
 
 MIB = 1 << 20
@@ -26,6 +27,7 @@ class Sample:
     key: str
     members: dict[str, bytes]
     row: dict
+    decoder: str  # what decoded it, "cpu" or "cuda"
 
 
 def make_samples(task: Task, settings: BuildSettings) -> list[Sample]:
@@ -34,18 +36,20 @@ def make_samples(task: Task, settings: BuildSettings) -> list[Sample]:
     Raises VideoError with the reason, and MemoryError, which ends the worker.
     """
     try:
-        before = os.stat(task.path)
-        video = decode_video(
-            task.path,
-            frames=settings.frames,
-            size=settings.size,
-            clips=settings.clips,
-            stride=settings.stride,
-            fit=settings.fit,
-            box=task.box,
-            strict=settings.strict,
-        )
-        fingerprint = source_fingerprint(task.path, before.st_size)
+        with open_video(task.path) as file:
+            before = os.fstat(file.file.fileno())
+            video = decode_clips(
+                file,
+                frames=settings.frames,
+                size=settings.size,
+                clips=settings.clips,
+                stride=settings.stride,
+                fit=settings.fit,
+                box=task.box,
+                strict=settings.strict,
+                decoder=settings.decoder,
+            )
+            fingerprint = _fingerprint(file.file, before.st_size, settings.full_hash)
         after = os.stat(task.path)
     except (VideoError, MemoryError):
         raise
@@ -82,17 +86,24 @@ def source_bytes(path: Path) -> int | str:
         return ""
 
 
-def source_fingerprint(path: Path, size: int) -> str:
-    """SHA-256 over the size and the first, middle and last MiB: long files need not be read whole."""
-    digest = hashlib.sha256(str(size).encode())
+def source_fingerprint(path: Path, size: int, whole: bool) -> str:
+    """SHA-256 of the whole file, or over its size and its first, middle and last MiB: long files are soon read."""
     with open_regular_file(path) as file:
-        for start in sorted({0, max(0, size // 2 - MIB // 2), max(0, size - MIB)}):
-            file.seek(start)
-            digest.update(file.read(MIB))
+        return _fingerprint(file, size, whole)
+
+
+def _fingerprint(file: io.FileIO, size: int, whole: bool) -> str:
+    if whole:
+        file.seek(0)
+        return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256(str(size).encode())
+    for start in sorted({0, max(0, size // 2 - MIB // 2), max(0, size - MIB)}):
+        file.seek(start)
+        digest.update(file.read(MIB))
     return digest.hexdigest()
 
 
-def _pack_clip(task: Task, settings: BuildSettings, video, number: int, source: dict) -> Sample:
+def _pack_clip(task: Task, settings: BuildSettings, video: DecodedVideo, number: int, source: dict) -> Sample:
     clip, info = video.clips[number], video.info
     key = task.key if settings.clips == 1 else f"{task.key}-{number:03d}"
     if settings.codec == "jpeg":
@@ -124,7 +135,7 @@ def _pack_clip(task: Task, settings: BuildSettings, video, number: int, source: 
         "codec": info.codec,
         "pixel_format": info.pixel_format,
         "rotation_degrees": int(info.rotation_degrees),
-        "decoder": "cpu",
+        "decoder": video.decoder,
         "decode_errors": int(video.decode_errors),
         "payload_sha256": payload_sha256,
     }
@@ -154,4 +165,4 @@ def _pack_clip(task: Task, settings: BuildSettings, video, number: int, source: 
         PAYLOAD_EXTENSION[settings.codec]: payload,
         "json": record_bytes,
     }
-    return Sample(key, members, row)
+    return Sample(key, members, row, video.decoder)

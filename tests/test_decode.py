@@ -118,17 +118,36 @@ def test_long_indexed_files(tmp_path, options):
             assert clip.pts_seconds == pytest.approx([number / 30 for number in clip.frame_index])
 
 
-@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
-def test_variable_rate(tmp_path, name):
-    rng = np.random.default_rng(1)
-    ticks = np.cumsum(rng.integers(10, 200, 60)).tolist()  # milliseconds
-    path = numbered_video(tmp_path / name, 60, times=ticks, time_base=Fraction(1, 1000), options={"bf": "2"})
-    (clip,) = decode_video(path, size=64).clips
-    assert numbers_in(clip) == list(clip.frame_index)
-    # The last frame's duration is what the container makes of it, so its share is left open.
-    assert any(clip.frame_index == plan_clips(ticks, last, frames=16)[0] for last in range(1, 300))
-    gaps = np.diff([ticks[number] / 1000 for number in clip.frame_index])
-    assert np.diff(clip.pts_seconds) == pytest.approx(gaps, abs=0.002)
+@pytest.mark.parametrize(
+    ("name", "codec", "pixel_format"),
+    [
+        ("a.mp4", "libx264", "yuv420p"),
+        ("a.mkv", "libx264", "yuv444p"),
+        ("a.ts", "libx264", "yuv420p"),
+        ("hevc.mp4", "libx265", "yuv420p"),
+        ("vp8.webm", "libvpx", "yuv420p"),
+        ("vp9.mkv", "libvpx-vp9", "yuv420p"),
+        ("av1.mp4", "libsvtav1", "yuv420p"),
+        ("mpeg4.mov", "mpeg4", "yuv420p"),
+        ("mjpeg.mov", "mjpeg", "yuvj420p"),
+        ("prores.mov", "prores_ks", "yuv422p10le"),
+        ("ffv1.mkv", "ffv1", "yuv420p"),
+    ],
+)
+def test_variable_rate(tmp_path, name, codec, pixel_format):
+    ticks = np.cumsum(np.random.default_rng(1).integers(10, 200, 60)).tolist()  # milliseconds
+    writing = {"codec": codec, "pixel_format": pixel_format, "options": {"bf": "2"} if "264" in codec else {}}
+    path = numbered_video(tmp_path / name, 60, times=ticks, time_base=Fraction(1, 1000), **writing)
+    for frames, clips, stride in REQUESTS:
+        decoded = decode_video(path, frames=frames, size=64, clips=clips, stride=stride)
+        planned = tuple(clip.frame_index for clip in decoded.clips)
+        assert tuple(tuple(numbers_in(clip)) for clip in decoded.clips) == planned
+        # The last frame's duration is what the container makes of it, so its share is left open.
+        options = {"frames": frames, "clips": clips, "stride": stride}
+        assert any(planned == plan_clips(ticks, last, **options) for last in range(1, 300))
+        for clip in decoded.clips:
+            gaps = np.diff([ticks[number] / 1000 for number in clip.frame_index])
+            assert np.diff(clip.pts_seconds) == pytest.approx(gaps, abs=0.002)
 
 
 def test_negative_times(tmp_path):
@@ -220,7 +239,7 @@ def test_damage_that_only_the_decoder_sees_is_counted(tmp_path):
         data[packet.pos + 40 : packet.pos + 160] = noise.bytes(120)
     path.write_bytes(data)
     decoded = decode_video(path, size=64)
-    assert decoded.decode_errors > 0
+    assert 0 < decoded.decode_errors <= 10  # packets, however many complaints there are about each
     assert decoded.info.num_frames == 60
 
 

@@ -1,13 +1,16 @@
-"""Which packets are decoded for which frames, on streams drawn on paper; which packets can begin one."""
+"""What packets say about frames, and which are decoded for which, on made files and on streams drawn on paper."""
 
+from fractions import Fraction
 from itertools import pairwise
+from types import SimpleNamespace
 
 import av
 import pytest
-from media import numbered_video
+from media import noisy_picture, numbered_video
 
-from shardify.entry import holds_one_picture, is_entry_point
-from shardify.packets import PacketTimes, Timeline, demux, entry_test, packet_runs, read_timeline
+from shardify.decode import decode_video
+from shardify.errors import VideoError
+from shardify.packets import BrokenOffError, PacketTimes, Timeline, demux, packet_runs, read_timeline, tell_frames
 from shardify.probe import open_video
 
 
@@ -18,7 +21,7 @@ def timeline(drawing):
         packets.append(PacketTimes(int(word[1:]), i, 1, word[0] == "X", False))
         if word[0] == "I":
             entries.append(i)
-    return Timeline(packets, entries, sorted(packet.pts for packet in packets if not packet.is_discard), 1)
+    return Timeline(packets, entries, sorted(packet.pts for packet in packets if not packet.is_discard), 1, True)
 
 
 OPEN = "I0 P3 B1 B2 I6 B4 B5 P9 B7 B8 I12 B10 B11"
@@ -40,7 +43,9 @@ CLOSED = "I0 P3 B1 B2 I4 P7 B5 B6 I8 P11 B9 B10"
         (OPEN, {4, 6}, [(0, 6)]),
         (OPEN, {10, 1}, [(0, 3), (4, 12)]),
         (OPEN, {6, 10, 12}, [(4, 12)]),
+        (CLOSED, {2, 4}, [(0, 4), (4, 5)]),  # neighbours stay apart: the decoder restarts at an entry
         ("I0 X1 P2 P3", {2}, [(0, 3)]),
+        ("I0 X1 P1 P2", {1}, [(0, 3)]),  # hidden, at the same time as one that is shown
     ],
 )
 def test_runs_begin_where_everything_needed_is_decoded(drawing, wanted, runs):
@@ -57,85 +62,151 @@ def test_runs_do_not_overlap_and_hold_what_is_wanted():
             assert {first, second} <= decoded
 
 
-ANNEX_B = b"\0\0\0\1"
-SPS, IDR, SLICE, SEI = b"\x67\x42", b"\x65\x88\x80", b"\x41\x9a\x80", b"\x06"
-HEVC_AUD, HEVC_CRA, HEVC_TRAIL = b"\x46\x01\x50", b"\x2a\x01\x80", b"\x02\x01\x80"
+REORDERED, PLAIN = "I0 P3 B1 B2", "I0 P1 P2 P3"
 
 
-def units(*parts, prefix=4):
-    return b"".join((len(part).to_bytes(prefix, "big") if prefix else ANNEX_B) + part for part in parts)
+def stream_like(codec="h264", container="mov,mp4", has_b_frames=True, field_order=1):
+    context = SimpleNamespace(
+        codec=SimpleNamespace(canonical_name=codec), field_order=field_order, has_b_frames=has_b_frames
+    )
+    return SimpleNamespace(codec_context=context, container=SimpleNamespace(format=SimpleNamespace(name=container)))
 
 
-def key_packet(data):
-    packet = av.Packet(data)
-    packet.pts, packet.is_keyframe = 0, True
-    return packet
-
-
-AVCC, HVCC = bytes([1, 0, 0, 0, 0xFF]), bytes([1] + [0] * 20 + [3])
+def shown_by(packets, stream):
+    return tell_frames(stream, packets, [packet for packet in packets if not packet.is_discard])
 
 
 @pytest.mark.parametrize(
-    ("data", "codec", "extradata", "expected"),
+    ("drawing", "stream", "expected"),
     [
-        (units(SPS, IDR), "h264", AVCC, True),
-        (units(SPS, IDR, prefix=2), "h264", bytes([1, 0, 0, 0, 0xFD]), True),
-        (units(SPS, IDR, prefix=0), "h264", b"", True),
-        (units(SPS, SLICE), "h264", AVCC, False),  # called a key frame, but later pictures may look back
-        (units(SEI + b"\x06\x01\xc4\x80", SLICE), "h264", AVCC, True),  # recovery point: at once
-        (units(SEI + b"\x06\x01\x44\x80", SLICE), "h264", AVCC, False),  # recovery point: later
-        (units(SEI + b"\x05\x02\0\0\x06\x01\xc4\x80", SLICE, prefix=0), "h264", b"", True),  # second message
-        (units(SEI, SLICE), "h264", AVCC, False),
-        (b"", "h264", AVCC, False),
-        (units(HEVC_AUD, HEVC_CRA), "hevc", HVCC, True),
-        (units(HEVC_AUD, HEVC_TRAIL), "hevc", HVCC, False),
-        (b"\0\0\1\xb3\0\0\0\0\1\0\0\x08\0", "mpeg2video", b"", True),
-        (b"\0\0\1\0\0\x10\0", "mpeg2video", b"", False),
-        (b"\0\0\1\xb6\x10", "mpeg4", b"", True),
-        (b"\0\0\1\xb6\x50", "mpeg4", b"", False),
-        (b"anything", "vp9", b"", True),
-        (b"anything", "indeo3", b"", False),
+        (REORDERED, {}, True),
+        (REORDERED, {"container": "avi"}, False),  # no presentation times
+        (PLAIN, {"container": "avi", "has_b_frames": False}, True),
+        (PLAIN, {}, False),  # pictures are reordered, their times are not
+        (PLAIN, {"has_b_frames": False}, True),
+        ("I0 P2 P2 P3", {}, False),  # two at one time
+        ("I0 X2 P2 P3", {}, True),
+        ("I3 B1 B2 P6 B4 B5", {}, False),  # begins with pictures that refer to a lost one
+        (REORDERED, {"field_order": 2}, False),  # a packet may be a field
+        (REORDERED, {"field_order": 0}, True),
+        (REORDERED, {"codec": "mpeg2video", "field_order": 2}, True),
     ],
 )
-def test_entry_points_are_read_from_the_bitstream(data, codec, extradata, expected):
-    packet = key_packet(data)
-    assert is_entry_point(packet, codec, extradata) is expected
-    packet.is_keyframe = False
-    assert not is_entry_point(packet, codec, extradata)
+def test_packets_tell_the_frames_or_not(drawing, stream, expected):
+    assert shown_by(timeline(drawing).packets, stream_like(**stream)) is expected
 
 
-@pytest.mark.parametrize(
-    ("data", "codec", "expected"),
-    [
-        (b"\0\0\1\0\0\x10\0\0\0\0", "mpeg2video", True),
-        (b"\0\0\1\xb7", "mpeg2video", False),  # end of sequence
-        (b"\0\0\1\xb6\x10" + b"\1" * 20, "mpeg4", True),
-        (b"\0\0\1\xb6\x10\1\1\0\0\1\xb6\x90\1\1\1", "mpeg4", False),  # two packed into one
-        (b"\0\0\1\xb6\x50\1\1", "mpeg4", False),  # the empty one after it
-        (b"x", "h264", True),
-    ],
-)
-def test_packets_without_exactly_one_picture(data, codec, expected):
-    assert holds_one_picture(av.Packet(data), codec) is expected
+@pytest.mark.parametrize("flaw", [{"pts": None}, {"is_corrupt": True}])
+def test_one_flawed_packet_is_enough(flaw):
+    packets = list(timeline(REORDERED).packets)
+    assert shown_by(packets, stream_like())
+    packets[2] = packets[2]._replace(**flaw)
+    assert not shown_by(packets, stream_like())
 
 
-@pytest.mark.parametrize(
-    ("name", "codec", "options", "every"),
-    [
-        ("a.mp4", "libx264", {"g": "10", "sc_threshold": "0"}, 10),
-        ("a.ts", "libx264", {"g": "10", "sc_threshold": "0", "x264-params": "open-gop=1"}, 10),
-        ("a.mp4", "libx265", {"x265-params": "keyint=10:min-keyint=10:scenecut=0:log-level=none"}, 10),
-        ("a.ts", "mpeg2video", {"g": "10", "bf": "2", "sc_threshold": "1000000000"}, 10),
-        ("a.mp4", "mpeg4", {"g": "10", "sc_threshold": "1000000000"}, 10),
-    ],
-)
-def test_real_entry_points(tmp_path, name, codec, options, every):
-    path = numbered_video(tmp_path / name, 60, codec=codec, options=options)
+def timeline_of(path):
     with open_video(path) as video, video.demuxer() as stream:
-        packets = list(demux(stream))
-        begins = [i for i, packet in enumerate(packets) if entry_test(stream)(packet)]
-    assert begins[0] == 0
-    assert 60 // every <= len(begins) <= 60 // every + 1
+        return read_timeline(video, stream)
+
+
+def changed_copy(source, target, change):
+    """A copy of the packets that `change(number, packet)` gives, in decoding order."""
+    with av.open(source) as reading, av.open(target, "w") as writing:
+        video = reading.streams.video[0]
+        stream = writing.add_stream_from_template(video)
+        for number, packet in enumerate(packet for packet in reading.demux(video) if packet.size):
+            packet.stream = stream
+            if (packet := change(number, packet)) is not None:
+                writing.mux(packet)
+    return target
+
+
+def test_a_codec_of_which_nothing_is_known_begins_at_its_first_packet_only(tmp_path):
+    path = numbered_video(tmp_path / "a.wmv", 60, codec="wmv2", options={"g": "10"})
+    assert timeline_of(path).entries == [0]
+    late = changed_copy(path, tmp_path / "b.wmv", lambda number, packet: packet if number % 10 else None)
+    assert timeline_of(late) is None
+
+
+def test_a_stream_has_to_begin_where_decoding_can(tmp_path):
+    """Called a key frame by its container, which its bitstream denies."""
+    options = {"bf": "0", "g": "20", "sc_threshold": "0"}
+    whole = numbered_video(tmp_path / "whole.mkv", 60, options=options)
+    assert timeline_of(whole).entries == [0, 20, 40]
+
+    def from_the_fifth(number, packet):
+        packet.is_keyframe |= number == 5
+        return packet if number >= 5 else None
+
+    path = changed_copy(whole, tmp_path / "a.mkv", from_the_fifth)
+    assert timeline_of(path) is None
+    assert timeline_of(changed_copy(whole, tmp_path / "b.mkv", lambda n, p: p if n >= 5 else None)) is None
+    assert decode_video(path).info.num_frames <= 55
+
+
+def test_the_last_duration_is_that_of_the_frame_shown_last(tmp_path):
+    ticks = [i * 40 + i * i for i in range(30)]
+    path = numbered_video(tmp_path / "a.mp4", 30, times=ticks, time_base=Fraction(1, 1000), options={"bf": "3"})
+    with av.open(path) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    last = max(packets, key=lambda packet: packet.pts)
+    assert last is not packets[-1] and last.duration != packets[-1].duration
+    assert timeline_of(path).last_duration == last.duration > 0
+
+
+def test_a_file_that_hides_every_frame(tmp_path):
+    """An edit list that begins behind the last frame."""
+    whole = numbered_video(tmp_path / "whole.mp4", 30, options={"bf": "0", "g": "60"})
+    data = bytearray(whole.read_bytes())
+    at = data.index(b"elst") + 16  # after type, version, count and duration: the media time
+    data[at : at + 4] = (1 << 30).to_bytes(4, "big")
+    whole.write_bytes(data)
+    with pytest.raises(VideoError, match="no frame can be decoded"):
+        decode_video(whole)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.mkv", "a.avi", "a.flv"])
+@pytest.mark.parametrize("inside", [0, 1, 20, -20])
+def test_a_file_that_breaks_off_says_so(tmp_path, name, inside):
+    """Cut at the beginning of a packet, or so many bytes inside it or before it."""
+    options = {"movflags": "faststart"} if name in ("a.mp4", "a.mov") else {}
+    encoder = {"bf": "0", "g": "30"}
+    path = numbered_video(tmp_path / name, 60, picture=noisy_picture, options=encoder, container_options=options)
+    with av.open(path) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    path.write_bytes(path.read_bytes()[: packets[40].pos + inside])
+    decoded = decode_video(path, size=64)
+    assert 39 <= decoded.info.num_frames <= 41
+    if options or name == "a.mkv" or (name == "a.avi" and inside > 0):  # libav says nothing of the others
+        assert timeline_of(path) is None
+        assert decoded.decode_errors > 0
+        with pytest.raises(VideoError, match="--strict"):
+            decode_video(path, strict=True)
+
+
+def test_a_file_that_makes_no_sense_any_more_ends_there(tmp_path):
+    path = numbered_video(tmp_path / "a.y4m", 10, codec="rawvideo")
+    with path.open("ab") as file:
+        file.write(b"no frame\n" * 5000)
+    decoded = decode_video(path, size=64)
+    assert (decoded.info.num_frames, decoded.decode_errors) == (10, 1)
+
+
+def test_an_index_beyond_the_end_of_the_file_is_noticed(tmp_path):
+    path = numbered_video(tmp_path / "a.mp4", 60, picture=noisy_picture, container_options={"movflags": "faststart"})
+    path.write_bytes(path.read_bytes()[:-3000])
+    with open_video(path) as video, video.demuxer() as stream, pytest.raises(BrokenOffError):
+        list(demux(stream))
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi", "reordered.avi"])
+def test_too_many_packets_are_refused_whichever_way_they_are_read(tmp_path, monkeypatch, name):
+    path = numbered_video(tmp_path / name, 30, options={"bf": "2" if name == "reordered.avi" else "0"})
+    monkeypatch.setattr("shardify.packets.MAX_PACKETS", 30)
+    assert decode_video(path).info.num_frames == 30
+    monkeypatch.setattr("shardify.packets.MAX_PACKETS", 29)
+    with pytest.raises(VideoError, match="too long: more than 29 frames"):
+        decode_video(path)
 
 
 def test_large_files_keep_times_only(tmp_path, monkeypatch):

@@ -71,6 +71,9 @@ def test_variable_rate_counts_the_last_frame_for_as_long_as_its_packet_says():
 def test_variable_rate_strides_by_number_around_the_frame_in_the_middle():
     times = [0, 1, 2, 3, 4, 5, 6, 7, 8, 100]
     assert plan_clips(times, 1, frames=3, stride=1) == ((7, 8, 9),)
+    assert plan_clips([0, 10, 20, 30, 45], 10, frames=2, stride=1) == (
+        (2, 3),
+    )  # the second half of frame 2 is in the middle
 
 
 def test_frame_at_agrees_with_exact_fractions():

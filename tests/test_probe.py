@@ -1,7 +1,10 @@
 """Opening what nobody vouches for: every bad input is one VideoError with a reason, at once."""
 
 import os
+import re
 import struct
+import subprocess
+import sys
 from fractions import Fraction
 
 import av
@@ -9,7 +12,6 @@ import numpy as np
 import pytest
 from media import numbered_picture, numbered_video, write_video
 
-from shardify import packets
 from shardify.decode import decode_video
 from shardify.errors import VideoError
 
@@ -102,6 +104,17 @@ def test_things_that_are_no_regular_files(tmp_path):
     assert "cannot be opened" in refusal(tmp_path / "missing.mp4")
 
 
+def test_protocols_are_closed_to_formats_that_name_some(tmp_path, monkeypatch):
+    """The second wall behind the list of formats, alone: this one would listen on the network."""
+    path = tmp_path / "a.mp4"
+    path.write_text(
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n"
+        "a=rtpmap:96 H264/90000\n"
+    )
+    monkeypatch.setattr("shardify.probe.FORMAT_WHITELIST", "sdp,rtp,rtsp")
+    assert refusal(path) == "not a video, but a picture, playlist or other kind of file"
+
+
 def test_links_to_videos_are_followed(tmp_path):
     numbered_video(tmp_path / "a.mp4", 5)
     (tmp_path / "link.mp4").symlink_to(tmp_path / "a.mp4")
@@ -144,23 +157,6 @@ def _add_sound(container, before=lambda: None):
     container.mux(sound.encode(None))
 
 
-def test_the_larger_stream_is_chosen(tmp_path):
-    path = tmp_path / "a.mkv"
-    with av.open(path, "w") as container:
-        streams = []
-        for size in (32, 96):
-            stream = container.add_stream("ffv1", rate=25)
-            stream.width, stream.height, stream.pix_fmt = size, size, "yuv420p"
-            stream.disposition = av.stream.Disposition(0)
-            streams.append((stream, size))
-        for i in range(5):
-            for stream, size in streams:
-                frame = av.VideoFrame.from_ndarray(numbered_picture(i, size, size)).reformat(format="yuv420p")
-                frame.pts = i
-                container.mux(stream.encode(frame))
-    assert decode_video(path).info.width == 96
-
-
 @pytest.mark.parametrize(("name", "actual"), [("a.avi", "mp4"), ("a.mp4", "matroska"), ("a.mp4", "mpegts")])
 def test_a_wrong_extension_does_not_matter(tmp_path, name, actual):
     path = numbered_video(tmp_path / name, 20, container_format=actual)
@@ -199,10 +195,13 @@ def test_impossible_sizes(tmp_path, size, reason):
     assert reason in refusal(path)
 
 
-def test_a_video_that_is_too_long(tmp_path, monkeypatch):
-    path = numbered_video(tmp_path / "a.mkv", 30)
-    monkeypatch.setattr(packets, "MAX_PACKETS", 20)
-    assert "too long" in refusal(path)
+def test_a_video_that_spans_too_long_a_time(tmp_path):
+    """Of too many frames: see test_packets."""
+    seldom = [i * 100_000_000 for i in range(5)]
+    path = numbered_video(tmp_path / "a.mkv", 5, times=seldom, time_base=Fraction(1, 1000))
+    assert re.fullmatch(r"too long: its frames span 1\d\d hours, more than 100", refusal(path))
+    path = numbered_video(tmp_path / "a.avi", 5, rate=Fraction(1, 86400), options={"bf": "2"})
+    assert refusal(path) == "too long: its frames span 120 hours, more than 100"
 
 
 def test_text_that_is_no_unicode_in_the_metadata(tmp_path):
@@ -212,16 +211,76 @@ def test_text_that_is_no_unicode_in_the_metadata(tmp_path):
     assert decode_video(path).info.num_frames == 4
 
 
-def test_every_cut_of_a_file_gives_frames_or_a_reason(tmp_path):
-    whole = numbered_video(tmp_path / "whole.mp4", 20, container_options={"movflags": "faststart"}).read_bytes()
-    outcomes = []
-    for end in range(0, len(whole), max(1, len(whole) // 40)):
-        path = tmp_path / "cut.mp4"
+def giant_units(columns, rows):
+    """An H.264 stream of one picture of that many macroblocks, by its headers; nearly no data."""
+
+    def number(value):  # Exp-Golomb
+        return f"{value + 1:b}".zfill(2 * (value + 1).bit_length() - 1)
+
+    def unit(head, bits):
+        bits += "1" + "0" * (-(len(bits) + 1) % 8)
+        return b"\0\0\0\1" + head + int(bits, 2).to_bytes(len(bits) // 8, "big")
+
+    size = number(columns - 1) + number(rows - 1)
+    sequence = number(0) * 2 + number(2) + number(1) + "0" + size + "1100"
+    picture = number(0) * 2 + "00" + number(0) * 3 + "000" + number(0) * 3 + "000"
+    return unit(b"\x67\x42\0\x33", sequence) + unit(b"\x68", picture) + unit(b"\x65", "1" * 4000)
+
+
+MEASURE = """
+import resource, sys
+from pathlib import Path
+from shardify.deal import Task
+from shardify.sample import make_samples
+from shardify.settings import BuildSettings
+def outcome(path):
+    task = Task(Path(path), path, "key", "train", 0, "real", 0.0, "")
+    try:
+        return make_samples(task, BuildSettings())[0].row["status"]
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+outcome(sys.argv[1])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(outcome(sys.argv[2]))
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+@pytest.mark.parametrize(
+    ("begins_small", "expected"), [(False, "VideoError: its pictures are too large: 16384×16368 pixels"), (True, "ok")]
+)
+def test_giant_pictures_take_no_memory(tmp_path, begins_small, expected):
+    """The whole way of a build; one frame of that size is 384 MiB. In the second file it comes after good ones."""
+    small = numbered_video(tmp_path / "small.h264", 20)
+    path = tmp_path / "giant.mp4"
+    path.write_bytes(small.read_bytes() * begins_small + giant_units(1024, 1023) * 3)
+    command = [sys.executable, "-c", MEASURE, small, path]
+    reason, mebibytes = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    assert reason == expected
+    assert int(mebibytes) < 100
+
+
+@pytest.mark.parametrize("name", ["front.mp4", "end.mp4", "a.mkv", "a.avi", "a.ts", "a.mpg", "a.flv", "a.wmv", "a.gif"])
+def test_every_cut_of_a_file_gives_frames_or_a_reason(tmp_path, name):
+    """In the header, in the index, between packets and inside them."""
+    codec, pixel_format = {"a.mpg": ("mpeg2video", "yuv420p"), "a.wmv": ("wmv2", "yuv420p")}.get(
+        name, ("gif", "rgb8") if name == "a.gif" else ("libx264", "yuv420p")
+    )
+    container = {"movflags": "faststart"} if name == "front.mp4" else {}
+    path = numbered_video(
+        tmp_path / name, 20, codec=codec, pixel_format=pixel_format, options={"bf": "0"} if codec != "gif" else {},
+        container_options=container,
+    )  # fmt: skip
+    whole = path.read_bytes()
+    decoded, reasons = [], []
+    for end in [*range(0, 60, 3), *range(60, len(whole), max(1, len(whole) // 40))]:
         path.write_bytes(whole[:end])
         try:
-            outcomes.append(decode_video(path, size=64).info.num_frames)
+            decoded.append(decode_video(path, size=64).info.num_frames)
         except VideoError as error:
-            outcomes.append(str(error))
-    numbers = [outcome for outcome in outcomes if isinstance(outcome, int)]
-    assert numbers == sorted(numbers) and numbers[-1] >= 18
-    assert all(isinstance(outcome, str) for outcome in outcomes[:3])
+            reasons.append(str(error))
+    assert reasons[0] == "the file is empty" and all("\n" not in reason for reason in reasons)
+    assert decoded == sorted(decoded)
+    assert decoded[-1] >= 18
+    if name == "end.mp4":  # without its index, which stands at the end, an mp4 is nothing
+        assert len(decoded) < 5 < len(reasons)

@@ -1,10 +1,12 @@
 import json
 import os
+import sys
 
 import pytest
 from builds import SMALL, make_task, make_videos
 
 from shardify import sample, sheet
+from shardify.decode import decode_clips
 from shardify.errors import VideoError
 from shardify.index import sha256
 from shardify.sample import failed_row, make_samples, source_fingerprint
@@ -25,6 +27,14 @@ def test_members_and_row_agree(video):
     assert one.row["record_sha256"] == sha256(one.members["json"])
     assert (record["source"], record["source_bytes"]) == ("one.mp4", video.stat().st_size)
     assert len(record["pts_seconds"]) == len(record["frame_index"]) == record["frames"] == 4
+
+
+def test_a_source_is_opened_once(video):
+    opened = []
+    sys.addaudithook(lambda event, values: opened.append(str(values[0])) if event == "open" else None)
+    (one,) = make_samples(make_task(video), BuildSettings(**SMALL))
+    assert opened.count(str(video)) == 1
+    assert one.row["source_fingerprint"] == source_fingerprint(video, video.stat().st_size, whole=False)
 
 
 def test_clips_have_keys_of_their_own(video):
@@ -63,12 +73,13 @@ def test_source_that_grows_while_it_is_read(video, tmp_path, monkeypatch):
     path = tmp_path / "grows.mp4"
     path.write_bytes(video.read_bytes())
 
-    def fingerprint(*args):
+    def decode_and_append(*args, **options):
+        decoded = decode_clips(*args, **options)
         with path.open("ab") as file:
             file.write(b"more")
-        return source_fingerprint(*args)
+        return decoded
 
-    monkeypatch.setattr(sample, "source_fingerprint", fingerprint)
+    monkeypatch.setattr(sample, "decode_clips", decode_and_append)
     with pytest.raises(VideoError, match="changed while it was read"):
         make_samples(make_task(path), BuildSettings(**SMALL))
 
@@ -77,15 +88,20 @@ def test_fingerprint_sees_the_beginning_middle_end_and_size(tmp_path):
     path = tmp_path / "long.mp4"
     content = bytearray(8 << 20)
     path.write_bytes(content)
-    seen = {source_fingerprint(path, len(content))}
+    seen = {source_fingerprint(path, len(content), whole=False)}
     for place in (0, 4 << 20, (8 << 20) - 1):
         changed = content.copy()
         changed[place] = 1
         path.write_bytes(changed)
-        seen.add(source_fingerprint(path, len(content)))
+        seen.add(source_fingerprint(path, len(content), whole=False))
     path.write_bytes(content + b"\0")
-    seen.add(source_fingerprint(path, len(content) + 1))
+    seen.add(source_fingerprint(path, len(content) + 1, whole=False))
     assert len(seen) == 5
+
+
+def test_full_hash_is_the_sha256_of_the_file(video):
+    (one,) = make_samples(make_task(video), BuildSettings(**SMALL, full_hash=True))
+    assert one.row["source_fingerprint"] == sha256(video.read_bytes())
 
 
 def test_failed_row_is_one_line(tmp_path):
