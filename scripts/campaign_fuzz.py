@@ -4,7 +4,8 @@
 
 Mutants are made of the videos in FOLDER (those up to 2 MB) and of a few made here: bits flipped, ends cut off,
 pieces of another file spliced in, numbers near the beginning set to extremes, blocks erased or doubled. Checked:
-the exit code, the count of rows, the same bytes from both builds, `shardify verify`, the memory of every process.
+the exit code, the count of rows, the same bytes from both builds, `shardify verify`, the memory of every process,
+that it ends.
 Takes about 4 minutes for 2,000 mutants on 2 cores. Exit code 1 if anything is wrong.
 """
 
@@ -14,6 +15,7 @@ import csv
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -29,8 +31,9 @@ from shardify.workers import MEMORY_BYTES
 
 SEED_BYTES = 2_000_000
 EXTREMES = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF)
-SHARDIFY = (sys.executable, "-m", "shardify.cli")
-OPTIONS = ("--size", "32", "--frames", "4", "--shard-size", "200", "--timeout", "20")
+TIMEOUT_SECONDS = 20
+SHARDIFY = (sys.executable, "-m", "shardify")
+OPTIONS = ("--size", "32", "--frames", "4", "--shard-size", "200", "--timeout", str(TIMEOUT_SECONDS))
 
 
 def flip_bits(data: bytearray, draw: random.Random, _: bytes) -> None:
@@ -93,8 +96,12 @@ def make_mutants(seeds: list[Path], data: Path, count: int, seed: int) -> None:
         (data / ("real", "fake")[i % 2] / f"m{i:06d}{path.suffix.lower()}").write_bytes(mutant)
 
 
-def build(data: Path, out: Path) -> tuple[int, int, int]:
-    """Exit code, the largest address space and the largest resident memory of any of its processes, bytes."""
+def build(data: Path, out: Path, limit_seconds: float) -> tuple[int, int, int]:
+    """Exit code, the largest address space and the largest resident memory of any of its processes, bytes.
+
+    A build that takes longer than `limit_seconds` hangs: it is killed, which its exit code shows.
+    """
+    start = time.monotonic()
     process = subprocess.Popen([*SHARDIFY, "build", str(data), str(out), *OPTIONS], start_new_session=True)
     largest = resident = 0
     while process.poll() is None:
@@ -102,6 +109,8 @@ def build(data: Path, out: Path) -> tuple[int, int, int]:
             if entry.name.isdigit() and int(entry.name) != process.pid:
                 space, used = memory_of(Path(entry.path), process.pid)
                 largest, resident = max(largest, space), max(resident, used)
+        if time.monotonic() - start > limit_seconds:
+            os.killpg(process.pid, signal.SIGKILL)
         time.sleep(0.1)
     return process.returncode, largest, resident
 
@@ -130,7 +139,7 @@ def main(mutants: int, corpus: Path | None, seed: int, keep: Path | None) -> Non
         wrong, trees = [], []
         for name in ("first", "second"):
             start = time.monotonic()
-            code, space, resident = build(work / "data", work / name)
+            code, space, resident = build(work / "data", work / name, 120 + mutants * TIMEOUT_SECONDS / 10)
             click.echo(
                 f"{name} build: exit code {code}, {time.monotonic() - start:.0f} s, largest worker "
                 f"{resident >> 20} MiB resident, {space >> 20} MiB of address space"

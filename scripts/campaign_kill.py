@@ -1,12 +1,14 @@
-"""Kill builds at many points, run them again, and compare the folder with the one of an undisturbed build.
+"""Stop builds everywhere, run them again, and compare the folder with the one of an undisturbed build.
 
-    python scripts/campaign_kill.py [--points 200] [--seed 0] [--jobs 1]
+    python scripts/campaign_kill.py [--points 200] [--seed 0] [--jobs 2]
 
-A third of the points are moments drawn at random (SIGKILL or Ctrl-C to the whole process group), a third system
-calls that change files (SIGKILL on entering the n-th one, by strace --inject), a third the same calls failing with
-ENOSPC or EIO. Without strace all are moments. Every build is disturbed twice before it may end. Two histories: a
-first build, and a later one that prunes, rebuilds and tries again. Takes about 6 s a point on one core. Exit code 1
-if any folder differs or holds a leftover.
+Three histories: a first build; a later one that prunes, rebuilds and tries again; `verify --repair` of a damaged
+folder. The system calls that change an undisturbed history's folder are listed with strace, and walked through in
+even steps: of seven builds, four die on entering the call (SIGKILL), one sees it fail with ENOSPC, one with EIO, one
+is told to stop (Ctrl-C). A quarter of the points are moments drawn at random instead (SIGKILL or Ctrl-C to the whole
+process group), a second one in every third folder; without strace all are. Checked after going on: the same bytes,
+nothing left over, every shard that was finished still the same file; on the way: exit codes and no traceback.
+Exit code 1 if anything is wrong.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -30,9 +33,12 @@ import av
 import click
 import numpy as np
 
-MUTATING = "write,pwrite64,writev,rename,renameat,renameat2,unlink,unlinkat,mkdir,fsync,fdatasync,ftruncate,flock"
-BUILD = (sys.executable, "-m", "shardify.cli", "build")
-KINDS = (None, ("signal=KILL",), ("error=ENOSPC", "error=EIO"))
+MUTATING = "openat,creat,write,pwrite64,writev,rename,renameat,renameat2,unlink,unlinkat,rmdir,mkdir,mkdirat,link,"
+MUTATING += "linkat,symlink,symlinkat,fsync,fdatasync,ftruncate,truncate,fallocate,copy_file_range,sendfile,flock"
+READS = re.compile(r"openat\([^)]*O_RDONLY(?!\|O_CREAT)")
+WAYS = ("signal=KILL", "error=ENOSPC", "signal=KILL", "signal=INT", "signal=KILL", "error=EIO", "signal=KILL")
+FINE = {"signal=KILL": {-signal.SIGKILL}, "signal=INT": {0, 130}, "error=ENOSPC": {0, 1}, "error=EIO": {0, 1}}
+SHARDIFY = (sys.executable, "-m", "shardify")
 OPTIONS = ("--size", "32", "--frames", "4", "--shard-size", "6", "--workers", "2")
 CHANGES = ("--prune", "--rebuild-changed", "--retry-failed")
 
@@ -66,16 +72,19 @@ def change_data(folder: Path) -> None:
         make_video(folder / ("real", "fake")[i % 2] / f"v{i:02d}.mp4", i)
 
 
-def run(
-    data: Path,
-    out: Path,
-    options: tuple,
-    prefix: tuple = (),
-    seconds: float | None = None,
-    stop: signal.Signals = signal.SIGKILL,
-) -> None:
-    """Build until it ends or is stopped after `seconds`; the whole process group is gone afterwards."""
-    command = [*prefix, *BUILD, str(data), str(out), *OPTIONS, *options]
+def damage(folder: Path) -> None:
+    """A shard with a flipped bit, one cut, one gone; and each table but index.json."""
+    first, second, third = sorted(folder.glob("*.tar"))[:3]
+    for path in (first, folder / "samples.npy", folder / "samples.csv", folder / "README.md"):
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 4
+        path.write_bytes(content)
+    os.truncate(second, 3000)
+    third.unlink()
+
+
+def run(command: tuple, fine: set[int], seconds: float | None = None, stop: signal.Signals = signal.SIGKILL) -> None:
+    """Run until it ends or is stopped after `seconds`; the whole process group is gone afterwards."""
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, start_new_session=True, stdout=log, stderr=log)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -86,9 +95,9 @@ def run(
             process.wait()
         log.seek(0)
         printed = log.read().decode(errors="replace")
-    fine = {0, 1, -signal.SIGKILL} if prefix else {0, -stop, 128 + stop}
-    if process.returncode not in fine or (process.returncode == 1 and "error: " not in printed):
-        raise SystemExit(f"exit code {process.returncode} of {command}: {printed}")
+    unexplained = process.returncode == 1 and "error: " not in printed and "verify" not in command
+    if process.returncode not in fine or "Traceback" in printed or unexplained:
+        raise SystemExit(f"exit code {process.returncode} of {' '.join(map(str, command))}:\n{printed}")
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -96,16 +105,18 @@ def tree(folder: Path) -> dict[str, str]:
 
 
 class History:
-    """One situation to be killed in: data, the folder before, and the folder after an undisturbed build."""
+    """One situation to be stopped in: how the folder begins, the command, and what it gives undisturbed."""
 
-    def __init__(self, work: Path, name: str, data: Path, before: Path | None, options: tuple) -> None:
-        self.work, self.name, self.data, self.before, self.options = work, name, data, before, options
-        out = self.fresh("reference")
-        start = time.monotonic()
-        run(data, out, options)
+    def __init__(self, work: Path, name: str, before: Path | None, command: Callable[[Path], tuple]) -> None:
+        self.work, self.name, self.before, self.command = work, name, before, command
+        out, start = self.fresh("reference"), time.monotonic()
+        run(command(out), {0})
         self.seconds = time.monotonic() - start
         self.reference = tree(out)
-        self.calls = self._count_calls()
+        self.names: set[str] = set()  # of the folder's files, and "" for itself
+        self.calls: list[tuple[str, int]] = []  # name of the system call, and that it is the n-th of its name
+        if shutil.which("strace"):
+            self._list_calls()
 
     def fresh(self, name: str) -> Path:
         out = self.work / f"{self.name}-{name}"
@@ -113,60 +124,103 @@ class History:
             shutil.copytree(self.before, out)
         return out
 
-    def _count_calls(self) -> int:
-        if not shutil.which("strace"):
-            return 0
-        log = self.work / f"{self.name}.strace"
-        out = self.fresh("count")
-        run(self.data, out, self.options, ("strace", "-qq", "-o", str(log), "-e", f"trace={MUTATING}"))
-        return len(re.findall(r"^\w+\(", log.read_text(errors="replace"), re.M))
+    def _list_calls(self) -> None:
+        out, log = self.fresh("list"), self.work / "strace"
+        run(("strace", "-qq", "-y", "-o", str(log), "-e", f"trace={MUTATING}", *self.command(out)), {0})
+        counts = Counter()
+        for line in log.read_text(errors="replace").splitlines():
+            names = re.findall(rf'[<"]{re.escape(str(out))}/?([^/>"]*)[>"]', line)
+            if names:
+                call = line.partition("(")[0]
+                counts[call] += 1
+                self.names.update(names)
+                if not READS.match(line):
+                    self.calls.append((call, counts[call]))
 
-    def disturb_twice(self, number: int, draw: random.Random) -> str:
-        """Disturb a build, disturb it again, let it end; what became of it."""
-        out = self.fresh(str(number))
-        for attempt in range(2):
-            kind = KINDS[(number + attempt) % 3] if self.calls else None
-            if kind:
-                inject = f"inject={MUTATING}:{draw.choice(kind)}:when={draw.randrange(1, self.calls + 1)}"
-                run(self.data, out, self.options, ("strace", "-qq", "-o", os.devnull, "-e", inject))
-            else:
-                stop = draw.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGINT))
-                run(self.data, out, self.options, (), draw.uniform(1, self.seconds), stop)
-        run(self.data, out, self.options)
+    def stop_at_call(self, out: Path, number: int, way: str) -> str:
+        call, nth = self.calls[number]
+        paths = [argument for name in sorted(self.names) for argument in ("-P", str(out / name))]
+        inject = f"inject={call}:{way}:when={nth}"
+        run(("strace", "-qq", "-o", os.devnull, *paths, "-e", inject, *self.command(out)), FINE[way])
+        return f"{way.partition('=')[2]} at {call}"
+
+    def stop_at_moment(self, out: Path, draw: random.Random) -> str:
+        stop = draw.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGINT))
+        earliest = 1.0 if stop == signal.SIGINT else 0.0  # a program cannot catch it before its own first line
+        run(self.command(out), {0, -signal.SIGKILL, 130}, draw.uniform(earliest, self.seconds), stop)
+        return f"{stop.name} at a moment"
+
+    def go_on(self, out: Path) -> str:
+        """Let it end; what became of the folder."""
+        kept = {p.name: (p.stat().st_ino, p.stat().st_mtime_ns) for p in out.glob("*.tar")} if out.exists() else {}
+        kept = {name: at for name, at in kept.items() if tree(out)[name] == self.reference.get(name)}
+        run(self.command(out), {0})
         found = tree(out)
-        shutil.rmtree(out)
-        if found == self.reference:
-            return "same"
-        return "leftovers" if self.reference.items() <= found.items() else "different"
+        if found != self.reference:
+            return "leftovers" if self.reference.items() <= found.items() else "differences"
+        rewritten = [
+            name for name, at in kept.items() if ((out / name).stat().st_ino, (out / name).stat().st_mtime_ns) != at
+        ]
+        return "finished shards written again" if rewritten else "same"
+
+
+def disturb(history: History, number: int, position: int | None, draw: random.Random) -> tuple[str, list[str]]:
+    """Stop a fresh copy of a history once or twice, let it end; what became of it, and how it was stopped."""
+    out, ways = history.fresh(str(number)), []
+    if position is not None:
+        ways.append(history.stop_at_call(out, position, WAYS[number % len(WAYS)]))
+    if position is None or number % 3 == 0:
+        ways.append(history.stop_at_moment(out, draw))
+    outcome = history.go_on(out)
+    shutil.rmtree(out)
+    return outcome, ways
+
+
+def make_histories(work: Path) -> list[History]:
+    make_data(work / "data")
+    shutil.copytree(work / "data", work / "changed")
+    change_data(work / "changed")
+    first = History(work, "first", None, lambda out: (*SHARDIFY, "build", work / "data", out, *OPTIONS))
+    built = work / "first-reference"
+    later = History(work, "later", built, lambda out: (*SHARDIFY, "build", work / "changed", out, *OPTIONS, *CHANGES))
+    shutil.copytree(built, work / "damaged")
+    damage(work / "damaged")
+    repair = History(
+        work, "repair", work / "damaged", lambda out: (*SHARDIFY, "verify", "--repair", work / "data", out)
+    )
+    if repair.reference != first.reference:
+        raise SystemExit("verify --repair does not give back the folder")
+    return [first, later, repair]
 
 
 @click.command()
 @click.option("--points", default=200, show_default=True)
 @click.option("--seed", default=0, show_default=True)
-@click.option("--jobs", default=1, show_default=True, help="Builds at the same time.")
+@click.option("--jobs", default=2, show_default=True, help="Builds at the same time.")
 def main(points: int, seed: int, jobs: int) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder)
-        make_data(work / "first")
-        first = History(work, "first", work / "first", None, ())
-        shutil.copytree(work / "first", work / "later")
-        change_data(work / "later")
-        later = History(work, "later", work / "later", work / "first-reference", CHANGES)
-        for history in (first, later):
-            click.echo(f"{history.name} build: {history.seconds:.1f} s, {history.calls} system calls to be killed at")
-        with ThreadPoolExecutor(jobs) as pool:
-            found = pool.map(
-                lambda n: (first, later)[n % 2].disturb_twice(n, random.Random(f"{seed}:{n}")),
-                range(points // 2),
-            )
-            results = Counter()
-            for done, outcome in enumerate(found, 1):
-                results[outcome] += 1
-                if done % 10 == 0 or outcome != "same":
-                    click.echo(f"{2 * done} kill points: {dict(results)}")
-    bad = f"{results['different']} differences, {results['leftovers']} leftovers"
-    click.echo(f"{2 * results.total()} kill points, {bad}")
-    sys.exit(results.total() != results["same"])
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
+        trials = []
+        for history in make_histories(Path(folder).resolve()):
+            calls = len(history.calls)
+            click.echo(f"{history.name}: {history.seconds:.1f} s, {calls} system calls change the folder")
+            count = -(-points // 4) if calls else -(-points // 3)
+            trials += [(history, i, i * calls // count if calls else None) for i in range(count)]
+        done = pool.map(lambda trial: disturb(*trial, random.Random(f"{seed}:{trial[0].name}:{trial[1]}")), trials)
+        outcomes, stops = Counter(), Counter()
+        for number, (outcome, ways) in enumerate(done, 1):
+            outcomes[outcome] += 1
+            stops.update(ways)
+            if outcome != "same":
+                click.echo(f"{outcome}: {trials[number - 1][0].name} {trials[number - 1][1:]} {ways}")
+            if number % 15 == 0:
+                click.echo(f"{stops.total()} points: {dict(outcomes)}")
+    for way, count in sorted(stops.items()):
+        click.echo(f"{count:5}  {way}")
+    bad = ", ".join(
+        f"{outcomes[name]} {name}" for name in ("differences", "leftovers", "finished shards written again")
+    )
+    click.echo(f"{stops.total()} points: {bad}")
+    sys.exit(outcomes.total() != outcomes["same"])
 
 
 if __name__ == "__main__":

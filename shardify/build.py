@@ -16,6 +16,7 @@ from shardify import history
 from shardify.assign import BuildPlan, plan_build
 from shardify.boxes import read_boxes
 from shardify.catalog import Catalog, list_sources
+from shardify.cores import usable_cores
 from shardify.deal import ShardPlan, Task
 from shardify.drift import Changes, apply_changes, plan_rewrites, rewrite_shard
 from shardify.index import SPLITS, VERSION, json_bytes, sha256
@@ -42,6 +43,7 @@ class BuildReport:
     new_inputs: int = 0
     dropped_inputs: int = 0  # by --prune and --rebuild-changed, or tried again
     resumed_shards: int = 0
+    decoders: Counter = field(default_factory=Counter)  # "cpu" | "cuda" → new videos
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
 
@@ -78,21 +80,27 @@ def build(
         history.remove_leftovers(out, finished, names)
         if previous and not (plan.shards or plan.rejected or previous.dropped):
             return _report(catalog, plan, previous.meta, previous.rows, start)
+        if settings.decoder == "cuda":
+            from shardify.hardware import check_cuda
+
+            check_cuda()
         history.begin(out, settings)
-        entries, resumed = _build_shards(out, plan.shards, settings, workers or usable_cores(), timeout_seconds, say)
+        decoders = Counter()
+        run = functools.partial(run_tasks, workers=workers or usable_cores(), timeout_seconds=timeout_seconds)
+        entries, resumed = _build_shards(out, plan.shards, settings, run, decoders, say)
         entries += [rewrite_shard(out, rewrite, settings.codec) for rewrite in rewrites]
         if previous:
             history.bury(out, previous.rewritten)
         meta, rows = write_tables(out, settings, plan, entries, previous)
         history.remove_leftovers(out, history.shard_names(meta))
         report = _report(catalog, plan, meta, rows, start)
-        report.resumed_shards = resumed
+        report.resumed_shards, report.decoders = resumed, decoders
         report.dropped_inputs = len(previous.dropped) if previous else 0
         return report
 
 
 def _build_shards(
-    out: Path, shards: list[ShardPlan], settings: BuildSettings, workers: int, timeout: float, say: Callable
+    out: Path, shards: list[ShardPlan], settings: BuildSettings, run: Callable, decoders: Counter, say: Callable
 ) -> tuple[list[dict], int]:
     """Journal entries of all shards in plan order, and how many of them were finished already."""
     ids = {shard.name: _plan_id(shard, settings) for shard in shards}
@@ -112,17 +120,25 @@ def _build_shards(
                 yield task
 
     with Interrupts() as interrupts, contextlib.closing(progress):
-        results = run_tasks(tasks(), settings, workers=workers, timeout_seconds=timeout)
+        results = run(tasks(), settings)
         with contextlib.closing(results):
             for in_hand, shard in enumerate(missing):  # noqa: B007 (read by `tasks`)
-                done[shard.name] = _build_shard(out, shard, ids[shard.name], settings.codec, results, progress)
+                done[shard.name] = _build_shard(
+                    out, shard, ids[shard.name], settings.codec, results, progress, decoders
+                )
                 if interrupts.requested:
                     raise KeyboardInterrupt
     return [done[shard.name] for shard in shards], resumed
 
 
 def _build_shard(
-    out: Path, shard: ShardPlan, plan_id: str, codec: str, results: Iterator[Outcome], progress: Progress
+    out: Path,
+    shard: ShardPlan,
+    plan_id: str,
+    codec: str,
+    results: Iterator[Outcome],
+    progress: Progress,
+    decoders: Counter,
 ) -> dict:
     writer = ShardWriter(out, shard.name, codec)
     try:
@@ -134,6 +150,7 @@ def _build_shard(
             else:
                 for sample in result:
                     writer.add(sample)
+                decoders[result[0].decoder] += 1
             progress.advance(0 if failed else len(result), failed)
         return writer.finish(plan_id, library_versions())
     except BaseException:
@@ -192,7 +209,3 @@ def library_versions() -> dict[str, str]:
         "pillow": version("pillow"),
         "libjpeg": jpeg,
     }
-
-
-def usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

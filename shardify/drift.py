@@ -64,18 +64,21 @@ def _find_drift(
     here = {source.source: source.path for source in sources}
     built_ns = index_path.stat().st_mtime_ns
     rows = {row["source"]: row for row in previous.rows}
+    whole = previous.meta["settings"].get("full_hash", False)
     gone = [name for name in rows if name not in here]
-    changed = [name for name, row in rows.items() if name in here and _differs(here[name], row, built_ns, thorough)]
+    changed = [
+        name for name, row in rows.items() if name in here and _differs(here[name], row, whole, built_ns, thorough)
+    ]
     return gone, changed
 
 
-def _differs(path: Path, row: dict, built_ns: int, thorough: bool) -> bool:
+def _differs(path: Path, row: dict, whole: bool, built_ns: int, thorough: bool) -> bool:
     size, packed = source_bytes(path), row["source_fingerprint"]
     if str(size) != row["source_bytes"]:
         return True
     try:
         suspect = thorough or path.stat().st_mtime_ns > built_ns
-        return bool(packed) and suspect and source_fingerprint(path, size) != packed
+        return bool(packed) and suspect and source_fingerprint(path, size, whole) != packed
     except (ShardifyError, OSError):
         return True
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from shardify.errors import BusyError, UsageError
-from shardify.index import json_bytes, read_index, read_rows
-from shardify.pack import journal_path, sync_folder, write_atomically
+from shardify.errors import BusyError, FormatError, UsageError
+from shardify.index import ShardIndex, all_shards, is_as_written, json_bytes, read_index, read_rows
+from shardify.pack import file_sha256, journal_path, sync_folder, write_atomically
 from shardify.settings import BuildSettings
 
 TABLES = ("samples.npy", "samples.csv", "README.md")
@@ -48,7 +48,7 @@ class Previous:
 
 
 def shard_names(meta: dict) -> set[str]:
-    return {shard["name"] for split in meta["splits"].values() for shard in split["shards"]}
+    return {shard["name"] for shard in all_shards(meta)}
 
 
 @contextlib.contextmanager
@@ -78,6 +78,7 @@ def load_previous(folder: Path, settings: BuildSettings) -> Previous | None:
     previous = None
     if (folder / "index.json").exists():
         index = read_index(folder)
+        _check_tables(index)
         _check_settings(folder, index.settings, settings)
         previous = Previous(index.meta, np.array(index.samples), read_rows(folder))
     else:
@@ -90,6 +91,15 @@ def load_previous(folder: Path, settings: BuildSettings) -> Previous | None:
         if SHARD.match(name) and name not in ours and not journal_path(folder, name).exists():
             raise UsageError(f"{folder}: holds {name}, which no build has put there; move it away, or pass a new one")
     return previous
+
+
+def _check_tables(index: ShardIndex) -> None:
+    """Raises FormatError where the tables are not what the last build wrote: the next ones are made from them."""
+    paths = {index.folder / name: expected for name, expected in index.meta.get("sha256", {}).items()}
+    wrong = [path for path, expected in paths.items() if not path.is_file() or file_sha256(path) != expected]
+    if wrong or not is_as_written(index.folder):
+        damaged = wrong[0] if wrong else index.folder / "index.json"
+        raise FormatError(f"{damaged}: is damaged; run shardify verify --repair DATA {index.folder} first")
 
 
 def begin(folder: Path, settings: BuildSettings) -> None:
@@ -112,9 +122,10 @@ def _begun_settings(folder: Path) -> dict:
 
 def _check_settings(folder: Path, old: dict, settings: BuildSettings) -> None:
     new = settings.to_dict()
-    changed = [key for key in new if old and old.get(key) != new[key]]
+    old = old and BuildSettings().to_dict() | old  # settings that came later stood at their defaults
+    changed = [key for key in new if old and old[key] != new[key]]
     if changed:
-        listed = ", ".join(f"{key} {old.get(key)} → {new[key]}" for key in changed)
+        listed = ", ".join(f"{key} {old[key]} → {new[key]}" for key in changed)
         raise UsageError(f"{folder}: was built with other settings ({listed}); pass the same, or another folder")
 
 

@@ -67,6 +67,11 @@ def shard_name(split: str, number: int) -> str:
     return f"{split}-{number:06d}.tar"
 
 
+def all_shards(meta: dict) -> list[dict]:
+    """The shards that index.json names, in its order."""
+    return [shard for split in meta["splits"].values() for shard in split["shards"]]
+
+
 def read_index(folder: Path) -> ShardIndex:
     """Open a shards folder's index; samples.npy is memory-mapped, no shard is touched.
 
@@ -76,7 +81,7 @@ def read_index(folder: Path) -> ShardIndex:
     path = folder / "samples.npy"
     try:
         samples = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # a damaged header makes NumPy raise from ValueError to tokenize.TokenError
         raise FormatError(f"{path}: cannot be read ({error}); build the folder again") from error
     if samples.dtype != SAMPLE_DTYPE or samples.ndim != 1:
         raise FormatError(f"{path}: holds {samples.dtype}, not version {VERSION} records; build the folder again")
@@ -104,6 +109,14 @@ def read_meta(folder: Path) -> dict:
         if not isinstance(meta.get(key), kind):
             raise FormatError(f"{path}: has no {key}; build or copy the folder again")
     return meta
+
+
+def is_as_written(folder: Path) -> bool:
+    """Whether index.json is byte for byte what the builder wrote. Raises FormatError where it is none at all."""
+    meta = read_meta(folder)
+    rest = {name: value for name, value in meta.items() if name != "index_sha256"}
+    is_own = meta.get("index_sha256") == sha256(json_bytes(rest))
+    return is_own and (folder / "index.json").read_bytes() == json_bytes(meta)
 
 
 def read_rows(folder: Path) -> list[dict[str, str]]:

@@ -1,12 +1,15 @@
-"""Ctrl-C once: finish the shard in hand; twice: stop now."""
+"""Ctrl-C once: finish the shard in hand; twice: stop now. At any other moment of the program: leave at once."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
 
-NOTICE = b"\nstopping when the shard in hand is finished; press Ctrl-C again to stop now\n"
+INTERRUPTED = 130  # exit code
+NOTICE = "\nstopping when the shard in hand is finished; press Ctrl-C again to stop now"
+GO_ON = "interrupted: what is finished is kept; run the same command again to go on"
 
 
 class Interrupts:
@@ -27,6 +30,18 @@ class Interrupts:
 
     def _note(self, *_) -> None:
         if self.requested:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a third one must not stop the clearing up
             raise KeyboardInterrupt
         self.requested = True
-        os.write(2, NOTICE)  # not print: the signal may have come in the middle of one
+        _say(NOTICE)
+
+
+def leave_at_once(*_) -> None:
+    """Handler of the program's SIGINT: a folder survives any end, so nothing needs to be unwound."""
+    _say(GO_ON)
+    os._exit(INTERRUPTED)
+
+
+def _say(line: str) -> None:
+    with contextlib.suppress(OSError):
+        os.write(2, f"{line}\n".encode())  # not print: the signal may have come in the middle of one

@@ -1,72 +1,146 @@
-"""Damaged shards, built again from their videos to the very bytes that the index names."""
+"""Damaged tables and shards, made again to the very bytes that index.json names, or left as they are with a reason."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
+
 from shardify.boxes import read_boxes
-from shardify.build import library_versions, usable_cores
+from shardify.build import library_versions
+from shardify.card import card_bytes
+from shardify.cores import usable_cores
 from shardify.deal import Task
 from shardify.errors import FormatError, UsageError
-from shardify.history import lock_folder
-from shardify.index import ShardIndex, read_index, read_rows
-from shardify.pack import ShardWriter, file_sha256, sync_folder
+from shardify.history import lock_folder, roll_forward
+from shardify.index import PAYLOAD_EXTENSION, all_shards, is_as_written, read_index, read_meta, read_rows, sha256
+from shardify.interrupt import Interrupts
+from shardify.pack import ShardWriter, file_sha256, sync_folder, write_atomically
+from shardify.salvage import propose_csv, propose_npy, read_shard
 from shardify.settings import BuildSettings
-from shardify.verify import is_as_written
+from shardify.verify import read_tar
 from shardify.workers import run_tasks
 
 
-def repair_shards(
+def repair_folder(
     data: Path,
     folder: Path,
-    names: Collection[str],
     *,
     boxes: Path | None = None,
     timeout_seconds: float = 600.0,
     say: Callable[[str], None] = lambda line: None,
 ) -> None:
-    """Replace the named shards where building them again gives the bytes of the index; say where it does not.
+    """Make again what is damaged: tables from the shards, shards from the videos in `data`; say what became of each.
 
-    Raises FormatError when the tables, which say what a shard should hold, are damaged themselves.
+    Nothing takes a name before it has the hash that index.json gives it. Raises FormatError when index.json, or the
+    rows of failed inputs in samples.csv, are lost: nothing else knows them.
     """
     with lock_folder(folder):
+        roll_forward(folder)
+        for left in [*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")]:
+            left.unlink()
         if not is_as_written(folder):
-            raise FormatError(f"{folder / 'index.json'}: is damaged, so nothing says what the shards held; build anew")
-        index = read_index(folder)
-        for name, expected in index.meta["sha256"].items():
-            if file_sha256(folder / name) != expected:
-                raise FormatError(f"{folder / name}: is damaged, so nothing says what the shards held; build anew")
-        settings = BuildSettings(**index.settings)
+            raise FormatError(
+                f"{folder / 'index.json'}: is damaged, and nothing else knows the settings; copy it from where it is "
+                "sound, or build into a new folder: the same videos and options give the same bytes"
+            )
+        meta = read_meta(folder)
+        settings = BuildSettings(**meta["settings"])
         if settings.boxes != (file_sha256(boxes) if boxes else None):
             raise UsageError(f"{folder}: was built with {'' if settings.boxes else 'no '}--boxes; pass the same")
-        shards = {shard["name"]: shard for split in index.meta["splits"].values() for shard in split["shards"]}
-        tasks = _tasks(data, index, shards.keys() & set(names), read_boxes(boxes) if boxes else {})
-        for name in sorted(names):
-            if name in shards:
-                say(f"{name}: {_rebuild(folder, shards[name], tasks[name], settings, timeout_seconds)}")
-            else:
-                say(f"{name}: is no tar of this build; copy it from where it is sound, or move it away")
+        _repair_csv(folder, meta, say)
+        rows = [row for row in read_rows(folder) if row["status"] == "ok"]
+        _repair_shards(data, folder, meta, settings, rows, read_boxes(boxes) if boxes else {}, timeout_seconds, say)
+        _repair_file(
+            folder / "samples.npy", meta["sha256"]["samples.npy"], lambda: propose_npy(folder, meta, rows), say
+        )
+        if not _is(folder / "samples.npy", meta["sha256"]["samples.npy"]):
+            return
+        card = card_bytes(meta, read_index(folder).samples)
+        _repair_file(folder / "README.md", sha256(card), lambda: [card], say)
 
 
-def _tasks(data: Path, index: ShardIndex, names: set[str], boxes: dict) -> dict[str, list[Task]]:
-    """The videos of each shard, in their order."""
-    tasks: dict[str, dict[str, Task]] = {name: {} for name in names}
-    for row in read_rows(index.folder):
+def _repair_csv(folder: Path, meta: dict, say: Callable) -> None:
+    path, expected = folder / "samples.csv", meta["sha256"]["samples.csv"]
+    keys = []
+    if _is(folder / "samples.npy", meta["sha256"]["samples.npy"]):
+        keys = [key.decode() for key in np.load(folder / "samples.npy", allow_pickle=False)["key"].tolist()]
+    _repair_file(path, expected, lambda: propose_csv(folder, meta, keys), say)
+    if not _is(path, expected):
+        raise FormatError(
+            f"{path}: is damaged, and what it says of {meta['failed']} failed inputs and of clips in damaged shards "
+            "stands nowhere else; copy it from where it is sound, or build into a new folder"
+        )
+
+
+def _repair_file(path: Path, expected: str, propose: Callable, say: Callable) -> None:
+    if _is(path, expected):
+        return
+    for content in propose():
+        if sha256(content) == expected:
+            write_atomically(path, content)
+            say(f"{path.name}: made again")
+            return
+    say(f"{path.name}: cannot be made again from what is sound")
+
+
+def _is(path: Path, expected: str) -> bool:
+    return path.is_file() and file_sha256(path) == expected
+
+
+def _repair_shards(
+    data: Path, folder: Path, meta: dict, settings: BuildSettings, rows: list[dict], boxes: dict, timeout: float,
+    say: Callable,
+) -> None:  # fmt: skip
+    unpacked = not any(folder.glob("*.tar")) and any(
+        (folder / s["name"]).with_suffix("").is_dir() for s in all_shards(meta)
+    )
+    with Interrupts() as interrupts:
+        for shard in all_shards(meta):
+            mine = [row for row in rows if row["shard"] == shard["name"]]
+            if _is_sound(folder, shard, mine, settings):
+                continue
+            tasks = list(_tasks(data, mine, settings, boxes))
+            say(f"{shard['name']}: {_rebuild(folder, shard, tasks, settings, timeout, unpacked)}")
+            if interrupts.requested:
+                raise KeyboardInterrupt
+
+
+def _is_sound(folder: Path, shard: dict, rows: list[dict], settings: BuildSettings) -> bool:
+    """Whether the tar has its hash, or every member of the folder that it was unpacked into the right bytes."""
+    if (folder / shard["name"]).is_file():
+        return _is(folder / shard["name"], shard["sha256"])
+    found = {name: sha256(content) for name, content in read_shard(folder, shard["name"])}
+    payload = PAYLOAD_EXTENSION[settings.codec]
+    due = {}
+    for row in rows:
+        due[f"{row['key']}.cls"] = sha256(row["label"].encode())
+        due[f"{row['key']}.json"] = row["record_sha256"]
+        due[f"{row['key']}.{payload}"] = row["payload_sha256"]
+    return due.items() <= found.items()
+
+
+def _tasks(data: Path, rows: list[dict], settings: BuildSettings, boxes: dict) -> Iterator[Task]:
+    """The videos of a shard, in their order."""
+    seen = set()
+    for row in rows:
         source = row["source"]
-        if row["status"] != "ok" or row["shard"] not in names or source in tasks[row["shard"]]:
+        if source in seen:
             continue
-        key = row["key"] if index.settings["clips"] == 1 else row["key"].rpartition("-")[0]
-        tasks[row["shard"]][source] = Task(
+        seen.add(source)
+        key = row["key"] if settings.clips == 1 else row["key"].rpartition("-")[0]
+        yield Task(
             data / source, source, key, row["split"], int(row["label"]), row["class"], float(row["target"]),
             row["group"], boxes.get(source),
         )  # fmt: skip
-    return {name: list(found.values()) for name, found in tasks.items()}
 
 
-def _rebuild(folder: Path, shard: dict, tasks: list[Task], settings: BuildSettings, timeout_seconds: float) -> str:
+def _rebuild(
+    folder: Path, shard: dict, tasks: list[Task], settings: BuildSettings, timeout_seconds: float, unpacked: bool
+) -> str:
     """What became of one shard. The damaged one stays until its replacement is known to be right."""
     writer = ShardWriter(folder, shard["name"], settings.codec)
     results = run_tasks(tasks, settings, workers=usable_cores(), timeout_seconds=timeout_seconds)
@@ -80,9 +154,21 @@ def _rebuild(folder: Path, shard: dict, tasks: list[Task], settings: BuildSettin
         entry = writer.seal("", library_versions())
         if entry["sha256"] != shard["sha256"]:
             return f"cannot be built again: {_difference(shard)}"
-        os.replace(writer.temporary, folder / shard["name"])
-        sync_folder(folder)
+        home = (folder / shard["name"]).with_suffix("")
+        if (unpacked or home.is_dir()) and not (folder / shard["name"]).is_file():
+            _unpack(writer.temporary, home)
+        else:
+            os.replace(writer.temporary, folder / shard["name"])
+            sync_folder(folder)
     return f"built again, {entry['samples']} clips"
+
+
+def _unpack(tar: Path, home: Path) -> None:
+    """Put right the members of an unpacked shard; files that do not belong there stay, for `verify` to name."""
+    home.mkdir(exist_ok=True)
+    for name, _, content in read_tar(tar):
+        if not _is(home / name, sha256(content)):
+            write_atomically(home / name, content)
 
 
 def _difference(shard: dict) -> str:

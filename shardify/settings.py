@@ -9,6 +9,7 @@ from shardify.errors import UsageError
 
 FITS = ("stretch", "crop", "pad")
 CODECS = ("jpeg", "raw")
+DECODERS = ("cpu", "cuda")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,7 @@ class BuildSettings:
     stride: int | None = None  # every N-th frame around the segment's middle; None: spread evenly
     fit: str = "stretch"  # how a picture that is not square becomes S×S
     boxes: str | None = None  # SHA-256 of the boxes file, None without one
+    decoder: str = "cpu"  # "cuda": a GPU decodes what it can; the pictures are close to the CPU's, not the same
     codec: str = "jpeg"
     quality: int = 95  # JPEG quality
     shard_size: int = 256  # clips per shard
@@ -32,6 +34,7 @@ class BuildSettings:
     group_by: str | None = None  # regular expression over paths, or a column of the manifest
     seed: int = 0
     strict: bool = False
+    full_hash: bool = False  # fingerprints of whole files, not of three MiB of each
 
     def __post_init__(self) -> None:
         _check(1 <= self.frames <= 256, "--frames", self.frames, "1 to 256")
@@ -39,6 +42,7 @@ class BuildSettings:
         _check(1 <= self.clips <= 1000, "--clips", self.clips, "1 to 1000")
         _check(self.stride is None or 1 <= self.stride <= 1000, "--stride", self.stride, "1 to 1000")
         _check(self.fit in FITS, "--fit", self.fit, " | ".join(FITS))
+        _check(self.decoder in DECODERS, "--decoder", self.decoder, " | ".join(DECODERS))
         _check(self.codec in CODECS, "--codec", self.codec, " | ".join(CODECS))
         _check(1 <= self.quality <= 100, "--quality", self.quality, "1 to 100")
         _check(1 <= self.shard_size <= 100_000, "--shard-size", self.shard_size, "1 to 100000")

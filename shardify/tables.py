@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ def write_tables(
         rows += [row for row in old_rows if row["split"] == split and row["class"] in plan.classes] + new_rows[split]
     placed = {id(row) for row in rows}
     rows += [row for row in old_rows if id(row) not in placed] + plan.rejected
-    samples = _records(rows, old_places, plan.classes)
+    samples = sample_records(rows, old_places, plan.classes)
     csv_table, npy_table = csv_bytes(rows), npy_bytes(samples)
     meta = {
         "format": FORMAT,
@@ -74,12 +75,13 @@ def _kept(previous: Previous | None) -> tuple[list[dict], dict[str, list[dict]]]
     return [row for row in rows if row["shard"] not in previous.rewritten], shards
 
 
-def _records(rows: list[dict], old_places: dict[str, np.void], classes: list[str]) -> np.ndarray:
+def sample_records(rows: list[dict], places: Mapping[str, Mapping], classes: list[str]) -> np.ndarray:
+    """SAMPLE_DTYPE of the rows of clips; `places`: key → offset, length, crc of those whose row does not say."""
     ok = [row for row in rows if row["status"] == "ok"]
     samples = np.zeros(len(ok), SAMPLE_DTYPE)
     groups: dict[str, int] = {}
     for record, row in zip(samples, ok, strict=True):
-        place = row if "offset" in row else old_places[row["key"]]
+        place = row if "offset" in row else places[row["key"]]
         record["key"] = row["key"].encode()
         record["split"] = SPLITS.index(row["split"])
         record["shard"] = int(row["shard"].removesuffix(".tar").split("-")[1])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import json
 import tarfile
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from shardify import sheet
+from shardify.card import card_bytes
 from shardify.errors import FormatError
 from shardify.history import SHARD
 from shardify.index import (
@@ -23,14 +23,14 @@ from shardify.index import (
     PAYLOAD_EXTENSION,
     SPLITS,
     ShardIndex,
-    json_bytes,
+    all_shards,
+    is_as_written,
     read_index,
-    read_meta,
     read_rows,
     sha256,
     shard_name,
 )
-from shardify.pack import file_sha256
+from shardify.pack import file_sha256, journal_path
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,16 @@ def verify_folder(folder: Path, workers: int) -> list[Damage]:
     try:
         if not is_as_written(folder):
             return [Damage("index.json", "", "is not as it was written; nothing else can be checked against it")]
-        index, rows = read_index(folder), read_rows(folder)
     except FormatError as error:
         return [Damage("index.json", "", str(error))]
+    try:
+        index = read_index(folder)
+    except FormatError as error:
+        return [Damage("samples.npy", "", str(error))]
+    try:
+        rows = read_rows(folder)
+    except FormatError as error:
+        return [Damage("samples.csv", "", str(error))]
     if rows and tuple(rows[0]) != CSV_COLUMNS:
         return [Damage("samples.csv", "", "does not have the columns of this version")]
     failed = sum(row["status"] == "failed" for row in rows)
@@ -69,7 +76,7 @@ def verify_folder(folder: Path, workers: int) -> list[Damage]:
     expected = defaultdict(list)
     for row, record in zip(rows, index.samples, strict=False):
         expected[_shard_of(record)].append(Expected(row, record))
-    shards = {shard["name"]: shard for split in SPLITS for shard in index.meta["splits"][split]["shards"]}
+    shards = {shard["name"]: shard for shard in all_shards(index.meta)}
     with ThreadPoolExecutor(workers) as pool:
         found = pool.map(lambda shard: list(check_shard(index, shard, expected[shard["name"]])), shards.values())
         damage += itertools.chain.from_iterable(found)
@@ -79,14 +86,6 @@ def verify_folder(folder: Path, workers: int) -> list[Damage]:
 def _shard_of(record: np.void) -> str:
     split = SPLITS[record["split"]] if record["split"] < len(SPLITS) else f"split {record['split']}"
     return shard_name(split, record["shard"])
-
-
-def is_as_written(folder: Path) -> bool:
-    """Whether index.json is byte for byte what the builder wrote. Raises FormatError where it is none at all."""
-    meta = read_meta(folder)
-    rest = {name: value for name, value in meta.items() if name != "index_sha256"}
-    is_own = meta.get("index_sha256") == sha256(json_bytes(rest))
-    return is_own and (folder / "index.json").read_bytes() == json_bytes(meta)
 
 
 def _check_index(index: ShardIndex, failed: int) -> Iterator[Damage]:
@@ -107,6 +106,9 @@ def _check_tables(index: ShardIndex, rows: list[dict]) -> Iterator[Damage]:
             yield Damage(name, "", "its hash is not the one in index.json: changed, or of another build")
     if len(rows) != len(samples):
         yield Damage("samples.csv", "", f"lists {len(rows)} clips, samples.npy {len(samples)}")
+    card = index.folder / "README.md"
+    if not card.is_file() or card.read_bytes() != card_bytes(meta, samples):
+        yield Damage(card.name, "", "is not the card of this folder; `shardify card` writes it again")
     keys = samples["key"].tolist()
     for key, count in Counter(keys).items():
         if count > 1:
@@ -116,14 +118,13 @@ def _check_tables(index: ShardIndex, rows: list[dict]) -> Iterator[Damage]:
             yield Damage("samples.csv", row["key"], f"stands where samples.npy has {key.decode(errors='replace')}")
             break
     counts = Counter(map(_shard_of, samples))
-    names = Counter(shard["name"] for split in SPLITS for shard in meta["splits"][split]["shards"])
-    for split in SPLITS:
-        for shard in meta["splits"][split]["shards"]:
-            name = shard["name"]
-            if names[name] > 1:
-                yield Damage("index.json", "", f"names {name} {names[name]} times")
-            if counts.pop(name, 0) != shard["samples"]:
-                yield Damage("samples.npy", "", f"does not list the {shard['samples']} clips that {name} should hold")
+    names = Counter(shard["name"] for shard in all_shards(meta))
+    for shard in all_shards(meta):
+        name = shard["name"]
+        if names[name] > 1:
+            yield Damage("index.json", "", f"names {name} {names[name]} times")
+        if counts.pop(name, 0) != shard["samples"]:
+            yield Damage("samples.npy", "", f"does not list the {shard['samples']} clips that {name} should hold")
     for name in counts:
         yield Damage("samples.npy", "", f"lists clips of {name}, which index.json does not name")
 
@@ -131,7 +132,9 @@ def _check_tables(index: ShardIndex, rows: list[dict]) -> Iterator[Damage]:
 def _strangers(folder: Path, known: set[str]) -> Iterator[Damage]:
     for path in sorted(folder.iterdir()):
         is_tar = path.name.endswith(".tar")
-        if is_tar and path.name not in known:
+        if is_tar and path.name not in known and journal_path(folder, path.name).is_file():
+            yield Damage(path.name, "", "belongs to a build that was interrupted; run it again")
+        elif is_tar and path.name not in known:
             yield Damage(path.name, "", "does not belong to this build; index.json does not name it")
         if path.is_dir() and SHARD.match(f"{path.name}.tar"):
             if f"{path.name}.tar" not in known:
@@ -243,7 +246,7 @@ def _check_picture(settings: dict, content: bytes) -> Iterator[str]:
     is_jpeg = settings["codec"] == "jpeg"
     try:
         shape = (sheet.decode_jpeg if is_jpeg else sheet.decode_raw)(content).shape
-    except (OSError, ValueError, SyntaxError, io.UnsupportedOperation) as error:
+    except Exception as error:  # Pillow and NumPy raise a dozen unrelated types for damaged bytes
         yield f"payload cannot be decoded ({error})"
         return
     if shape != ((rows * size, columns * size, 3) if is_jpeg else (frames, size, size, 3)):

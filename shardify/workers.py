@@ -11,7 +11,9 @@ import itertools
 import multiprocessing
 import os
 import resource
+import select
 import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -158,6 +160,7 @@ class _Pool:
         """Put a new worker in a dead one's place."""
         if reason is None:
             worker.process.join()  # its pipe is closed: it has ended or is about to
+        self._workers.remove(worker)  # first: what fails below must not meet it again
         code = worker.end()
         if not worker.has_begun:
             raise ShardifyError(
@@ -165,7 +168,8 @@ class _Pool:
                 "`if __name__ == '__main__':` around it"
             )
         number, task = worker.queue.popleft()
-        fresh = self._workers[self._workers.index(worker)] = _Worker(self._arguments)
+        fresh = _Worker(self._arguments)
+        self._workers.append(fresh)
         if reason is None and code != -signal.SIGXCPU and number not in self._retried:
             self._retried.add(number)
             fresh.give(number, task)
@@ -199,8 +203,10 @@ def _reason(code: int | None, timeout_seconds: float) -> str:
 
 def _work(pipe: Connection, make: Callable, settings: BuildSettings, timeout_seconds: float) -> None:
     """A worker's whole life: tasks in, outcomes out, until the pipe is closed."""
+    threading.Thread(target=_end_with_parent, args=(pipe.fileno(),), daemon=True).start()
     _limit(resource.RLIMIT_CORE, 0)
-    _limit(resource.RLIMIT_AS, MEMORY_BYTES)
+    # CUDA reserves address space by the hundred GB, so there only memory that can be written counts
+    _limit(resource.RLIMIT_DATA if settings.decoder == "cuda" else resource.RLIMIT_AS, MEMORY_BYTES)
     try:
         pipe.send(None)  # it has begun
         while True:
@@ -211,6 +217,14 @@ def _work(pipe: Connection, make: Callable, settings: BuildSettings, timeout_sec
         return  # the parent has gone
     except MemoryError:
         os._exit(OUT_OF_MEMORY)
+
+
+def _end_with_parent(pipe: int) -> None:
+    """Killed, the parent cannot end a worker that stands still; the resumed build must not find it there."""
+    hangup = select.poll()
+    hangup.register(pipe, 0)  # nothing but the end of the other side
+    hangup.poll()
+    os._exit(0)
 
 
 def _outcome(make: Callable, task: Task, settings: BuildSettings) -> Outcome | OSError:

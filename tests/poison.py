@@ -1,11 +1,17 @@
-"""Ways for a video to take its worker down, by the video's stem. Only tests hand this to the workers."""
+"""Ways for a video to take its worker down, or its time. Only tests hand these to the workers."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import hashlib
 import os
 import signal
+import sys
+import threading
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 from shardify.deal import Task
 from shardify.sample import Sample, make_samples
@@ -13,6 +19,7 @@ from shardify.settings import BuildSettings
 
 
 def make_poisoned(task: Task, settings: BuildSettings) -> list[Sample]:
+    """What happens depends on the video's stem."""
     stem = task.path.stem
     if stem.startswith("segfault"):
         ctypes.string_at(8)
@@ -35,12 +42,43 @@ def make_poisoned(task: Task, settings: BuildSettings) -> list[Sample]:
         os.kill(os.getpid(), signal.SIGKILL)
     elif stem.startswith("flaky"):
         _die_once(task)
+    elif stem.startswith("growing"):
+        with _growing(task.path):
+            for _ in range(1000):  # whether the other thread has its turn is up to the machine
+                make_samples(task, settings)
     elif stem.startswith("bug"):
         raise KeyError("a mistake of ours")
     elif stem.startswith("files"):
         held = [os.open("/dev/null", os.O_RDONLY) for _ in iter(int, 1)]
         raise AssertionError(held)
     return make_samples(task, settings)
+
+
+def make_delayed(task: Task, settings: BuildSettings, *, log: Path, salt: int = 0) -> list[Sample]:
+    """Each video after up to 50 ms of its own; `log` tells in which order they were done."""
+    time.sleep(hashlib.sha256(f"{salt} {task.source}".encode()).digest()[0] / 5000)
+    samples = make_samples(task, settings)
+    with open(log, "a") as file:
+        file.write(f"{task.source}\n")
+    return samples
+
+
+@contextlib.contextmanager
+def _growing(path: Path) -> Iterator[None]:
+    """Somebody writes the file all the while."""
+    stop = threading.Event()
+
+    def grow() -> None:
+        with open(path, "ab", buffering=0) as file:
+            while not stop.is_set():
+                file.write(b"\0")
+
+    sys.setswitchinterval(1e-6)  # the two threads take turns at every step
+    writer = threading.Thread(target=grow)
+    writer.start()
+    yield
+    stop.set()
+    writer.join()
 
 
 def _die_once(task: Task) -> None:

@@ -1,14 +1,16 @@
 import fcntl
+import functools
 import os
 
 import pytest
-from builds import make_videos, run_build, tree, video_names
-from poison import make_poisoned
+from builds import SMALL, make_videos, run_build, tree, video_names
+from poison import make_delayed, make_poisoned
 
 from shardify import build as build_module
+from shardify.drift import Changes
 from shardify.errors import BusyError, UsageError
-from shardify.index import read_index, read_rows
-from shardify.workers import run_tasks
+from shardify.index import all_shards, read_index, read_rows
+from shardify.workers import AHEAD, run_tasks
 
 TABLES = {"README.md", "index.json", "samples.csv", "samples.npy"}
 
@@ -32,10 +34,16 @@ def test_only_the_documented_files(reference):
     assert set(reference) == TABLES | shards
 
 
-@pytest.mark.parametrize("workers", [2, 4])
-def test_one_result_for_any_number_of_workers(data, reference, tmp_path, workers):
+@pytest.mark.parametrize("workers", [1, 2, 4, 8])
+def test_one_result_for_any_number_of_workers_and_order_of_completion(data, reference, tmp_path, monkeypatch, workers):
+    log = tmp_path / "log"
+    make = functools.partial(make_delayed, log=log, salt=workers)
+    monkeypatch.setattr(build_module, "run_tasks", functools.partial(run_tasks, make=make))
     run_build(data, tmp_path / "s", workers=workers)
     assert tree(tmp_path / "s") == reference
+    planned, done = [row["source"] for row in read_rows(tmp_path / "s")], log.read_text().split()
+    assert sorted(done) == sorted(planned)
+    assert (done == planned) == (workers == 1)
 
 
 def test_complete_build_writes_nothing(data, reference, tmp_path):
@@ -81,9 +89,27 @@ def test_finished_shards_are_not_built_again(data, reference, tmp_path, monkeypa
     assert tree(out) == reference
 
 
-def interrupt_after(monkeypatch, videos):
+@pytest.mark.parametrize("videos", [2, 21, 45])
+def test_at_most_one_shard_and_what_was_in_flight_is_done_again(data, tmp_path, monkeypatch, videos):
+    for i in range(70):
+        path = tmp_path / "data" / ("real", "fake")[i % 2] / f"w{i}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.hardlink_to(data / "real" / "v01.mp4")
+    log = tmp_path / "log"
+    make = functools.partial(make_delayed, log=log)
+    interrupt_after(monkeypatch, videos, make=make)
+    with pytest.raises(KeyboardInterrupt):
+        run_build(tmp_path / "data", tmp_path / "s", workers=1)
+    monkeypatch.setattr(build_module, "run_tasks", functools.partial(run_tasks, make=make))
+    run_build(tmp_path / "data", tmp_path / "s", workers=1)
+    done = log.read_text().split()
+    assert len(set(done)) == 70
+    assert len(done) - 70 <= SMALL["shard_size"] + AHEAD
+
+
+def interrupt_after(monkeypatch, videos, **options):
     def run(*args, **kwargs):
-        for number, outcome in enumerate(run_tasks(*args, **kwargs)):
+        for number, outcome in enumerate(run_tasks(*args, **kwargs, **options)):
             if number == videos:
                 raise KeyboardInterrupt
             yield outcome
@@ -159,6 +185,15 @@ def test_failed_inputs_become_rows(tmp_path):
     assert not any(str(tmp_path) in error for error in errors.values())
 
 
+def test_a_file_that_grows_while_it_is_read_is_for_the_next_time(tmp_path, monkeypatch):
+    data = make_videos(tmp_path / "data", [*video_names(4), "real/growing.mp4"])
+    monkeypatch.setattr(build_module, "run_tasks", functools.partial(run_tasks, make=make_poisoned))
+    report = run_build(data, tmp_path / "s")
+    assert dict(report.failures) == {"changed while it was read; build again when it is complete": 1}
+    monkeypatch.undo()
+    assert run_build(data, tmp_path / "s", changes=Changes(retry_failed=True)).failed_inputs == 0
+
+
 def test_clips_of_one_video_share_a_shard(data, tmp_path):
     run_build(data, tmp_path / "s", clips=3)
     index = read_index(tmp_path / "s")
@@ -181,6 +216,20 @@ def test_new_videos_become_new_shards(tmp_path):
     rows = read_rows(out)
     assert splits.items() <= {row["source"]: row["split"] for row in rows}.items()
     assert read_index(out).samples["key"].tolist() == [row["key"].encode() for row in rows if row["status"] == "ok"]
+
+
+def test_another_version_of_a_library_is_fine_and_recorded_per_shard(tmp_path, monkeypatch):
+    data, out = make_videos(tmp_path / "data", video_names(8)), tmp_path / "s"
+    run_build(data, out)
+    old = {shard["name"]: shard for shard in all_shards(read_index(out).meta)}
+    newer = {**build_module.library_versions(), "libavcodec": "99.1.0"}
+    monkeypatch.setattr(build_module, "library_versions", lambda: newer)
+    make_videos(data, video_names(4, stem="new"))
+    run_build(data, out)
+    shards = {shard["name"]: shard for shard in all_shards(read_index(out).meta)}
+    assert old.items() <= shards.items() and len(shards) > len(old)
+    assert all(shards[name]["versions"] == newer for name in shards.keys() - old.keys())
+    assert newer not in [shard["versions"] for shard in old.values()]
 
 
 def test_other_settings_are_refused_by_name(data, tmp_path, monkeypatch):

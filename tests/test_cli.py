@@ -1,6 +1,7 @@
 import csv
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 from media import numbered_video
 from PIL import Image
 
+import shardify
 from shardify.cli import main
 from shardify.index import read_index, read_rows
 
@@ -190,10 +192,39 @@ def test_info_on_an_unfinished_folder(tmp_path):
 
 
 def test_off_a_terminal_progress_is_plain_lines(videos, tmp_path):
-    command = [sys.executable, "-m", "shardify.cli", "build", str(videos), str(tmp_path / "out"), *FAST]
+    command = [sys.executable, "-m", "shardify", "build", str(videos), str(tmp_path / "out"), *FAST]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "\r" not in done.stderr
     assert re.search(r"21/21 videos \(100%\), [\d.]+ clips/s, 1 failed, 00:00 left", done.stderr)
+
+
+def test_card_writes_what_the_build_wrote(shards, tmp_path):
+    folder = shutil.copytree(shards[0], tmp_path / "s")
+    built = (folder / "README.md").read_bytes()
+    (folder / "README.md").unlink()
+    result = call("card", folder)
+    assert result.exit_code == 0 and result.output.strip() == str(folder / "README.md")
+    assert (folder / "README.md").read_bytes() == built
+    assert {path.name for path in folder.iterdir()} == {path.name for path in shards[0].iterdir()}
+    assert call("card", tmp_path).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "nearest"),
+    [(["build", "a", "b", "--frame", "3"], "--frames"), (["kaggle", "a", "--licence", "x"], "--license")],
+)
+def test_unknown_options_suggest_the_nearest(arguments, nearest):
+    result = call(*arguments)
+    assert result.exit_code == 2 and f"Did you mean '{nearest}'?" in result.output
+
+
+def test_version():
+    assert call("--version").output == f"shardify, version {shardify.__version__}\n"
+
+
+def test_the_list_of_commands_is_not_cut_off():
+    lines = call("--help").output.split("Commands:\n")[1].splitlines()
+    assert len(lines) == len(main.commands) and not any(line.endswith("...") for line in lines)
 
 
 def test_help_answers_without_heavy_imports():

@@ -1,9 +1,11 @@
 """The `shardify` program as a process: exit codes, signals, and disks that fail."""
 
 import os
+import re
 import resource
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -11,14 +13,17 @@ import time
 import pytest
 from builds import make_videos, run_build, tree, video_names
 from click.testing import CliRunner
+from media import numbered_video
 
 from shardify.cli import main
+from shardify.history import lock_folder
+from shardify.index import read_rows
 
 OPTIONS = ("--frames", "4", "--size", "32", "--shard-size", "6", "--workers", "2")
 
 
 def start(*arguments, **options):
-    command = [sys.executable, "-m", "shardify.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "shardify", *map(str, arguments)]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, **options
     )
@@ -63,6 +68,8 @@ def test_exit_codes(data, tmp_path):
     assert exit_code("build", data / "none", tmp_path / "s") == 2
     (tmp_path / "empty").mkdir()
     assert exit_code("build", tmp_path / "empty", tmp_path / "s") == 3
+    with lock_folder(tmp_path / "held"):
+        assert exit_code("build", data, tmp_path / "held", *OPTIONS) == 4
 
 
 def test_two_builders_on_one_folder(data, reference, tmp_path):
@@ -120,6 +127,34 @@ def test_limits_of_the_system(data, reference, tmp_path, kind, amount, message):
     assert tree(out) == reference
 
 
+@pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        ("openat", "EMFILE", "Too many open files"),
+        ("fsync", "ENOSPC", "No space left on device"),
+        ("rename", "EIO", "Input/output error"),
+    ],
+)
+def test_calls_that_fail(data, reference, tmp_path, call, error, message):
+    """At the second shard, from one moment on: one line, nothing half done, and the next run goes on."""
+    out = tmp_path / "s"
+    inject = f"inject={call}:error={error}:when=1+"
+    trace = ["strace", "-qq", "-o", os.devnull, "-P", out / ".train-000001.tar.tmp", "-e", inject]
+    process = subprocess.run(
+        [*trace, sys.executable, "-m", "shardify", "build", data, out, *OPTIONS],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert process.returncode == 1
+    assert [line for line in process.stderr.splitlines() if "videos (" not in line] == [
+        line for line in process.stderr.splitlines() if line.startswith("error: ") and message in line
+    ]
+    assert {name for name in tree(out) if not name.startswith(".")} == {"train-000000.tar"}
+    assert tree(out)["train-000000.tar"] == reference["train-000000.tar"]
+    run_build(data, out, shard_size=6)
+    assert tree(out) == reference
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
 def test_full_disk(data, reference, tmp_path):
     out = tmp_path / "s"
@@ -156,19 +191,48 @@ LURES = {
 }
 
 
+TRAPS = {
+    "endless.ts": "took more than 3 s of CPU time",
+    "endless.264": "took more than 3 s of CPU time",
+    "zeros.mp4": "not a video",
+    "device.mp4": "not a regular file",
+    "pipe.mp4": "not a regular file",
+    "giant.gif": "its pictures are too large: 60000×60000 pixels",
+}
+
+
+def make_traps(folder):
+    """A terabyte of zeros, alone and behind a video; things that never end; pictures of 3.6 gigapixels."""
+    numbered_video(folder / "endless.ts", 9, codec="mpeg2video", container_format="mpegts")
+    numbered_video(folder / "endless.264", 9, container_format="h264")
+    (folder / "zeros.mp4").touch()
+    for name in ("endless.ts", "endless.264", "zeros.mp4"):
+        os.truncate(folder / name, 1 << 40)
+    (folder / "device.mp4").symlink_to("/dev/zero")
+    os.mkfifo(folder / "pipe.mp4")
+    content = numbered_video(folder / "giant.gif", 3, codec="gif", pixel_format="rgb8").read_bytes()
+    (folder / "giant.gif").write_bytes(content[:6] + struct.pack("<HH", 60_000, 60_000) + content[10:])
+
+
 @pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
 def test_hostile_files_open_no_other_file_and_no_socket(tmp_path):
     data = make_videos(tmp_path / "data", [*video_names(4), "bait.mp4"])
     bait, url = (data / "bait.mp4").rename(data / BAIT), "http://127.0.0.1:9"
     for name, text in LURES.items():
         (data / "real" / name).write_text(text.format(bait=bait, url=url))
+    make_traps(data / "real")
     bait.rename(tmp_path / BAIT)
     log = tmp_path / "log"
     command = ["strace", "-f", "-qq", "--seccomp-bpf", "-o", log, "-e", "trace=open,openat,openat2,socket,connect"]
-    command += [sys.executable, "-m", "shardify.cli", "build", data, tmp_path / "s", *OPTIONS]
+    command += [sys.executable, "-m", "shardify", "build", data, tmp_path / "s", *OPTIONS, "--timeout", "3"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert f"{4 + len(LURES)} inputs = 4 ok + {len(LURES)} failed" in result.stdout, result.stderr
+    bad = len(LURES) + len(TRAPS)
+    assert f"{4 + bad} inputs = 4 ok + {bad} failed" in result.stdout, result.stderr
+    errors = {row["source"].removeprefix("real/"): row["error"] for row in read_rows(tmp_path / "s")}
+    assert [name for name, reason in TRAPS.items() if reason not in errors[name]] == []
     calls = log.read_text(errors="replace")
+    opened = set(re.findall(rf'"{re.escape(str(data))}/([^"]*)"', calls))
+    assert opened <= {"", "real", "fake", *video_names(4), *(f"real/{name}" for name in {**LURES, **TRAPS})}
     assert "v01.mp4" in calls and "playlist.mp4" in calls
     assert BAIT not in calls.replace("concat:bait.ts.mp4", "")
     assert "AF_INET" not in calls

@@ -45,6 +45,19 @@ def test_drift_is_said_and_left_alone(built):
     assert any(note.startswith("changed since") and "real/v03.mp4" in note for note in notes)
 
 
+@pytest.mark.parametrize("full_hash", [False, True])
+def test_a_change_between_the_sampled_parts_of_a_long_file(tmp_path, full_hash):
+    data, notes = make_videos(tmp_path / "data", video_names(2)), []
+    video = data / "real" / "v01.mp4"
+    content = bytearray(video.read_bytes().ljust(8 << 20, b"\0"))
+    video.write_bytes(content)
+    run_build(data, tmp_path / "s", full_hash=full_hash)
+    content[2 << 20] = 1
+    video.write_bytes(content)
+    run_build(data, tmp_path / "s", full_hash=full_hash, say=notes.append)
+    assert any(note.startswith("changed since") for note in notes) == full_hash
+
+
 def test_prune_drops_what_is_gone_and_keeps_every_other_byte(built):
     data, out = built
     before = members(out)

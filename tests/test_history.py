@@ -6,7 +6,7 @@ import pytest
 from builds import make_videos, run_build, tree, video_names
 
 from shardify import history
-from shardify.errors import BusyError, UsageError
+from shardify.errors import BusyError, FormatError, UsageError
 from shardify.settings import BuildSettings
 
 HOLD = "import sys; from pathlib import Path; from shardify.history import lock_folder\n"
@@ -17,6 +17,35 @@ NEW = {name: f"new {name}".encode() for name in OLD}
 
 def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+WORK = """
+import sys
+from pathlib import Path
+from builds import make_task
+from poison import make_poisoned
+from shardify.history import lock_folder
+from shardify.settings import BuildSettings
+from shardify.workers import run_tasks
+tasks = [make_task(Path("missing.mp4")), make_task(Path("stand.mp4"))]
+with lock_folder(Path(sys.argv[1])):
+    for _ in run_tasks(tasks, BuildSettings(), workers=2, timeout_seconds=600, make=make_poisoned):
+        print("held", flush=True)
+"""
+
+
+def test_neither_lock_nor_worker_outlives_a_build_that_is_killed(tmp_path):
+    holder = subprocess.Popen(
+        [sys.executable, "-c", WORK, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout.readline() == "held\n"
+    holder.kill()
+    holder.wait()
+    with history.lock_folder(tmp_path):
+        assert holder.communicate(timeout=30)[0] == ""  # returns when the last process has closed its end
 
 
 def test_lock_ends_with_its_process(tmp_path):
@@ -71,6 +100,21 @@ def test_foreign_folders_are_refused(tmp_path):
     (tmp_path / "holiday.jpg").touch()
     with pytest.raises(UsageError, match=r"holiday\.jpg"):
         history.load_previous(tmp_path, BuildSettings())
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [("samples.csv", b"real", b"rial"), ("index.json", b'"seed": 0', b'"seed": 1'), ("samples.npy", b"v00", b"v99")],
+)
+def test_damaged_tables_are_not_built_upon(tmp_path, name, old, new):
+    data, out = make_videos(tmp_path / "data", video_names(4)), tmp_path / "s"
+    run_build(data, out)
+    (out / name).write_bytes((out / name).read_bytes().replace(old, new, 1))
+    before = tree(out)
+    make_videos(data, ["real/new.mp4"])
+    with pytest.raises(FormatError, match=f"{name}: is damaged; run shardify verify --repair"):
+        run_build(data, out)
+    assert tree(out) == before
 
 
 def test_numbers_go_on_after_the_last_shard(tmp_path):

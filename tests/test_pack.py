@@ -13,7 +13,7 @@ KEY = "k" * 80  # the longest that is allowed
 
 
 def sample(key: str, payload: bytes = b"jpeg") -> Sample:
-    return Sample(key, {"cls": b"0", "jpg": payload, "json": b"{}\n"}, {"key": key, "status": "ok"})
+    return Sample(key, {"cls": b"0", "jpg": payload, "json": b"{}\n"}, {"key": key, "status": "ok"}, "cpu")
 
 
 def write(folder, samples, name="train-000000.tar"):

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builds import make_videos, run_build, tree, video_names
+from builds import make_videos, run_build, video_names
 from click.testing import CliRunner
 
+from shardify.card import card_bytes
 from shardify.cli import main
-from shardify.errors import FormatError
 from shardify.index import csv_bytes, json_bytes, npy_bytes, read_index, read_rows, sha256
-from shardify.repair import repair_shards
 from shardify.sheet import encode_jpeg
 from shardify.verify import verify_folder
 
@@ -66,8 +65,6 @@ def test_sound_folders(data, tmp_path, codec, unpacked):
 def test_any_flipped_bit_of_any_file_is_found(shards):
     draw = random.Random(4)
     for path in sorted(shards.iterdir()):
-        if path.name == "README.md":
-            continue  # people write into the card
         content = path.read_bytes()
         for _ in range(12):
             flip(path, draw.randrange(8 * len(content)))
@@ -113,6 +110,12 @@ def test_missing_extra_doubled_and_renamed_shards(shards):
     assert "train-000001 (1).tar: does not belong to this build; index.json does not name it" in lines
     assert any(line.startswith("val-000000.tar: clip") for line in lines)
     assert any(line.startswith("test-000000.tar: clip") for line in lines)
+
+
+def test_a_shard_of_a_build_that_was_interrupted(shards):
+    for name in ("train-000009.tar", ".train-000009.tar.json"):
+        (shards / name).touch()
+    assert found(shards) == ["train-000009.tar: belongs to a build that was interrupted; run it again"]
 
 
 def test_missing_extra_and_doubled_folders(shards):
@@ -161,6 +164,7 @@ def reseal(shards, samples=None, rows=None, tar=None):
     tables["index.json"] = json_bytes(meta | {"index_sha256": sha256(json_bytes(meta))})
     for name, content in tables.items():
         (shards / name).write_bytes(content)
+    (shards / "README.md").write_bytes(card_bytes(meta, read_index(shards).samples))
 
 
 def test_tables_that_lie(shards):
@@ -236,6 +240,12 @@ def test_unreadable_index(shards):
     assert "unfinished" in found(shards)[0]
 
 
+@pytest.mark.parametrize("name", ["samples.npy", "samples.csv", "README.md"])
+def test_a_table_that_is_gone_is_named(shards, name):
+    (shards / name).unlink()
+    assert [damage.file for damage in verify_folder(shards, 1)] == [name]
+
+
 def test_exit_codes_and_json(shards):
     result = CliRunner().invoke(main, ["verify", str(shards), "--json"])
     assert (result.exit_code, json.loads(result.output)) == (0, {"ok": True, "damage": []})
@@ -247,53 +257,7 @@ def test_exit_codes_and_json(shards):
     assert report["damage"][0]["file"] == "train-000000.tar"
 
 
-def test_repair_gives_back_the_bytes(data, pristine, shards):
-    flip(shards / "train-000000.tar", 8 * 1600)
-    (shards / "train-000002.tar").unlink()
-    val = shards / "val-000000.tar"
-    val.write_bytes(val.read_bytes()[:3000])
-    result = CliRunner().invoke(main, ["verify", "--repair", str(data), str(shards)])
-    assert result.exit_code == 0, result.output
-    assert tree(shards) == tree(pristine)
-
-
-def test_repair_of_clips_and_raw(data, tmp_path):
-    run_build(data, tmp_path / "s", clips=2, codec="raw")
-    before = tree(tmp_path / "s")
-    flip(tmp_path / "s" / "train-000001.tar", 8 * 9000)
-    repair_shards(data, tmp_path / "s", ["train-000001.tar"])
-    assert tree(tmp_path / "s") == before
-
-
-def test_repair_never_replaces_by_something_else(tmp_path):
-    data, out, said = make_videos(tmp_path / "data", video_names(8)), tmp_path / "s", []
-    run_build(data, out)
-    row = next(row for row in read_rows(out) if row["shard"] == "train-000000.tar")
-    make_videos(tmp_path / "other", ["real/another.mp4"])
-    shutil.copy(tmp_path / "other" / "real" / "another.mp4", data / row["source"])
-    flip(out / "train-000000.tar", 8 * 1600)
-    before = tree(out)
-    repair_shards(data, out, ["train-000000.tar"], say=said.append)
-    assert "--rebuild-changed" in said[0] and tree(out) == before
-    (data / row["source"]).unlink()
-    repair_shards(data, out, ["train-000000.tar"], say=said.append)
-    assert row["source"] in said[1] and tree(out) == before
-
-
-def test_repair_needs_sound_tables(data, shards):
-    flip(shards / "samples.csv", 8 * 3000)
-    with pytest.raises(FormatError, match=r"samples\.csv"):
-        repair_shards(data, shards, ["train-000000.tar"])
-
-
 def test_half_read_tar_does_not_stop_the_check(shards):
     (shards / "train-000000.tar").write_bytes(b"\0" * 10240)
     clips = sum(row["shard"] == "train-000000.tar" for row in read_rows(shards))
     assert len([line for line in found(shards) if "cls, jpg, json missing" in line]) == clips > 0
-
-
-def test_repair_says_what_it_leaves(data, shards):
-    said = []
-    (shards / "train-000009.tar").touch()
-    repair_shards(data, shards, ["train-000009.tar"], say=said.append)
-    assert said == ["train-000009.tar: is no tar of this build; copy it from where it is sound, or move it away"]

@@ -114,3 +114,15 @@ def test_a_script_without_a_guard_is_told_so(tmp_path, good):
     result = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
     assert result.returncode == 1 and "a decoding process could not start" in result.stderr
     assert not (tmp_path / "s" / "index.json").exists()
+
+
+def test_a_script_without_a_main_guard_is_told_so(tmp_path, good):
+    make_videos(tmp_path / "data", ["real/one.mp4", "fake/two.mp4"])
+    script = tmp_path / "mine.py"
+    script.write_text(
+        "from pathlib import Path\nfrom shardify.build import build\nfrom shardify.settings import BuildSettings\n"
+        "here = Path(__file__).parent\nbuild(here / 'data', here / 'shards', BuildSettings())\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "a decoding process could not start" in done.stderr.splitlines()[-1]

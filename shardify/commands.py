@@ -1,0 +1,186 @@
+"""The commands beside `build` and `plan`: options → calls, errors → exit codes, results → lines."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from shardify.errors import FormatError, ShardifyError, UsageError
+from shardify.interrupt import GO_ON, INTERRUPTED
+
+FOLDER = click.Path(path_type=Path, file_okay=False)
+FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
+
+
+def one_line_errors(command):
+    """Every failure is one line on stderr and its own exit code, never a traceback."""
+
+    @functools.wraps(command)
+    def wrapped(*args, **kwargs):
+        try:
+            return command(*args, **kwargs)
+        except ShardifyError as error:
+            click.echo(f"error: {error}", err=True)
+            sys.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo(GO_ON, err=True)
+            sys.exit(INTERRUPTED)
+        except OSError as error:
+            click.echo(f"error: {error}; mend that and run the same command again to go on", err=True)
+            sys.exit(1)
+
+    return wrapped
+
+
+@click.command()
+@click.argument("shards", type=FOLDER)
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@one_line_errors
+def info(shards: Path, as_json: bool) -> None:
+    """Say what the folder SHARDS holds."""
+    from collections import Counter
+
+    from shardify.info import clip_table, describe, failure_lines, human_bytes
+
+    found = describe(shards)
+    if as_json:
+        click.echo(json.dumps(found, indent=1, ensure_ascii=False))
+        return
+    settings = found["settings"]
+    click.echo(
+        f"{shards}: {found['clips']} clips of {settings['frames']} frames, {settings['size']} px, {settings['codec']}"
+    )
+    used = {name: split["classes"] for name, split in found["splits"].items() if split["clips"]}
+    click.echo("\n".join(clip_table(used, found["classes"])))
+    shard_count = sum(split["shards"] for split in found["splits"].values())
+    click.echo(
+        f"{found['groups']} groups, {shard_count} shards, {human_bytes(found['bytes'])}, {found['failed']} failed"
+    )
+    click.echo("\n".join(failure_lines(Counter(found["failures"]))), nl=bool(found["failures"]))
+
+
+@click.command()
+@click.argument("shards", type=FOLDER)
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path, dir_okay=False), default="preview.jpg", show_default=True,
+    help="The picture; its ending says the format.",
+)  # fmt: skip
+@click.option("--per-class", type=click.IntRange(1, 100), default=3, show_default=True, help="Clips of each class.")
+@one_line_errors
+def preview(shards: Path, out: Path, per_class: int) -> None:
+    """Lay clips of each class out on one picture.
+
+    Their labels and times stand above them.
+    """
+    from shardify.preview import write_preview
+
+    count = write_preview(shards, out, per_class)
+    click.echo(f"{out}: {count} clips")
+
+
+@click.command()
+@click.argument("shards", type=FOLDER)
+@click.option("--repair", type=FOLDER, metavar="DATA", help="Make what is damaged again, from the videos in DATA.")
+@click.option("--boxes", type=FILE, help="For --repair: the boxes file that the folder was built with.")
+@click.option("--workers", type=click.IntRange(1), help="Shards checked at the same time.  [default: one per core]")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@one_line_errors
+def verify(shards: Path, repair: Path | None, boxes: Path | None, workers: int | None, as_json: bool) -> None:
+    """Check the folder SHARDS; exit 1 if anything is wrong.
+
+    Every hash, count, member, JPEG and JSON is looked at.
+    """
+    from dataclasses import asdict
+
+    from shardify.cores import usable_cores
+    from shardify.verify import verify_folder
+
+    damage = verify_folder(shards, workers or usable_cores())
+    if repair and damage:
+        from shardify.repair import repair_folder
+
+        repair_folder(repair, shards, boxes=boxes, say=lambda line: click.echo(line, err=True))
+        damage = verify_folder(shards, workers or usable_cores())
+    if as_json:
+        click.echo(json.dumps({"ok": not damage, "damage": [asdict(item) for item in damage]}, indent=1))
+    elif damage:
+        click.echo("\n".join(map(str, damage)))
+    else:
+        click.echo(f"{shards}: sound")
+    sys.exit(1 if damage else 0)
+
+
+@click.command()
+@click.argument("shards", type=FOLDER)
+@one_line_errors
+def card(shards: Path) -> None:
+    """Write the dataset card again.
+
+    It is SHARDS/README.md, which the Hugging Face Hub shows, and by which it finds the splits.
+    """
+    from shardify.card import card_bytes
+    from shardify.index import read_index
+    from shardify.pack import write_atomically
+
+    index = read_index(shards)
+    write_atomically(shards / "README.md", card_bytes(index.meta, index.samples))
+    click.echo(shards / "README.md")
+
+
+@click.command()
+@click.argument("shards", type=FOLDER)
+@click.option("--id", "dataset", metavar="OWNER/SLUG", required=True, help="Your name at Kaggle and the dataset's.")
+@click.option("--title", required=True, help="What Kaggle shows; 6 to 50 characters.")
+@click.option("--license", "license_name", default="unknown", help="One of Kaggle's names, for example CC-BY-4.0.")
+@click.option("--upload", "sends", is_flag=True, help="Create the private dataset, wait for it, compare what arrived.")
+@click.option("--new-version", "message", metavar="MESSAGE", help="The same for a dataset that exists already.")
+@one_line_errors
+def kaggle(shards: Path, dataset: str, title: str, license_name: str, sends: bool, message: str | None) -> None:
+    """Make the folder SHARDS ready for Kaggle, and send it if told.
+
+    It is checked as by `verify`; what is to be sent is gathered, by hard links, in SHARDS-kaggle. Run it again
+    after a failure: what Kaggle has already is not sent twice.
+    """
+    from shardify.cores import usable_cores
+    from shardify.kaggle import check_metadata, commands, stage
+    from shardify.verify import verify_folder
+
+    if sends and message is not None:
+        raise UsageError("--upload makes a dataset, --new-version changes one; pass one of them")
+    if message is not None and not message.strip():
+        raise UsageError("--new-version is empty; say what has changed")
+    check_metadata(dataset, title, license_name)
+    click.echo(f"checking {shards}", err=True)
+    damage = verify_folder(shards, usable_cores())
+    if damage:
+        raise FormatError(f"{shards}: is damaged, so nothing is sent: {damage[0]} (shardify verify shows all)")
+    staged = stage(shards, dataset, title, license_name)
+    click.echo("\n".join([*staged.lines(), *commands(staged, message)]))
+    if sends or message is not None:
+        from shardify.upload import upload
+
+        upload(staged, message, say=lambda line: click.echo(line, err=True))
+
+
+@click.command()
+@one_line_errors
+def doctor() -> None:
+    """Say what this machine lacks, with the remedy.
+
+    A line each, with ✓ or ✗; exit 1 if something essential is missing.
+    """
+    try:
+        from shardify.doctor import examine
+    except ImportError as error:
+        raise ShardifyError(f"{error}; install all that shardify needs: pip install .") from error
+    findings = examine()
+    for finding in findings:
+        click.echo(finding)
+    sys.exit(0 if all(finding.ok or not finding.is_essential for finding in findings) else 1)
+
+
+COMMANDS = (info, preview, verify, card, kaggle, doctor)
