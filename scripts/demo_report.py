@@ -35,13 +35,14 @@ def interval(real: np.ndarray, fake: np.ndarray) -> tuple[float, float, float]:
 
 def main(runs: list[str]) -> None:
     print("Test AUC, 95% interval; each kind of fake against all real clips")
-    print(f"{'run':<24}{'all':>22}" + "".join(f"{kind:>22}" for kind in KINDS))
+    width = max([24, *(len(run) + 2 for run in runs)])
+    print(f"{'run':<{width}}{'all':>22}" + "".join(f"{kind:>22}" for kind in KINDS))
     for run in runs:
         scores = read_scores(Path(run))
         real = scores["real"]
         columns = [np.concatenate([scores[kind] for kind in KINDS]), *(scores[kind] for kind in KINDS)]
         cells = ["{:.3f} ({:.3f}-{:.3f})".format(*interval(real, fake)) for fake in columns]
-        print(f"{run:<24}" + "".join(f"{cell:>22}" for cell in cells))
+        print(f"{run:<{width}}" + "".join(f"{cell:>22}" for cell in cells))
 
 
 if __name__ == "__main__":

@@ -56,9 +56,10 @@ class Clip:
     kind: str
     recipe_seed: tuple[int, ...]
     content_seed: tuple[int, ...]
+    fps: int | None = None  # instead of the recipe's
 
 
-def list_clips(out_dir: Path, counts: dict[str, int], seed: int) -> list[Clip]:
+def list_clips(out_dir: Path, counts: dict[str, int], seed: int, fake_fps: int | None = None) -> list[Clip]:
     """Every file of the data set, in order."""
     clips = []
     for split_number, split in enumerate(SPLITS):
@@ -68,7 +69,8 @@ def list_clips(out_dir: Path, counts: dict[str, int], seed: int) -> list[Clip]:
                 recipe_seed = (seed, split_number, number // 3)
                 container = draw_recipe(recipe_seed)[0][0]
                 path = out_dir / split / name / f"{kind}_{number:05d}.{container}"
-                clips.append(Clip(path, kind, recipe_seed, (seed, split_number, class_number, number)))
+                content_seed = (seed, split_number, class_number, number)
+                clips.append(Clip(path, kind, recipe_seed, content_seed, fake_fps if name == "fake" else None))
     return clips
 
 
@@ -82,7 +84,8 @@ def draw_recipe(recipe_seed: tuple[int, ...]) -> tuple:
 def make_clip(clip: Clip) -> None:
     encoding, (width, height), rate, num_frames = draw_recipe(clip.recipe_seed)
     rng = np.random.default_rng(clip.content_seed)
-    write_video(clip.path, demo_faces.clip(rng, clip.kind, num_frames, height, width), encoding, rate)
+    frames = demo_faces.clip(rng, clip.kind, num_frames, height, width)
+    write_video(clip.path, frames, encoding, Fraction(clip.fps) if clip.fps else rate)
 
 
 def write_video(path: Path, frames: np.ndarray, encoding: tuple, rate: Fraction) -> None:
@@ -115,12 +118,13 @@ def fill_up(packet: av.Packet, codec: str, num_bytes: int) -> av.Packet:
     return filled
 
 
-def make_all(out_dir: Path, counts: dict[str, int], seed: int, workers: int) -> bool:
+def make_all(out_dir: Path, counts: dict[str, int], seed: int, workers: int, fake_fps: int | None = None) -> bool:
     """Make the data set in `out_dir`; False when the same one was there already."""
     here = Path(__file__).parent
     source = b"".join((here / name).read_bytes() for name in ("make_demo_videos.py", "demo_faces.py"))
     made_by = {"counts": counts, "seed": seed, "generator_sha256": hashlib.sha256(source).hexdigest()}
-    clips = list_clips(out_dir, counts, seed)
+    made_by |= {"fake_fps": fake_fps} if fake_fps else {}
+    clips = list_clips(out_dir, counts, seed, fake_fps)
     marker = out_dir / MARKER
     if marker.is_file() and marker.read_text() == json.dumps(made_by) and all(c.path.is_file() for c in clips):
         return False
@@ -143,11 +147,12 @@ def make_all(out_dir: Path, counts: dict[str, int], seed: int, workers: int) -> 
 @click.option("--val", default=240, show_default=True, type=click.IntRange(0), help="Videos to select by.")
 @click.option("--test", default=600, show_default=True, type=click.IntRange(0), help="Videos to judge by.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
+@click.option("--fake-fps", type=click.IntRange(1, 120), help="Of all fakes: a shortcut, for trainer.audit to find.")
 @click.option("--workers", default=lambda: len(os.sched_getaffinity(0)), type=click.IntRange(1))
-def main(out_dir: Path, train: int, val: int, test: int, seed: int, workers: int) -> None:
+def main(out_dir: Path, train: int, val: int, test: int, seed: int, fake_fps: int | None, workers: int) -> None:
     """Make procedural face videos, real and fake, in OUT_DIR/{train,val,test}/{real,fake}/."""
     counts = {"train": train, "val": val, "test": test}
-    made = make_all(out_dir, counts, seed, workers)
+    made = make_all(out_dir, counts, seed, workers, fake_fps)
     print(f"{sum(counts.values())} videos {'made' if made else 'reused'} in {out_dir}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import signal
 from pathlib import Path
@@ -11,8 +12,10 @@ import torch
 from torch import nn
 
 from trainer import metrics
+from trainer.checkpoint import load_newest
+from trainer.config import load_settings
 from trainer.distributed import Group
-from trainer.settings import load_settings
+from trainer.models.backbones import TinyResNet
 from trainer.train import train
 
 SMALL = (
@@ -33,6 +36,19 @@ def best_weights(out: Path) -> dict[str, torch.Tensor]:
     return torch.load(out / "models" / "best_model.pth", weights_only=True)["model"]
 
 
+TIMES = ("epoch_seconds", "clips_per_second", "data_wait")
+
+
+def history(out: Path) -> list[dict[str, str]]:
+    """training_history.csv without what depends on the clock."""
+    with (out / "results" / "training_history.csv").open() as file:
+        return [{name: value for name, value in row.items() if name not in TIMES} for row in csv.DictReader(file)]
+
+
+def newest_weights(out: Path) -> dict[str, torch.Tensor]:
+    return load_newest(out / "checkpoints", print)["model"]
+
+
 class MeanColours(nn.Module):
     """A linear model of the frames' mean colours; with no batch norm, every split of a batch gives the same."""
 
@@ -47,19 +63,40 @@ class MeanColours(nn.Module):
 
 
 class Stopping(nn.Module):
-    """Asks this process to end, as a session manager would, in its `stop_at`-th training step (from 0)."""
+    """Asks this process to end, as a session manager would, in its `stop_at`-th training step (from 0).
+
+    nan_share: of the steps, drawn like dropout, whose pixels are not numbers; they spoil gradients and statistics.
+    """
 
     stop_at = -1
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, num_classes: int, nan_share: float = 0.0) -> None:
         super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.5))
-        self.head = nn.Linear(8, num_classes)
+        self.backbone, self.nan_share = TinyResNet(), nan_share
+        self.head = nn.Sequential(nn.Dropout(0.5), nn.Linear(64, num_classes))
 
     def forward(self, clips):
         if self.training:
             if Stopping.stop_at == 0:
                 os.kill(os.getpid(), signal.SIGTERM)
             Stopping.stop_at -= 1
-        features = self.body(clips.flatten(0, 1)).mean((2, 3)).unflatten(0, clips.shape[:2])
+            if self.nan_share and torch.rand(()) < self.nan_share:
+                clips = clips * torch.nan
+        features = self.backbone(clips.flatten(0, 1)).unflatten(0, clips.shape[:2])
         return self.head(features.mean(1))
+
+
+class Hungry(MeanColours):
+    """Runs out of memory, as a GPU would, in training on more than `most` clips at once."""
+
+    def __init__(self, num_classes: int, most: int = 2) -> None:
+        super().__init__(num_classes)
+        self.norm, self.most = nn.BatchNorm1d(3), most
+
+    def forward(self, clips):
+        colours = self.norm(clips.mean((3, 4)).flatten(0, 1)).unflatten(0, clips.shape[:2]).mean(1)
+        if self.training:
+            colours = colours + torch.rand(3)
+            if len(clips) > self.most:
+                raise torch.OutOfMemoryError(f"CUDA out of memory with {len(clips)} clips")
+        return self.head(colours)

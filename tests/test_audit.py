@@ -1,12 +1,21 @@
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
+import webdataset
+from click.testing import CliRunner
 from conftest import make_clips
 from media import write_video
 
 from shardify.build import build
 from shardify.settings import BuildSettings
-from trainer.audit import audit
+from trainer.audit import audit, main
 from trainer.shards import open_shards
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+
+import make_demo_videos
 
 SETTINGS = BuildSettings(frames=2, size=8, val_fraction=0, test_fraction=0)
 
@@ -42,3 +51,24 @@ def test_another_frame_rate_of_one_class_is_named(alike, tmp_path):
 def test_too_little_data_says_so(tmp_path):
     data = make_clips(tmp_path / "data", {"a": 3, "b": 3}, frames=2, pixels=8)
     assert "too few groups" in audit(shards_of(data, tmp_path / "shards"))[0]
+
+
+@pytest.mark.parametrize("fake_fps", [None, 30])
+def test_the_demos_data(fake_fps, tmp_path):
+    """Silent on them as they are; a variant whose fakes have another frame rate is found."""
+    assert make_demo_videos.make_all(tmp_path / "data", {"train": 90, "val": 0, "test": 0}, 0, 2, fake_fps)
+    shards_of(tmp_path / "data", tmp_path / "shards")
+    result = CliRunner().invoke(main, ["--shards", str(tmp_path / "shards")])
+    assert result.exit_code == 0, result.output
+    assert ("WARNING" in result.output) == (fake_fps is not None)
+    if fake_fps:
+        named = result.output.split("WARNING: a shortcut in the data: ")[1].split(". ")[0]
+        assert "fps (" in named and "codec" not in named and "source_bytes" not in named
+
+
+def test_shards_that_do_not_say_where_they_come_from(tmp_path):
+    with webdataset.TarWriter(str(tmp_path / "train-000000.tar")) as writer:
+        for i in range(30):
+            writer.write({"__key__": f"{i:03d}", "cls": i % 2, "npy": np.zeros((2, 8, 8, 3), np.uint8)})
+    result = CliRunner().invoke(main, ["--shards", str(tmp_path)])
+    assert result.exit_code == 1 and "only shards of `shardify build` can be audited" in result.output

@@ -7,7 +7,8 @@ import torch
 from trainer.augment import augment, batch_colour, batch_crop, batch_flip, draw, normalise, to_float
 from trainer.settings import AugmentSettings
 
-ALL = AugmentSettings(flip=0.5, crop=0.7, brightness=0.3, contrast=0.3, saturation=0.3)
+SHAPES = {"flip": 0.5, "crop": 0.7, "brightness": 0.3, "contrast": 0.3, "saturation": 0.3, "blur": 1.0, "jpeg": 30}
+ALL = AugmentSettings(**SHAPES, noise=0.05, frame_dropout=0.3)
 NUMBERS = np.array([11, 5, 42, 7])
 
 
@@ -26,6 +27,46 @@ def test_a_clips_change_does_not_depend_on_its_batch(clips):
     alone = [augment(clips[i : i + 1], ALL, 1, 2, NUMBERS[i : i + 1]) for i in range(4)]
     assert torch.allclose(whole, torch.cat(alone), atol=1e-6)
     assert torch.equal(whole, augment(clips, ALL, 1, 2, NUMBERS))
+    for seed, epoch in ((0, 2), (1, 3)):
+        assert not torch.allclose(whole, augment(clips, ALL, seed, epoch, NUMBERS), atol=0.01)
+
+
+OFF = {"flip": 0.0, "crop": 1.0, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "strongest"),
+    [
+        ("flip", 1.0),
+        ("crop", 0.5),
+        ("brightness", 0.5),
+        ("blur", 2.0),
+        ("noise", 0.2),
+        ("jpeg", 1),
+        ("frame_dropout", 0.9),
+    ],
+)
+def test_each_can_be_turned_on_alone(clips, name, strongest):
+    changed = augment(clips, AugmentSettings(**(OFF | {name: strongest})), 0, 0, NUMBERS)
+    assert changed.shape == clips.shape and changed.min() >= 0 and changed.max() <= 1
+    different = (changed - clips).abs().amax((1, 2, 3, 4)) > 0.01
+    assert different.sum() >= 3  # of four; a drawn strength may be next to none
+
+
+def test_fewer_frames_are_the_middles_of_equal_segments():
+    clips = torch.arange(16, dtype=torch.uint8).view(1, 16, 1, 1, 1).expand(2, 16, 3, 8, 8)
+    for frames, expected in ((4, [2, 6, 10, 14]), (5, [1, 4, 8, 11, 14]), (1, [8]), (16, list(range(16)))):
+        chosen = to_float(clips, frames).mul(255).round().int()[1, :, 0, 0, 0].tolist()
+        assert chosen == expected
+
+
+def test_smaller_sizes_are_antialiased_and_channels_last():
+    rows = torch.zeros(1, 2, 32, 32, 3, dtype=torch.uint8)
+    rows[:, :, ::2] = 200  # lines of one pixel: without antialiasing they would turn into stripes
+    small = to_float(rows.permute(0, 1, 4, 2, 3), size=12)
+    assert small.shape == (1, 2, 3, 12, 12)
+    assert (small[..., 1:-1, :] - 100 / 255).abs().max() < 0.06
+    assert small.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
 
 
 def test_draws_change_with_seed_epoch_and_number():
@@ -39,7 +80,7 @@ def test_draws_change_with_seed_epoch_and_number():
 
 def test_all_frames_are_changed_alike(clips):
     still = clips[:, :1].expand(-1, 3, -1, -1, -1)
-    changed = augment(still, ALL, 0, 0, NUMBERS)
+    changed = augment(still, AugmentSettings(**SHAPES), 0, 0, NUMBERS)
     assert torch.allclose(changed, changed[:, :1].expand_as(changed), atol=1e-6)
     assert not torch.allclose(changed, still, atol=0.01)
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from trainer.checkpoint import check_resumable, list_checkpoints, load_newest, save_checkpoint, write_atomically
+from trainer.config import load_settings
 from trainer.errors import TrainerError
-from trainer.settings import load_settings
 
 
 def silent(line):

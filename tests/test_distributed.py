@@ -1,9 +1,20 @@
-"""This process alone, and which devices it may use."""
+"""A process alone and in a group: its devices, the memory that ranks share, and how a group ends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import uuid
+import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from runs import SMALL
 
+from trainer import ClipLoader
 from trainer.distributed import Group, join_group, leave_group, num_devices
 from trainer.errors import SettingsError
 
@@ -26,3 +37,86 @@ def test_devices():
     for wrong in ("gpu", "0", "-1", "1.5", "", str(count + 1)):
         with pytest.raises(SettingsError, match=f"--devices is {wrong}"):
             num_devices(wrong)
+
+
+def alive(mark):
+    """The processes, started by a test, that have `mark` in their environment: torchrun gives each rank its session."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            is_zombie = (folder / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
+            if not is_zombie and f"TEST_MARK={mark}".encode() in (folder / "environ").read_bytes():
+                found[int(folder.name)] = dict(
+                    entry.split("=", 1) for entry in (folder / "environ").read_text().split("\0") if "=" in entry
+                )
+        except OSError:
+            continue
+    return found
+
+
+@pytest.fixture
+def start(monkeypatch):
+    """Start a module on some ranks; at the end nothing of it may be alive."""
+    mark = uuid.uuid4().hex
+    for name, value in {"TEST_MARK": mark, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)}.items():
+        monkeypatch.setenv(name, value)
+
+    def run(ranks, module, *arguments):
+        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
+        return subprocess.Popen(
+            [sys.executable, *launcher, "-m", module, *map(str, arguments)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+
+    run.mark = mark
+    yield run
+    for pid in alive(mark):
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_ranks_of_a_machine_share_the_cache(shards_folder, start):
+    out, errors = start(2, "sharing", shards_folder).communicate(timeout=120)
+    ranks = sorted((json.loads(line) for line in out.splitlines() if line.startswith("{")), key=lambda row: row["rank"])
+    assert len(ranks) == 2, errors
+    plain = ClipLoader(shards_folder, batch_size=4)
+    for epoch in range(3):
+        parts = [rank["epochs"][epoch] for rank in ranks]
+        assert sum(part["reads"] for part in parts) == (20 if epoch == 0 else 0), "each clip once per machine"
+        batches = list(plain.batches(epoch))
+        numbers = [[*a, *b] for a, b in zip(*(part["numbers"] for part in parts), strict=True)]
+        assert numbers == [batch.numbers.tolist() for batch in batches]
+        expected = [zlib.crc32(clip.numpy().tobytes()) for batch in batches for clip in batch.clips]
+        steps = zip(*(np.array(part["pixels"]).reshape(-1, 2) for part in parts), strict=True)
+        assert np.array_equal(np.concatenate([part for step in steps for part in step]), expected)
+    assert [rank["hit_rate"] for rank in ranks] == [pytest.approx(2 / 3)] * 2
+
+
+def begin_endless_run(start, ranks, shards_folder, out):
+    """Two or more epochs into a run that would take for ever."""
+    overrides = [part for text in (*SMALL, "epochs=1000000", "data.cache=ram") for part in ("--set", text)]
+    process = start(ranks, "trainer", "--shards", shards_folder, "--out", out, "--devices", "cpu", *overrides)
+    assert any(line.startswith("epoch 2/") for line in process.stderr)
+    return process
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_ctrl_c_leaves_a_checkpoint_and_no_process(shards_folder, tmp_path, start, ranks):
+    with begin_endless_run(start, ranks, shards_folder, tmp_path / "run") as process:
+        os.killpg(process.pid, signal.SIGINT)
+        said = process.communicate(timeout=60)[1]
+    assert "stopped by SIGINT at epoch" in said
+    assert process.returncode == (75 if ranks == 1 else 1)  # torchrun has one code for all failures
+    assert not alive(start.mark)
+    assert any((tmp_path / "run" / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize("killed", ["0", "1"])
+def test_a_killed_rank_ends_the_others_within_a_minute(shards_folder, tmp_path, start, killed):
+    before = set(Path("/dev/shm").iterdir())
+    with begin_endless_run(start, 2, shards_folder, tmp_path / "run") as process:
+        ranks = {environment.get("LOCAL_RANK"): pid for pid, environment in alive(start.mark).items()}
+        os.kill(ranks[killed], signal.SIGKILL)
+        process.communicate(timeout=60)
+    assert process.returncode not in (0, None)
+    assert not alive(start.mark)
+    assert not {path for path in Path("/dev/shm").iterdir() if path.name.startswith("torch")} - before

@@ -5,14 +5,15 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from runs import SMALL, MeanColours
+from runs import SMALL, Hungry, MeanColours
 
+from trainer.config import load_settings
 from trainer.distributed import Group
 from trainer.engine import choose_dtype, seed_step
+from trainer.errors import TrainerError
 from trainer.loader import Batch, ClipLoader
-from trainer.settings import load_settings
+from trainer.parts import make_engine
 from trainer.shards import open_shards
-from trainer.train import make_engine
 
 CPU = torch.device("cpu")
 
@@ -21,14 +22,16 @@ def engine_of(shards, *overrides):
     torch.manual_seed(0)
     settings = load_settings(None, (*SMALL, "model.name=runs:MeanColours", *overrides))
     model = MeanColours(2)
-    return make_engine(settings, shards, ClipLoader(shards), model, Group(0, 1, CPU)), model
+    engine = make_engine(settings, shards, shards.numbers("train"), model, Group(0, 1, CPU))
+    engine.begin_epoch(0)
+    return engine, model
 
 
 def step_of(shards, batch, *overrides):
     """The model's weights and the sums after one step on `batch`."""
     engine, model = engine_of(shards, *overrides)
     sums = torch.zeros(3, dtype=torch.float64)
-    engine.train_step(batch, 0, sums)
+    engine.train_step(batch, 0, 0, sums)
     return torch.cat([parameter.detach().flatten() for parameter in model.parameters()]), sums
 
 
@@ -42,6 +45,7 @@ def test_padding_weighs_nothing(shards_folder, batch):
     padded = Batch(
         torch.cat([batch.clips, batch.clips[:2]]), torch.cat([batch.labels, batch.labels[:2]]),
         np.concatenate([batch.numbers, batch.numbers[:2]]), np.array([True] * 6 + [False] * 2),
+        np.concatenate([batch.seeds, batch.seeds[:2]]),
     )  # fmt: skip
     (weights, sums), (expected, expected_sums) = step_of(shards, padded), step_of(shards, batch)
     assert torch.allclose(weights, expected, atol=1e-6)
@@ -66,7 +70,7 @@ def test_a_gradient_is_clipped(shards_folder, batch):
     engine.optimizer.register_step_pre_hook(
         lambda *_: norms.append(torch.cat([p.grad.flatten() for p in model.parameters()]).norm().item())
     )
-    engine.train_step(batch, 0, torch.zeros(3, dtype=torch.float64))
+    engine.train_step(batch, 0, 0, torch.zeros(3, dtype=torch.float64))
     assert norms == [pytest.approx(1e-3, rel=1e-3)]
 
 
@@ -112,3 +116,44 @@ def test_dropout_draws_depend_on_the_position_alone():
 def test_precision_on_a_cpu():
     assert choose_dtype("auto", CPU) == torch.float32
     assert choose_dtype("float16", CPU) == torch.float16
+
+
+def hungry_step(shards, batch, most, *overrides):
+    """The engine and all its model's values after one step of a model that takes `most` clips at once."""
+    torch.manual_seed(0)
+    settings, model = load_settings(None, (*SMALL, *overrides)), Hungry(2, most)
+    engine = make_engine(settings, shards, shards.numbers("train"), model, Group(0, 1, CPU))
+    engine.begin_epoch(0)
+    sums = torch.zeros(3, dtype=torch.float64)
+    engine.train_step(batch, 0, 0, sums)
+    return engine, [*model.state_dict().values(), sums]
+
+
+def test_out_of_memory_takes_the_same_step_in_more_parts(shards_folder, batch, capfd):
+    shards = open_shards(shards_folder)
+    engine, values = hungry_step(shards, batch, 2)
+    assert engine.accumulate == 4
+    said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert len(said) == 2
+    assert said[1].startswith("warning: epoch 1, step 1: out of memory;") and "accumulate=4" in said[1]
+    _, expected = hungry_step(shards, batch, 2, "accumulate=4")
+    assert capfd.readouterr().err == ""
+    assert all(torch.equal(a, b) for a, b in zip(values, expected, strict=True)), "statistics and draws included"
+
+
+def test_out_of_memory_for_good(shards_folder, batch):
+    with pytest.raises(TrainerError, match=r"out of memory with a single clip at a time; use a smaller data\.size"):
+        hungry_step(open_shards(shards_folder), batch, 0)
+
+
+def test_with_several_processes_out_of_memory_ends_the_run_with_the_setting_to_change(shards_folder, batch):
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        model, shards = Hungry(2), open_shards(shards_folder)
+        settings = load_settings(None, (*SMALL, "accumulate=2"))
+        engine = make_engine(settings, shards, shards.numbers("train"), model, Group(0, 2, CPU))
+        engine.begin_epoch(0)
+        with pytest.raises(TrainerError, match=r"rank 0 is out of memory; start again with --set accumulate=4"):
+            engine.train_step(batch, 0, 0, torch.zeros(3, dtype=torch.float64))
+    finally:
+        torch.distributed.destroy_process_group()

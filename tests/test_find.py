@@ -1,5 +1,9 @@
 """Every name that people give to shards leads to them, or to a line that says where was looked."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from trainer.errors import FormatError
@@ -25,6 +29,34 @@ def kaggle(tmp_path):
 )
 def test_kaggle_data_sets(kaggle, name, folder):
     assert find_shards(name, kaggle) == (kaggle / folder, None)
+
+
+def test_by_the_name_alone(kaggle):
+    assert find_shards("clips", kaggle) == (kaggle / "datasets/ann/clips", None)
+    assert find_shards("old-clips", kaggle) == (kaggle / "old-clips", None)
+    (kaggle / "datasets/bob/clips").mkdir(parents=True)
+    with pytest.raises(FormatError, match="name one with its owner: ann/clips, bob/clips"):
+        find_shards("clips", kaggle)
+
+
+def test_the_input_tree_is_not_walked(kaggle):
+    """Folders that are listed, by the interpreter's own audit: walking the whole of /kaggle/input took minutes."""
+    for depth in ("datasets/ann/clips/a/b", "datasets/ann/other/a/b", "datasets/bob/huge/a/b", "old-clips/a/b"):
+        (kaggle / depth).mkdir(parents=True, exist_ok=True)
+    code = f"""
+import sys
+from pathlib import Path
+from trainer.find import find_shards
+listed = []
+sys.addaudithook(lambda event, found: listed.append(str(found[0])) if event in ("os.scandir", "os.listdir") else None)
+for name in ("ann/clips", "clips", "old-clips"):
+    find_shards(name, Path({str(kaggle)!r}))
+print(*listed, sep=chr(10))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    listed = {Path(line).relative_to(kaggle).as_posix() for line in done.stdout.splitlines()}
+    assert "datasets" in listed
+    assert listed <= {".", "datasets", "datasets/ann", "datasets/bob"}
 
 
 def test_several_folders_inside_one(kaggle):

@@ -1,12 +1,17 @@
-"""Readers other than ours: stock webdataset and Hugging Face datasets."""
+"""Readers other than ours: stock webdataset, Hugging Face datasets and Megatron-Energon."""
+
+import json
+import shutil
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from media import numbered_video, read_number
 
 from shardify import sheet
 from shardify.build import build
 from shardify.settings import BuildSettings
+from trainer.shards import open_shards
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +38,41 @@ def test_webdataset_reads_sheets_labels_and_records(shards):
         assert label == record["label"] == ["real", "fake"].index(record["class"])
 
 
-@pytest.mark.parametrize("call", [{"path": "webdataset", "data_dir": "{shards}"}, {"path": "{shards}"}])
-def test_hugging_face_reads_every_split(shards, tmp_path, call, monkeypatch):
+@pytest.mark.parametrize(
+    ("call", "val"),  # the first guesses the splits from names, the second reads the card
+    [({"path": "webdataset", "data_dir": "{shards}"}, "validation"), ({"path": "{shards}"}, "val")],
+)
+def test_hugging_face_reads_every_split(shards, tmp_path, call, val, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     datasets = pytest.importorskip("datasets")
     call = {name: value.format(shards=shards) for name, value in call.items()}
     found = datasets.load_dataset(**call, cache_dir=str(tmp_path))
-    assert {len(split) for split in found.values()} == {6} and len(found) == 2
+    assert {name: len(split) for name, split in found.items()} == {"train": 6, val: 6}
     clip = found["train"][0]
     assert np.asarray(clip["jpg"]).shape == (128, 128, 3)
     assert clip["json"]["label"] == int(clip["cls"])
+
+
+def test_energon_prepares_and_reads_a_copy_that_stays_ours(shards, tmp_path):
+    energon = pytest.importorskip("megatron.energon", reason="pip install megatron-energon")
+    from megatron.energon.cli.main import main as energon_command
+
+    folder = shutil.copytree(shards, tmp_path / "shards")
+    parts = [part for split in ("train", "val") for part in ("--split-parts", f"{split}:{split}-.*")]
+    fields = json.dumps({"image": "jpg", "label": "cls"})
+    options = ["--non-interactive", "--no-progress", "--num-workers", "1", *parts]
+    kind = ["--sample-type", "ImageClassificationSample", "--field-map", fields]
+    done = CliRunner().invoke(energon_command, ["prepare", str(folder), *options, *kind])
+    assert done.exit_code == 0, done.output
+    config = energon.WorkerConfig(rank=0, world_size=1, num_workers=0)
+    for split in ("train", "val"):
+        part = energon.get_val_dataset(folder, split_part=split, worker_config=config, batch_size=1)
+        read = {clip.__key__[0]: clip for clip in energon.get_loader(part)}
+        ours = open_shards(folder)
+        records = ours.samples[ours.numbers(split)]
+        assert {key: clip.label for key, clip in read.items()} == {
+            key.decode(): [label] for key, label in zip(records["key"], records["label"], strict=True)
+        }
+        for clip in read.values():
+            picture = np.moveaxis((clip.image[0].numpy() * 255).round().astype(np.uint8), 0, -1)
+            assert [read_number(frame) for frame in sheet.from_sheet(picture, 4)] == [1, 3, 5, 7]

@@ -10,6 +10,7 @@ from trainer.metrics import (
     calibration_error,
     classification_metrics,
     predict,
+    regression_metrics,
     softmax,
 )
 
@@ -75,6 +76,11 @@ def test_threshold_gives_the_best_balanced_accuracy():
     assert figures["auc_roc"] == classification_metrics(labels, scores)["auc_roc"]
 
 
+def test_threshold_lies_in_the_middle_of_the_gap():
+    score = np.array([0.1, 0.2, 0.6, 0.9])
+    assert best_threshold(np.array([0, 0, 1, 1]), np.stack([1 - score, score], 1)) == pytest.approx(0.4)
+
+
 def test_calibration_error_of_a_model_that_is_always_sure():
     labels, scores = np.array([0, 1, 1, 1]), np.array([[0.0, 1.0]] * 4)
     assert calibration_error(labels, scores) == pytest.approx(0.25)
@@ -95,3 +101,25 @@ def test_softmax():
     assert softmax(np.array([[1000.0, 1000.0], [0.0, np.log(3)]])) == pytest.approx(
         np.array([[0.5, 0.5], [0.25, 0.75]])
     )
+
+
+def test_regression():
+    targets = np.array([1.0, 2.0, 3.0, 6.0])
+    figures = regression_metrics(targets, np.array([2.0, 2.0, 3.0, 3.0]))
+    assert figures["mae"] == pytest.approx(1) and figures["rmse"] == pytest.approx(np.sqrt(10 / 4))
+    assert figures["r2"] == pytest.approx(1 - 10 / 14)
+    assert figures["pearson"] == pytest.approx(np.corrcoef(targets, [2, 2, 3, 3])[0, 1])
+    alike = regression_metrics(targets, np.full(4, 3.0))
+    assert alike["pearson"] is None and alike["r2"] == pytest.approx(0)
+    assert regression_metrics(np.ones(4), targets)["r2"] is None
+
+
+def test_three_classes_have_no_threshold_and_macro_figures():
+    labels, scores = made(3)
+    assert best_threshold(labels, scores) is None
+    figures, predictions = classification_metrics(labels, scores, 0.9), scores.argmax(1)
+    assert figures["accuracy"] == pytest.approx(sk.accuracy_score(labels, predictions))
+    for name, score in (("precision", sk.precision_score), ("recall", sk.recall_score)):
+        assert figures[name] == pytest.approx(score(labels, predictions, average="macro"))
+    assert figures["brier"] == pytest.approx(((scores - np.eye(3)[labels]) ** 2).sum(1).mean())
+    assert figures["auc_pr"] == pytest.approx(sk.average_precision_score(np.eye(3)[labels], scores, average="macro"))

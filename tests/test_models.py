@@ -5,8 +5,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from trainer.config import load_settings
 from trainer.errors import SettingsError
-from trainer.models import build_model
+from trainer.models import build_for, build_model
 from trainer.models.backbones import TinyResNet, make_backbone
 from trainer.models.resnet_lstm import with_differences
 from trainer.settings import ModelSettings
@@ -63,6 +64,18 @@ def test_weights_from_a_file(tmp_path, suffix, with_head):
     backbone, features, origin = make_backbone("tiny", str(path))
     assert (features, origin) == (64, str(path))
     assert all(torch.equal(value, state[name]) for name, value in backbone.state_dict().items())
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
+def test_weights_of_an_earlier_run(tmp_path, suffix, loss):
+    settings = load_settings(None, ("model.backbone=tiny", "model.lstm_hidden=8", f"loss.name={loss}"))
+    earlier = build_for(settings, 3, 32)
+    path = tmp_path / f"best_model{suffix}"
+    state = earlier.state_dict()
+    save_file(state, path) if suffix == ".safetensors" else torch.save({"model": state, "settings": {}}, path)
+    backbone, _, _ = make_backbone("tiny", str(path))
+    assert all(torch.equal(value, backbone.state_dict()[n]) for n, value in earlier.backbone.state_dict().items())
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def test_frozen_parameters_are_left_out():
     model = nn.Linear(4, 3)
     model.weight.requires_grad_(False)
     groups = build_optimizer(model, OptimizerSettings()).param_groups
-    assert [len(group["params"]) for group in groups] == [0, 1]
+    assert [group["params"] for group in groups] == [[model.bias]]
 
 
 @pytest.mark.parametrize(("maximise", "worse"), [(True, 0.1), (False, 0.9)])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trainer.order import epoch_order, num_steps, rank_batch
+from trainer.order import count_repeats, epoch_order, num_steps, rank_batch
 
 NUMBERS = np.arange(100, 133)
 
@@ -48,6 +48,13 @@ def test_balanced_classes():
         assert counts.max() - counts.min() <= 1, "clips of a class repeat equally often"
     assert set(np.concatenate(drawn)) == set(NUMBERS), "over the epochs every clip has its turn"
     assert np.array_equal(drawn[3], epoch_order(NUMBERS, 0, 3, labels=LABELS))
+
+
+def test_repeats_are_counted_in_the_order():
+    assert count_repeats(np.array([7, 3, 7, 7, 1, 3])).tolist() == [0, 0, 1, 2, 0, 1]
+    order = epoch_order(NUMBERS, 0, 0, labels=LABELS)
+    pairs = np.stack([order, count_repeats(order)], 1)
+    assert len(np.unique(pairs, axis=0)) == len(order) > len(np.unique(order))
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 5, 100])

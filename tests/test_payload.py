@@ -6,7 +6,7 @@ import torch
 
 from shardify import sheet
 from trainer import payload
-from trainer.loader import DAMAGE
+from trainer.payload import DAMAGE
 
 
 @pytest.mark.parametrize("with_simplejpeg", [True, False])

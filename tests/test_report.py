@@ -23,7 +23,7 @@ def predictions(shards_folder):
 
 def test_a_row_per_clip(predictions):
     shards, found = predictions
-    table = report.predictions_csv(shards, found, softmax(found.logits))
+    table = report.predictions_csv(shards, found, None, report.source_rows(shards))
     rows = list(csv.DictReader(io.StringIO(table.decode())))
     assert list(rows[0]) == ["key", "source", "group", "label", "score", "prediction"]
     for row, logits in zip(rows, found.logits, strict=True):
@@ -33,14 +33,15 @@ def test_a_row_per_clip(predictions):
 
 def test_the_threshold_decides(predictions):
     shards, found = predictions
-    table = report.predictions_csv(shards, found, softmax(found.logits), threshold=0.0)
+    table = report.predictions_csv(shards, found, 0.0, {})
     assert {row["prediction"] for row in csv.DictReader(io.StringIO(table.decode()))} == {"1"}
 
 
 def test_without_samples_csv_the_keys_remain(predictions, own_shards):
     _, found = predictions
     (own_shards / "samples.csv").unlink()
-    table = report.predictions_csv(open_shards(own_shards), found, softmax(found.logits))
+    shards = open_shards(own_shards)
+    table = report.predictions_csv(shards, found, None, report.source_rows(shards))
     rows = list(csv.DictReader(io.StringIO(table.decode())))
     assert len(rows) == 8
     assert {row["source"] for row in rows} == {""}
@@ -71,7 +72,27 @@ def test_pictures_of_any_number_of_classes(tmp_path, num_classes, only_one):
     classes = [f"class {k}" for k in range(num_classes)]
     plots.plot_confusion(labels, scores.argmax(1), classes, tmp_path / "a" / "confusion.png")
     plots.plot_curves(labels, scores, classes, tmp_path / "a" / "curves.png")
-    plots.plot_scores(labels, scores, classes, tmp_path / "a" / "scores.png")
+    plots.plot_scores(labels, scores, classes, 0.3 if num_classes == 2 else None, tmp_path / "a" / "scores.png")
     for path in (tmp_path / "a").iterdir():
         assert np.asarray(Image.open(path).convert("L")).std() > 5
     assert not plots.plt.get_fignums(), "figures that stay open fill the memory"
+
+
+def test_regression(predictions, tmp_path):
+    shards, found = predictions
+    targets = np.linspace(20, 60, len(found.numbers))
+    values = (targets + np.array([1, -1] * 4))[:, None].astype(np.float32)
+    found = Predictions(found.numbers, targets, values, 0.1)
+    figures = report.split_figures(found, "test")
+    assert figures["mae"] == pytest.approx(1) and "accuracy" not in figures
+    intervals = report.intervals(shards, found, None)
+    assert intervals["mae"] == pytest.approx([1, 1], abs=1e-5)
+    rows = list(csv.DictReader(io.StringIO(report.predictions_csv(shards, found, None, {}).decode())))
+    assert list(rows[0]) == ["key", "source", "group", "target", "prediction"]
+    assert (float(rows[0]["target"]), float(rows[0]["prediction"])) == (20, 21)
+    history = dict.fromkeys(report.VALUE_HISTORY_COLUMNS, 0.5) | {"epoch": 1, "val_pearson": None}
+    report.write_history(tmp_path, [history], "auto")
+    with (tmp_path / "training_history.csv").open() as file:
+        assert next(csv.DictReader(file))["train_mae"] == "0.5"
+    plots.plot_values(targets, values[:, 0], tmp_path / "values.png")
+    assert np.asarray(Image.open(tmp_path / "values.png").convert("L")).std() > 5

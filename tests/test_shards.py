@@ -119,9 +119,19 @@ def test_a_length_that_lies_takes_no_memory(own_shards):
         open_shards(own_shards).read(0)
 
 
-def test_labels_outside_the_classes(own_shards):
-    change_samples(own_shards, lambda samples: samples["label"].fill(2))
-    with pytest.raises(FormatError, match=r"samples\.npy: has labels outside the 2 classes"):
+@pytest.mark.parametrize("label", [2, -1])
+def test_a_label_outside_the_classes(own_shards, label):
+    change_samples(own_shards, lambda samples: samples["label"].__setitem__(21, label))
+    key = np.load(own_shards / "samples.npy")["key"][21].decode()
+    message = rf"val-000000\.tar: clip {key} has the label {label}, .* 2 classes of index\.json; build or copy"
+    with pytest.raises(FormatError, match=message):
+        open_shards(own_shards)
+
+
+@pytest.mark.parametrize(("field", "value"), [("shard", 99), ("split", 7)])
+def test_a_clip_in_no_shard(own_shards, field, value):
+    change_samples(own_shards, lambda samples: samples[field].__setitem__(5, value))
+    with pytest.raises(FormatError, match=r"samples\.npy: clip \S+ is in no shard of index\.json; copy both again"):
         open_shards(own_shards)
 
 

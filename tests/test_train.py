@@ -13,21 +13,15 @@ import torch
 import yaml
 from conftest import build_shards, make_clips
 from PIL import Image
-from runs import SMALL, Stopping, best_weights, run_small
+from runs import SMALL, MeanColours, best_weights, history, newest_weights, run_small
 from safetensors import safe_open
 
-from trainer.errors import Interrupted, TrainerError
+from trainer.config import load_settings
+from trainer.errors import TrainerError
 from trainer.report import figures_of
-from trainer.settings import load_settings
 from trainer.shards import open_shards
 
-TIMES = ("epoch_seconds", "clips_per_second", "data_wait")
 TESTS = Path(__file__).parent
-
-
-def history(out):
-    with (out / "results" / "training_history.csv").open() as file:
-        return [{name: value for name, value in row.items() if name not in TIMES} for row in csv.DictReader(file)]
 
 
 @pytest.fixture(scope="module")
@@ -93,64 +87,6 @@ def test_the_same_settings_give_the_same_run(shards_folder, tmp_path):
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-@pytest.mark.parametrize("extra", [(), ("scheduler.name=cosine", "ema=0.9", "accumulate=2")], ids=["plain", "more"])
-def test_a_run_goes_on_from_any_step_bit_for_bit(shards_folder, tmp_path, extra, monkeypatch):
-    extra = (*extra, "model.name=runs:Stopping")
-    run_small(shards_folder, tmp_path / "whole", *extra)
-    per_step = 2 if len(extra) > 1 else 1  # forward passes
-    for step in range(6):
-        out = tmp_path / str(step)
-        monkeypatch.setattr(Stopping, "stop_at", step * per_step)
-        if step < 5:  # the last step ends the run: nothing is left to go on with
-            with pytest.raises(
-                Interrupted, match=f"stopped by SIGTERM at epoch {(step + 1) // 3 + 1}, step {(step + 1) % 3};"
-            ):
-                run_small(shards_folder, out, *extra)
-        run_small(shards_folder, out, *extra, resume=True)
-        assert history(out) == history(tmp_path / "whole")
-        weights = best_weights(out)
-        assert all(torch.equal(value, weights[name]) for name, value in best_weights(tmp_path / "whole").items())
-
-
-def test_time_is_over(shards_folder, tmp_path):
-    out = tmp_path / "run"
-    with pytest.raises(Interrupted, match=rf"max_hours is over at epoch 1, step 1;.*--out {out} --resume") as caught:
-        run_small(shards_folder, out, "max_hours=1e-9")
-    assert caught.value.exit_code == 75
-    record = run_small(shards_folder, out, "max_hours=1", resume=True)
-    assert record["epochs_trained"] == 2
-
-
-def test_resume_starts_where_nothing_is_and_stops_where_all_is_done(shards_folder, tmp_path, capfd):
-    first = run_small(shards_folder, tmp_path / "run", resume=True)
-    assert "going on" not in capfd.readouterr().err
-    assert run_small(shards_folder, tmp_path / "run", resume=True) == first
-    assert "is complete" in capfd.readouterr().err
-    more = run_small(shards_folder, tmp_path / "run", "epochs=3", resume=True)
-    assert (more["epochs_trained"], len(history(tmp_path / "run"))) == (3, 3)
-
-
-def test_resume_falls_back_from_a_damaged_checkpoint(shards_folder, tmp_path, capfd):
-    out = tmp_path / "run"
-    run_small(shards_folder, out)
-    expected = history(out)
-    newest = max((out / "checkpoints").iterdir())
-    newest.write_bytes(newest.read_bytes()[:1000])
-    run_small(shards_folder, out, resume=True)
-    said = capfd.readouterr().err
-    assert f"{newest} is damaged" in said
-    assert "going on at epoch 2, step 0" in said
-    assert history(out) == expected
-
-
-def test_resume_refuses_other_settings_and_shards(shards_folder, raw_folder, tmp_path):
-    run_small(shards_folder, tmp_path / "run")
-    with pytest.raises(TrainerError, match=r"other settings \(optimizer\.lr"):
-        run_small(shards_folder, tmp_path / "run", "optimizer.lr=1", resume=True)
-    with pytest.raises(TrainerError, match="other shards"):
-        run_small(raw_folder, tmp_path / "run", resume=True)
-
-
 def test_checkpoints_within_an_epoch(shards_folder, tmp_path):
     run_small(shards_folder, tmp_path / "run", "checkpoint_every_steps=1", "keep_checkpoints=99")
     names = sorted(path.name[:13] for path in (tmp_path / "run" / "checkpoints").iterdir())
@@ -183,13 +119,24 @@ def test_another_metric_chooses(shards_folder, tmp_path, metric):
     )
 
 
+def test_out_of_memory_elsewhere_is_one_line(shards_folder, tmp_path, monkeypatch):
+    def forward(self, clips):
+        if not self.training:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore")
+        return self.head(clips.mean((1, 3, 4)))
+
+    monkeypatch.setattr(MeanColours, "forward", forward)
+    with pytest.raises(TrainerError, match=r"out of memory in the optimizer or in evaluation \(CUDA .* 2 GiB\.\); use"):
+        run_small(shards_folder, tmp_path / "run", "model.name=runs:MeanColours")
+
+
 def test_early_stopping(shards_folder, tmp_path):
     record = run_small(shards_folder, tmp_path / "run", "epochs=30", "early_stopping=2", "scheduler.name=constant")
     assert record["epochs_trained"] == record["best_epoch"] + 2 < 30
 
 
 def test_a_loss_that_explodes_ends_the_run(shards_folder, tmp_path):
-    with pytest.raises(TrainerError, match=r"the loss of epoch 1 is nan; lower optimizer\.lr"):
+    with pytest.raises(TrainerError, match=r"after epoch 1 the model's outputs are not finite; lower optimizer\.lr"):
         run_small(shards_folder, tmp_path / "run", "optimizer.lr=1e20", "optimizer.clip_norm=0")
 
 
@@ -241,9 +188,13 @@ def test_sigterm_leaves_a_checkpoint_to_go_on_from(shards_folder, tmp_path):
 
 
 def test_two_processes_train_on_the_same_global_batches(shards_folder, tmp_path, monkeypatch):
+    """With batch norm frozen, the weights of one process; a stage of the backbone thaws on the way."""
     monkeypatch.setenv("PYTHONPATH", str(TESTS))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    own = ("model.name=runs:MeanColours", "batch_size=6", "optimizer.lr=1e-2")
+    own = (
+        "batch_size=6", "accumulate=2", "model.batch_norm=frozen", "model.freeze=backbone", "model.unfreeze_every=1",
+        "model.dropout=0", "optimizer.lr=1e-3", "epochs=3", "ema=0.5",
+    )  # fmt: skip
     launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m")
     done = subprocess.run(
         trainer(shards_folder, tmp_path / "two", *own, launcher=launcher), capture_output=True, text=True, timeout=200
@@ -257,5 +208,8 @@ def test_two_processes_train_on_the_same_global_batches(shards_folder, tmp_path,
         assert {name: float(value) for name, value in b.items()} == pytest.approx(
             {name: float(value) for name, value in a.items()}, rel=1e-4
         )
-    a, b = best_weights(tmp_path / "one"), best_weights(tmp_path / "two")
-    assert all(torch.allclose(a[name], b[name], atol=1e-5) for name in a)
+    a, b = (newest_weights(tmp_path / name) for name in ("one", "two"))
+    for name in a:
+        if name == "attention.in_proj_bias":  # that of the keys has no gradient but rounding, which Adam magnifies
+            a[name], b[name] = (torch.cat((bias[:16], bias[32:])) for bias in (a[name], b[name]))
+        assert torch.allclose(a[name], b[name], atol=1e-5), (name, (a[name] - b[name]).abs().max())

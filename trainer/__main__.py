@@ -9,8 +9,9 @@ from pathlib import Path
 
 import click
 
+from trainer.config import load_settings
 from trainer.errors import SettingsError, ShardifyError
-from trainer.settings import load_settings
+from trainer.kaggle import SESSION_HOURS, runs_folder, with_session_limit
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -36,6 +37,9 @@ def main(
     except KeyboardInterrupt:
         click.echo("interrupted at once; --resume goes on from the newest checkpoint", err=True)
         sys.exit(130)
+    except OSError as error:
+        click.echo(f"error: {error}; mend that, then --resume goes on from the newest checkpoint", err=True)
+        sys.exit(1)
 
 
 def run(settings, shards: Path, out: Path, resume: bool, devices: str) -> None:
@@ -46,8 +50,11 @@ def run(settings, shards: Path, out: Path, resume: bool, devices: str) -> None:
     gpus = num_devices(devices)
     relaunch(gpus, sys.argv[1:], out)
     group = join_group(gpus > 0)
+    limited = with_session_limit(settings)
+    if group.is_main and limited.max_hours != settings.max_hours:
+        click.echo(f"Kaggle ends sessions after {SESSION_HOURS:g} h: max_hours is {limited.max_hours}", err=True)
     try:
-        record = train(settings, shards, out, group, resume)
+        record = train(limited, shards, out, group, resume)
     finally:
         leave_group(group)
     if group.is_main:
@@ -62,7 +69,7 @@ def choose_out(out: Path | None, config: Path | None, resume: bool) -> Path:
     if "TRAINER_OUT" in os.environ and "LOCAL_RANK" in os.environ:
         return Path(os.environ["TRAINER_OUT"])
     if out is None:
-        base = Path("runs", config.stem if config else "run")
+        base = runs_folder() / (config.stem if config else "run")
         used = [
             path
             for path in base.parent.glob(f"{base.name}*")

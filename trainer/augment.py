@@ -1,6 +1,7 @@
 """Small functions on batched device tensors; one draw per clip, the same for all its frames.
 
-Draws depend on (seed, epoch, the clip's number) alone, never on the batch, rank or worker it came with.
+Draws depend on (seed, epoch, the clip's number, how often it came before in the epoch) alone, never on the batch,
+rank or worker it came with.
 """
 
 from __future__ import annotations
@@ -10,15 +11,27 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from trainer.degrade import batch_blur, batch_frame_dropout, batch_jpeg, batch_noise
 from trainer.settings import AugmentSettings
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, which pretrained backbones expect
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+DRAWS = 11  # random numbers per clip
 
 
-def to_float(clips: Tensor) -> Tensor:
-    """uint8 (B, T, 3, S, S) → float32 in [0, 1], channels last in memory as before."""
-    return clips.float().div_(255)
+def to_float(clips: Tensor, frames: int | None = None, size: int | None = None) -> Tensor:
+    """uint8 (B, T, 3, S, S) → float32 (B, frames, 3, size, size) in [0, 1], channels last in memory as before.
+
+    frames: evenly chosen, the middles of equal segments as in a build; size: pixels, antialiased; None: all of them.
+    """
+    stored = clips.shape[1]
+    if frames is not None and frames != stored:
+        clips = clips[:, [(2 * i + 1) * stored // (2 * frames) for i in range(frames)]]
+    clips = clips.float().div_(255)
+    if size is not None and size != clips.shape[-1]:
+        flat = functional.interpolate(clips.flatten(0, 1), size=(size, size), mode="bilinear", antialias=True)
+        clips = flat.unflatten(0, clips.shape[:2])
+    return clips
 
 
 def normalise(clips: Tensor) -> Tensor:
@@ -27,23 +40,33 @@ def normalise(clips: Tensor) -> Tensor:
     return (clips - mean) / std
 
 
-def augment(clips: Tensor, settings: AugmentSettings, seed: int, epoch: int, numbers: np.ndarray) -> Tensor:
-    """float (B, T, 3, S, S) in [0, 1] → the same, each clip changed by its own draw."""
-    draws = torch.from_numpy(draw(seed, epoch, numbers)).to(clips.device, non_blocking=True)  # (B, 7) in [0, 1)
-    flip, *crop = draws[:, 0] < settings.flip, draws[:, 1], draws[:, 2], draws[:, 3]
+def augment(clips: Tensor, settings: AugmentSettings, seed: int, epoch: int, seeds: np.ndarray) -> Tensor:
+    """float (B, T, 3, S, S) in [0, 1] → the same, each clip changed by its own draw; seeds: int64 (B, 2) of a Batch."""
+    draws = torch.from_numpy(draw(seed, epoch, seeds)).to(clips.device, non_blocking=True)  # (B, DRAWS) in [0, 1)
+    flip, scale, x, y, *colour, blur, noise, jpeg, own = draws.unbind(1)
+    own_seeds = (own * 2**24).int()  # for what takes more than a number per clip
+    if settings.frame_dropout:
+        clips = batch_frame_dropout(clips, settings.frame_dropout, own_seeds)
     if settings.crop < 1:
-        clips = batch_crop(clips, *crop, smallest=settings.crop)
-    clips = batch_flip(clips, flip)
+        clips = batch_crop(clips, scale, x, y, smallest=settings.crop)
+    if settings.flip:
+        clips = batch_flip(clips, flip < settings.flip)
     strengths = (settings.brightness, settings.contrast, settings.saturation)
     if any(strengths):
-        factors = [1 + strength * (2 * draws[:, 4 + i] - 1) for i, strength in enumerate(strengths)]
+        factors = [1 + strength * (2 * drawn - 1) for strength, drawn in zip(strengths, colour, strict=True)]
         clips = batch_colour(clips, *factors)
+    if settings.blur:
+        clips = batch_blur(clips, settings.blur * blur)
+    if settings.noise:
+        clips = batch_noise(clips, settings.noise * noise, ~own_seeds)
+    if settings.jpeg:
+        clips = batch_jpeg(clips, settings.jpeg + (100 - settings.jpeg) * jpeg)
     return clips
 
 
-def draw(seed: int, epoch: int, numbers: np.ndarray) -> np.ndarray:
-    """float32 (B, 7), uniform in [0, 1): one row per clip."""
-    rows = [np.random.default_rng([seed, epoch, int(number)]).random(7, np.float32) for number in numbers]
+def draw(seed: int, epoch: int, seeds: np.ndarray) -> np.ndarray:
+    """float32 (B, DRAWS), uniform in [0, 1): one row per clip; seeds: int64 (B, 2), or (B,) where no clip repeats."""
+    rows = [np.random.default_rng([seed, epoch, *np.atleast_1d(own)]).random(DRAWS, np.float32) for own in seeds]
     return np.stack(rows)
 
 

@@ -2,56 +2,108 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+TIERS = ("device", "ram", "none")  # the fastest first
 RAM_SHARE = 0.5  # of the memory that is free
 DEVICE_SHARE = 0.25  # of the device's free memory: the model's activations come later
+# control groups, version 2 and 1: limit, use, and the file pages in it, which the kernel gives back when asked
+GROUP_FILES = (
+    ("memory.max", "memory.current", ("inactive_file", "active_file")),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", ("total_inactive_file", "total_active_file")),
+)
 
 
-def choose_cache(setting: str, num_bytes: int, device: torch.device, world: int = 1) -> str:
-    """none | ram | device. `auto` takes the fastest place where `num_bytes` fit; a CPU's own memory is `ram`.
-
-    Each of the `world` processes keeps what it has seen, in the end everything.
-    """
+def choose_cache(setting: str, num_bytes: int, device: torch.device) -> str:
+    """none | ram | device. `auto` takes the fastest place where `num_bytes` fit; a CPU's own memory is `ram`."""
     if setting == "device" and device.type == "cpu":
         return "ram"
     if setting != "auto":
         return setting
     if device.type == "cuda" and num_bytes <= DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]:
         return "device"
-    return "ram" if num_bytes * world <= RAM_SHARE * free_memory_bytes() else "none"
+    return "ram" if num_bytes <= RAM_SHARE * free_memory_bytes() else "none"
 
 
-def free_memory_bytes() -> int:
-    """What this process may still use: the machine's free memory, or its control group's if that is less."""
-    lines = Path("/proc/meminfo").read_text().splitlines()
+def explain_choice(cache: str, num_bytes: int, device: torch.device) -> str:
+    """For people: what `auto` has chosen, and from what."""
+    free = f"{free_memory_bytes() / 1e9:.1f} GB of memory"
+    if device.type == "cuda":
+        free += f" and {torch.cuda.mem_get_info(device)[0] / 1e9:.1f} GB on the GPU"
+    return f"cache: auto chose {cache}; the decoded clips take {num_bytes / 1e9:.1f} GB, {free} are free"
+
+
+def free_memory_bytes(root: Path = Path("/")) -> int:
+    """What this process may still use: the machine's free memory, or what its control groups leave of it."""
+    lines = (root / "proc/meminfo").read_text().splitlines()
     free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    return max(0, min([free, *_groups_free_bytes(root)]))
+
+
+def _groups_free_bytes(root: Path) -> Iterator[int]:
+    """Of every control group that this process is in and that has a limit."""
+    for folder in _group_folders(root):
+        for limit_name, used_name, file_pages in GROUP_FILES:
+            try:
+                limit, used = (int((folder / name).read_text()) for name in (limit_name, used_name))
+                stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            except (OSError, ValueError):  # no such file, or "max": no limit
+                continue
+            yield limit - used + sum(int(stat.get(name, 0)) for name in file_pages)
+
+
+def _group_folders(root: Path) -> Iterator[Path]:
     try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
-        return free if limit == "max" else min(free, int(limit) - used)
-    except (OSError, ValueError):
-        return free
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for _, controllers, path in (line.split(":", 2) for line in lines):
+        if controllers in ("", "memory"):
+            base = root / "sys/fs/cgroup" / controllers
+            folder = base / path.lstrip("/")  # in a container that folder may not exist, but `base` is its own
+            yield from (group for group in (folder, *folder.parents) if group.is_relative_to(base))
+
+
+def private_memory(num_bytes: int) -> Tensor:
+    """uint8 (num_bytes,), zeros, of this process alone; taken page by page as it is written."""
+    return torch.from_numpy(np.zeros(num_bytes, np.uint8))
 
 
 class ClipCache:
-    """Clips by their place in a split, uint8, on one device; filled as they are first seen."""
+    """Clips by their place in a split, uint8, on one device; filled as they are first seen.
 
-    def __init__(self, num_clips: int, clip_shape: tuple[int, ...], device: torch.device) -> None:
-        self._clips = torch.empty((num_clips, *clip_shape), dtype=torch.uint8, device=device)
-        self._filled = np.zeros(num_clips, bool)
-        self.hits = self.misses = 0
+    allot: makes a CPU's memory, which processes may share: they write the same pixels to the same places.
+    """
+
+    def __init__(
+        self,
+        num_clips: int,
+        clip_shape: tuple[int, ...],
+        device: torch.device,
+        allot: Callable[[int], Tensor] = private_memory,
+    ) -> None:
+        if device.type == "cpu":
+            num_bytes = num_clips * math.prod(clip_shape)
+            memory = allot(num_bytes + num_clips)
+            self._clips = memory[:num_bytes].view(num_clips, *clip_shape)
+            self._filled = memory[num_bytes:].numpy().view(bool)
+        else:
+            self._clips = torch.empty((num_clips, *clip_shape), dtype=torch.uint8, device=device)
+            self._filled = np.zeros(num_clips, bool)
+
+    @property
+    def is_full(self) -> bool:
+        return bool(self._filled.all())
 
     def has(self, places: np.ndarray) -> np.ndarray:
         """bool (B,): which of them are there."""
-        there = self._filled[places]
-        self.hits += int(there.sum())
-        self.misses += int((~there).sum())
-        return there
+        return self._filled[places]
 
     def take(self, places: np.ndarray) -> Tensor:
         """The clips at these places, (B, *clip_shape)."""
@@ -62,7 +114,7 @@ class ClipCache:
 
     def put(self, places: np.ndarray, clips: Tensor) -> None:
         self._clips[self._index(places)] = clips
-        self._filled[places] = True
+        self._filled[places] = True  # after the pixels: others may look at any time
 
     def _index(self, places: np.ndarray) -> Tensor:
         return torch.from_numpy(places).to(self._clips.device)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import sys
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
+from trainer.cache import private_memory
 from trainer.errors import SettingsError
 
 
@@ -33,6 +37,28 @@ class Group:
         parts: list = [None] * self.world
         dist.all_gather_object(parts, values)
         return np.concatenate(parts)
+
+    def shared_memory(self, num_bytes: int) -> Tensor:
+        """uint8 (num_bytes,), zeros: the same memory for all ranks of this machine. Every rank must call it.
+
+        It has no name in any file system, so nothing is left however the processes end, and /dev/shm, which is small
+        in containers, does not limit it.
+        """
+        if self.world == 1:
+            return private_memory(num_bytes)
+        descriptor, name = -1, ""
+        if os.environ["LOCAL_RANK"] == "0":
+            descriptor = os.memfd_create("clips")
+            os.ftruncate(descriptor, num_bytes)
+            name = f"/proc/{os.getpid()}/fd/{descriptor}"
+        machine = os.environ.get("GROUP_RANK", "0")  # torchrun's number for it
+        names = dict(filter(itemgetter(1), self.gather(np.array([[machine, name]], object))))
+        if not name:
+            descriptor = os.open(names[machine], os.O_RDWR)
+        self.any(False)  # all have opened it
+        memory = mmap.mmap(descriptor, num_bytes)
+        os.close(descriptor)
+        return torch.frombuffer(memory, dtype=torch.uint8)
 
     def any(self, flag: bool) -> bool:
         """Whether any rank says so."""

@@ -35,32 +35,37 @@ def evaluate_run(run: Path, shards: Path, split: str, devices: str, csv_path: Pa
     from trainer.engine import choose_dtype, evaluate
     from trainer.loader import ClipLoader
     from trainer.losses import build_loss
-    from trainer.metrics import softmax
+    from trainer.parts import loss_unit
     from trainer.saved import load_saved
     from trainer.shards import open_shards
 
     group = join_group(num_devices(devices) > 0)
-    saved, found = load_saved(run, group.device), open_shards(shards)
+    saved = load_saved(run, group.device)
+    found = open_shards(shards, saved.settings.data.sheet_frames)
     check_fits(saved, found)
     loader = ClipLoader(
         found, split, saved.settings.batch_size, shuffle=False, device=group.device,
         on_error=saved.settings.data.on_error, max_errors=saved.settings.data.max_errors,
     )  # fmt: skip
-    labels = found.samples["label"][loader.numbers]
-    loss = build_loss(saved.settings.loss, labels, len(saved.classes), group.device)
-    predictions = evaluate(saved.model, loader, loss, choose_dtype(saved.settings.amp, group.device), group)
+    labels, settings = found.samples["label"][loader.numbers], saved.settings
+    loss = build_loss(settings.loss, labels, len(saved.classes), group.device, loss_unit(saved.model))
+    dtype = choose_dtype(settings.amp, group.device)
+    predictions = evaluate(saved.model, loader, loss, dtype, group, settings.data)
     if csv_path:
-        table = report.predictions_csv(found, predictions, softmax(predictions.logits), saved.threshold)
+        table = report.predictions_csv(found, predictions, saved.threshold, report.source_rows(found))
         write_atomically(csv_path, table)
     return report.split_figures(predictions, split, saved.threshold)
 
 
 def check_fits(saved, shards) -> None:
     """Raises TrainerError where the model was trained on clips of another kind."""
-    for name in ("classes", "frames", "size"):
-        if getattr(saved, name) != getattr(shards, name):
+    trained_on = {"classes": saved.classes, "frames": saved.stored_frames, "size": saved.stored_size}
+    if saved.settings.loss.is_regression:
+        del trained_on["classes"]  # only the targets were learned
+    for name, expected in trained_on.items():
+        if getattr(shards, name) != expected:
             raise TrainerError(
-                f"{shards.folder}: {name} is {getattr(shards, name)}, the model was trained on {getattr(saved, name)}"
+                f"{shards.folder}: {name} is {getattr(shards, name)}, the model was trained on {expected}"
             )
 
 

@@ -47,34 +47,42 @@ def export(run: Path, kind: str, path: Path) -> float:
     saved = load_saved(run, torch.device("cpu"))
     model = deployable(saved)
     path.parent.mkdir(parents=True, exist_ok=True)
-    clips = torch.randint(0, 256, (3, saved.frames, 3, saved.size, saved.size), dtype=torch.uint8)
+    shape = (3, saved.stored_frames, 3, saved.stored_size, saved.stored_size)
+    clips = torch.randint(0, 256, shape, dtype=torch.uint8)
     exported = {"safetensors": _to_safetensors, "torch": _to_program, "onnx": _to_onnx}[kind](saved, model, clips, path)
     difference = 0.0
     for batch in (clips, clips[:1]):  # batches of any size
         with torch.inference_mode():
             expected, _ = model(batch)
         difference = max(difference, float((exported(batch) - expected).abs().max()))
-    if difference > TOLERANCE:
+    if difference > TOLERANCE * max(1.0, float(expected.abs().max())):  # values in regression may be large
         raise TrainerError(f"{path}: scores differ from the run's by {difference:.1e}; do not use this file")
     return difference
 
 
 def deployable(saved) -> nn.Module:
-    """The model with its preprocessing and threshold: uint8 (B, T, 3, S, S) → scores (B, K), predictions (B,)."""
+    """The model with its preprocessing and threshold: uint8 (B, T, 3, S, S) → scores (B, K), predictions (B,).
+
+    In regression the scores are the values, (B, 1). T and S are those of the shards, whatever the model sees of them.
+    """
     import torch
     from torch import nn
 
-    from trainer.augment import MEAN, STD
+    from trainer.augment import MEAN, STD, to_float
 
     class Deployable(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.model, self.threshold = saved.model, saved.threshold
-            self.register_buffer("mean", 255 * torch.tensor(MEAN).view(3, 1, 1))
-            self.register_buffer("deviation", 255 * torch.tensor(STD).view(3, 1, 1))
+            self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1))
+            self.register_buffer("deviation", torch.tensor(STD).view(3, 1, 1))
 
         def forward(self, clips: Tensor) -> tuple[Tensor, Tensor]:
-            scores = self.model((clips.float() - self.mean) / self.deviation).softmax(1)
+            clips = to_float(clips, saved.frames, saved.size)
+            outputs = self.model((clips - self.mean) / self.deviation)
+            if saved.settings.loss.is_regression:
+                return outputs, outputs[:, 0]
+            scores = outputs.softmax(1)
             if self.threshold is None:
                 return scores, scores.argmax(1)
             return scores, (scores[:, 1] >= self.threshold).long()
@@ -90,6 +98,8 @@ def _to_safetensors(saved, model: nn.Module, clips: Tensor, path: Path):
         "classes": saved.classes,
         "frames": saved.frames,
         "size": saved.size,
+        "stored_frames": saved.stored_frames,
+        "stored_size": saved.stored_size,
         "threshold": saved.threshold,
         "build": saved.build,
         "input": "uint8 (B, T, 3, S, S); output: scores (B, K), predictions (B,)",

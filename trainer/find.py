@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
 from pathlib import Path
 
 from trainer.errors import FormatError
 
 KAGGLE_INPUT = Path("/kaggle/input")
-DATA_SET = re.compile(r"[\w-]+/[\w-]+")  # owner/slug
+DATA_SET = re.compile(r"([\w-]+/)?[\w-]+")  # owner/slug, or slug
 BRACES = re.compile(r"\{([^{}]*)\}")
 MAX_NAMES = 100_000  # that a brace pattern may stand for
 
@@ -27,15 +28,27 @@ def find_shards(name: str | Path, kaggle_input: Path = KAGGLE_INPUT) -> tuple[Pa
     if set("*?[{") & set(str(name)):
         return _pattern(str(name))
     looked = [path]
-    if DATA_SET.fullmatch(str(name)):
-        owner, slug = str(name).split("/")
-        looked += [kaggle_input / "datasets" / owner / slug, kaggle_input / slug]
-        for mount in looked[1:]:
+    if DATA_SET.fullmatch(str(name)) or path.is_relative_to(kaggle_input):  # a path may be of the other layout
+        owner = "*" if path.parent in (kaggle_input, Path()) else path.parent.name
+        looked += [kaggle_input / "datasets" / owner / path.name, kaggle_input / path.name]
+        owned = sorted(kaggle_input.glob(f"datasets/{owner}/{path.name}"))
+        if len(owned) > 1:
+            names = ", ".join("/".join(mount.parts[-2:]) for mount in owned)
+            raise FormatError(f"{name}: several data sets are called so; name one with its owner: {names}")
+        for mount in (*owned, kaggle_input / path.name):
             if mount.is_dir():
                 return _inside(mount)
+    places = ", ".join(map(str, dict.fromkeys(looked)))
     raise FormatError(
-        f"{name}: is not a folder, a tar or a data set mounted here (looked for {', '.join(map(str, looked))})"
+        f"{name}: is not a folder, a tar or a data set mounted here (looked for {places}){_mounted(kaggle_input)}"
     )
+
+
+def _mounted(kaggle_input: Path) -> str:
+    """The data sets that a Kaggle notebook has as inputs: two levels deep at most, walking all of it takes minutes."""
+    names = [path.name for path in kaggle_input.glob("*") if path.name != "datasets"]
+    names += ["/".join(path.parts[-2:]) for path in kaggle_input.glob("datasets/*/*")]
+    return f"; mounted are {', '.join(sorted(names))}" if names else ""
 
 
 def _inside(folder: Path) -> tuple[Path, list[Path] | None]:
@@ -49,8 +62,18 @@ def _inside(folder: Path) -> tuple[Path, list[Path] | None]:
         )
     if wrapped:
         return wrapped[0], None
-    unfinished = any(folder.glob("samples.*")) or any(folder.glob(".*.json"))  # the tables, or a build's journal
-    return folder, None if unfinished else sorted(folder.glob("*.tar")) or None
+    if any(folder.glob("samples.*")) or any(folder.glob(".*.json")):  # unfinished: the tables, or a build's journal
+        return folder, None
+    return folder, sorted(folder.glob("*.tar")) or _unpacked(folder) or None
+
+
+def _unpacked(folder: Path) -> list[Path]:
+    """Folders that Kaggle has made of another writer's tars, this one or those in it: there are labels inside."""
+    if any(folder.glob("*.cls")):
+        return [folder]
+    with os.scandir(folder) as entries:
+        inside = sorted(Path(entry.path) for entry in entries if entry.is_dir())
+    return [path for path in inside if any(path.glob("*.cls")) or any(path.glob("*/*.cls"))]
 
 
 def _pattern(text: str) -> tuple[Path, list[Path]]:

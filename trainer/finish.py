@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from safetensors.torch import save as safetensors_bytes
 
@@ -15,6 +16,7 @@ from shardify.index import read_meta
 from trainer import report
 from trainer.checkpoint import write_atomically
 from trainer.metrics import best_threshold, softmax
+from trainer.shards import input_shape
 
 if TYPE_CHECKING:
     from trainer.train import Run
@@ -24,12 +26,16 @@ def save_model(run: Run) -> None:
     """models/best_model.pth and .safetensors: the weights, with what is needed to use them."""
     model = run.engine.ema.module if run.engine.ema else run.model
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    shards, data = run.shards, run.settings.data
+    frames, size = input_shape(shards, data.frames, data.size)
     about = {
         "settings": run.settings.to_dict(),
-        "classes": run.shards.classes,
-        "frames": run.shards.frames,
-        "size": run.shards.size,
-        "build": build_settings(run.shards.folder),
+        "classes": shards.classes,
+        "frames": frames,
+        "size": size,
+        "stored_frames": shards.frames,
+        "stored_size": shards.size,
+        "build": build_settings(shards.folder),
     }
     buffer = io.BytesIO()
     torch.save({"model": weights, **about}, buffer)
@@ -54,7 +60,9 @@ def final_report(run: Run) -> dict:
     split = "test" if "test" in run.loaders else "val"
     validation = run.engine.evaluate(run.loaders["val"])
     predictions = run.engine.evaluate(run.loaders["test"]) if split == "test" else validation
-    threshold = best_threshold(validation.labels, softmax(validation.logits))
+    threshold = None
+    if not validation.is_regression:
+        threshold = best_threshold(validation.labels, softmax(validation.logits))
     record = {
         "run": run.out.name,
         "test": report.split_figures(predictions, split, threshold),
@@ -71,8 +79,13 @@ def final_report(run: Run) -> dict:
 def describe_run(run: Run) -> dict:
     """Every value that shaped the run."""
     settings, shards, progress, train = run.settings, run.shards, run.progress, run.loaders["train"]
-    damaged = sorted({message for loader in run.loaders.values() for message in loader.damaged.values()})
-    skipped = [f"{len(damaged)} damaged clips were skipped"] if damaged else []
+    messages = [message for loader in run.loaders.values() for message in loader.damaged.values()]
+    damaged = sorted(set(run.group.gather(np.array(messages, object)).tolist()))
+    incidents = [f"{len(damaged)} damaged clips were skipped"] if damaged else []
+    if progress.skips[0]:
+        incidents.append(f"{progress.skips[0]} steps were skipped: their gradients were not finite")
+    if progress.accumulate != settings.accumulate:
+        incidents.append(f"memory ran out: from then on, steps were taken in {progress.accumulate} parts")
     return {
         "metric": settings.metric,
         "best_epoch": progress.best_epoch,
@@ -83,23 +96,34 @@ def describe_run(run: Run) -> dict:
             "folder": str(shards.folder),
             "fingerprint": shards.fingerprint,
             "clips": {name: len(loader.numbers) for name, loader in run.loaders.items()},
+            "frames": shards.frames,
+            "size": shards.size,
         },
         "model": {
             "name": settings.model.name,
             "backbone": settings.model.backbone,
             "weights": weights_origin(run),
             "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
+            "input": dict(
+                zip(("frames", "size"), input_shape(shards, settings.data.frames, settings.data.size), strict=True)
+            ),
         },
         "training": {
             "clips_per_second": progress.clips / max(progress.seconds, 1e-9),
             "data_wait": progress.wait_seconds / max(progress.seconds, 1e-9),
             "cache": train.cache,
             "cache_hit_rate": train.hit_rate,
+            **gpu_memory(run.group.device),
         },
         "environment": report.environment(run.group.device, run.engine.dtype, run.group.world),
         "damaged_clips": damaged,
-        "notes": run.notes + skipped,
+        "notes": run.notes + incidents,
     }
+
+
+def gpu_memory(device: torch.device) -> dict[str, float]:
+    """The most that training has taken on this process' GPU."""
+    return {"gpu_memory_gb": torch.cuda.max_memory_allocated(device) / 1e9} if device.type == "cuda" else {}
 
 
 def weights_origin(run: Run) -> str:

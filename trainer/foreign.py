@@ -1,7 +1,7 @@
 """WebDataset tars without an index of ours → the same table of samples, by scanning the headers once.
 
-A sample is `<key>.jpg` (a contact sheet, or one picture) or `<key>.npy` (uint8 (T, S, S, 3)) with `<key>.cls`;
-`<key>.json` may name frames, split, class and group as ours does.
+A sample is `<key>.jpg` or `<key>.png` (a contact sheet, or one picture) or `<key>.npy` (uint8 (T, S, S, 3)) with
+`<key>.cls`; `<key>.json` may name frames, split, class and group as ours does. Kaggle may have unpacked the tars.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,9 +18,9 @@ import numpy as np
 from shardify.index import SAMPLE_DTYPE, SPLITS
 from shardify.sheet import grid_shape
 from trainer.errors import FormatError
-from trainer.tars import Member, list_members, read_at
+from trainer.tars import Archive, Member, open_archive
 
-PAYLOADS = {"jpg": "jpeg", "jpeg": "jpeg", "npy": "raw"}  # extension → codec
+PAYLOADS = {"jpg": "jpeg", "jpeg": "jpeg", "png": "png", "npy": "raw"}  # extension → codec
 MAX_LABEL, MAX_JSON_BYTES, MAX_PAYLOAD_BYTES = 9_999, 1 << 20, 1 << 30
 SPLIT_NAMES = {"val": "val", "test": "test"}  # what a tar's name may begin with; all else is train
 
@@ -32,44 +32,42 @@ class _Table:
     rows: list[tuple] = field(default_factory=list)  # key, split, shard, offset, length, label, group
     groups: dict[str, int] = field(default_factory=dict)
     names: dict[int, str] = field(default_factory=dict)  # label → class
-    codecs: set[str] = field(default_factory=set)
+    extensions: set[str] = field(default_factory=set)  # of the payloads, as they are written
     frames: set[int] = field(default_factory=set)
 
 
 def scan_tars(tars: list[Path], frames: int | None) -> dict:
-    """classes, frames, size, codec, samples, paths and fingerprint of a ShardSet; opens every tar once.
+    """All fields of a ShardSet but its folder; opens every tar, or folder that was one, once.
 
     frames: T of a contact sheet where no `.json` says it. Raises FormatError with the tar and the key.
     """
     table, paths, first = _Table(), {}, None
     for shard, path in enumerate(tars):
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        try:
-            for key, members in _samples(path, descriptor):
-                split, payload = _add(table, path, descriptor, key, members, shard)
+        with open_archive(path) as archive:
+            for key, members in _samples(archive):
+                split, payload = _add(table, archive, key, members, shard)
                 paths[split, shard] = path
-                first = first or _head(path, key, descriptor, payload)
-        finally:
-            os.close(descriptor)
+                first = first or _head(archive, key, payload)
     if not table.rows:
         raise FormatError(f"{tars[0]}: holds no sample; pass a folder made by `shardify build`, or WebDataset tars")
-    if len(table.codecs) > 1 or len(table.frames) > 1:
+    if len(table.extensions) > 1 or len(table.frames) > 1:
         raise FormatError(f"{tars[0].parent}: the tars hold clips of several kinds; train on one kind at a time")
-    codec, (num_frames, size) = table.codecs.pop(), _geometry(tars[0], first, table, frames)
+    extension, (num_frames, size) = table.extensions.pop(), _geometry(tars[0], first, table, frames)
     samples = _to_array(table.rows)
     labels = range(max(max(table.names, default=0), int(samples["label"].max()), 1) + 1)
     classes = [table.names.get(label, str(label)) for label in labels]
     fingerprint = hashlib.sha256(samples.tobytes() + json.dumps(classes).encode()).hexdigest()
     return {
-        "classes": classes, "frames": num_frames, "size": size, "codec": codec, "samples": samples, "paths": paths,
-        "fingerprint": fingerprint,
+        "classes": classes, "frames": num_frames, "size": size, "codec": PAYLOADS[extension.lower()],
+        "samples": samples, "paths": paths, "unpacked": tars[0].is_dir(), "fingerprint": fingerprint,
+        "has_crc": False, "extension": extension,
     }  # fmt: skip
 
 
-def _samples(path: Path, descriptor: int):
+def _samples(archive: Archive) -> Iterator[tuple[str, dict[str, Member]]]:
     """(key, {extension: Member}) of neighbours with the same key."""
     key, members = None, {}
-    for member in list_members(path, descriptor):
+    for member in archive.members:
         folder, _, base = member.name.rpartition("/")
         stem, _, extension = base.partition(".")
         name = f"{folder}/{stem}" if folder else stem
@@ -80,18 +78,21 @@ def _samples(path: Path, descriptor: int):
             members = {}
         key = name
         if extension.lower() in members:
-            raise FormatError(f"{path}: clip {key} has two .{extension}; write the tar again")
+            raise FormatError(f"{archive.path}: clip {key} has two .{extension}; write the tar again")
         members[extension.lower()] = member
     if members:
         yield key, members
 
 
-def _add(table: _Table, path: Path, descriptor: int, key: str, members: dict[str, Member], shard: int) -> tuple:
+def _add(table: _Table, archive: Archive, key: str, members: dict[str, Member], shard: int) -> tuple[int, Member]:
+    path = archive.path
     payloads = [name for name in PAYLOADS if name in members]
     if len(payloads) != 1 or "cls" not in members:
-        raise FormatError(f"{path}: clip {key} has {', '.join(members)}; one .jpg or .npy and one .cls are needed")
-    payload, about = members[payloads[0]], _read_json(path, descriptor, key, members.get("json"))
-    text = read_at(descriptor, members["cls"].offset, min(members["cls"].length, 16)).strip()
+        raise FormatError(
+            f"{path}: clip {key} has {', '.join(members)}; one .jpg, .png or .npy and one .cls are needed"
+        )
+    payload, about = members[payloads[0]], _read_json(archive, key, members.get("json"))
+    text = archive.read(members["cls"], 16).strip()
     if not text.isdigit() or int(text) > MAX_LABEL:
         raise FormatError(f"{path}: clip {key} has the label {text!r}; a number from 0 to {MAX_LABEL} is needed")
     if payload.length > MAX_PAYLOAD_BYTES:
@@ -101,7 +102,7 @@ def _add(table: _Table, path: Path, descriptor: int, key: str, members: dict[str
         split = next((name for start, name in SPLIT_NAMES.items() if path.name.lower().startswith(start)), "train")
     if isinstance(about.get("class"), str):
         table.names[label] = about["class"]
-    table.codecs.add(PAYLOADS[payloads[0]])
+    table.extensions.add(payload.name[-len(payloads[0]) :])
     if isinstance(about.get("frames"), int):
         table.frames.add(about["frames"])
     group = table.groups.setdefault(str(about.get("group", key)), len(table.groups))
@@ -110,21 +111,21 @@ def _add(table: _Table, path: Path, descriptor: int, key: str, members: dict[str
     return split, payload
 
 
-def _read_json(path: Path, descriptor: int, key: str, member: Member | None) -> dict:
+def _read_json(archive: Archive, key: str, member: Member | None) -> dict:
     if member is None:
         return {}
     try:
-        about = json.loads(read_at(descriptor, member.offset, min(member.length, MAX_JSON_BYTES)))
+        about = json.loads(archive.read(member, MAX_JSON_BYTES))
     except (ValueError, RecursionError) as error:
         raise FormatError(
-            f"{path}: clip {key} has a .json that cannot be read ({error}); write the tar again"
+            f"{archive.path}: clip {key} has a .json that cannot be read ({error}); write the tar again"
         ) from error
     return about if isinstance(about, dict) else {}
 
 
-def _head(path: Path, key: str, descriptor: int, payload: Member) -> tuple[int, ...]:
-    """(T, S, S, 3) of a .npy, (height, width) of a .jpg."""
-    head = read_at(descriptor, payload.offset, min(payload.length, 1 << 20))
+def _head(archive: Archive, key: str, payload: Member) -> tuple[int, ...]:
+    """(T, S, S, 3) of a .npy, (height, width) of a picture."""
+    head = archive.read(payload, 1 << 20)
     try:
         if head[:6] == b"\x93NUMPY":
             buffer = io.BytesIO(head)
@@ -132,10 +133,10 @@ def _head(path: Path, key: str, descriptor: int, payload: Member) -> tuple[int, 
             return np.lib.format.read_array_header_1_0(buffer)[0]
         from PIL import Image
 
-        with Image.open(io.BytesIO(head), formats=["JPEG"]) as picture:
+        with Image.open(io.BytesIO(head), formats=["JPEG", "PNG"]) as picture:
             return picture.height, picture.width
-    except (ValueError, OSError) as error:
-        raise FormatError(f"{path}: clip {key} cannot be decoded ({error}); write the tar again") from error
+    except Exception as error:  # Pillow raises errors of many kinds
+        raise FormatError(f"{archive.path}: clip {key} cannot be decoded ({error}); write the tar again") from error
 
 
 def _geometry(path: Path, head: tuple[int, ...], table: _Table, frames: int | None) -> tuple[int, int]:
@@ -147,7 +148,7 @@ def _geometry(path: Path, head: tuple[int, ...], table: _Table, frames: int | No
         frames = next(iter(table.frames), frames)
         if frames is None:
             raise FormatError(
-                f"{path}: no .json says how many frames a .jpg holds; pass --set data.sheet_frames=N (1: pictures)"
+                f"{path}: no .json says how many frames a picture holds; pass --set data.sheet_frames=N (1: pictures)"
             )
         size = head[1] // (grid_shape(frames)[1] if 0 < frames <= 256 else 1)
         expected = tuple(cells * size for cells in grid_shape(frames)) if 0 < frames <= 256 else ()

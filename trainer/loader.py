@@ -1,33 +1,34 @@
 """Sample numbers → uint8 batches (B, T, 3, S, S) on the device, ahead of time.
 
-Reading and decoding are separate stages: reader threads hide slow storage, decoder threads (the JPEG decoder lets
-go of the interpreter's lock) write straight into reused batch buffers, pinned where there is a GPU.
+Reader threads hide slow storage, decoder threads (the JPEG decoder lets go of the interpreter's lock) write straight
+into reused batch buffers. A pass that ends has begun the next one, so that nothing waits between epochs.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.profiler import record_function
 
-from shardify import sheet
-from trainer.cache import ClipCache, choose_cache
+from trainer.cache import ClipCache, choose_cache, private_memory
+from trainer.decoding import ClipDecoder
 from trainer.errors import FormatError
-from trainer.order import epoch_order, num_steps, rank_batch
-from trainer.payload import decode_into
+from trainer.order import count_repeats, epoch_order, num_steps, rank_batch
 from trainer.shards import ShardSet, open_shards
+from trainer.stages import READERS, Stages
+from trainer.transfer import Transfer
 
-READERS = 8  # reads under way at once
 AHEAD = 4  # batches that are being read and decoded while one is in use
-DAMAGE = (FormatError, ValueError, RuntimeError, OSError)  # what a damaged payload makes the decoders raise
 
 
 @dataclass(frozen=True)
@@ -36,15 +37,37 @@ class Batch:
     labels: Tensor  # int64 (B,), on the device
     numbers: np.ndarray  # int64 (B,), the clips' numbers in samples.npy
     mask: np.ndarray  # bool (B,), False where a clip only pads
+    # int64 (B, 2), what augmentation is drawn from: the number in the order (not of a clip that stands in for it),
+    # and how often it came before in the epoch
+    seeds: np.ndarray
 
 
 @dataclass
 class _Pending:
-    numbers: np.ndarray
+    """A batch that is being read and decoded."""
+
+    seeds: np.ndarray
     mask: np.ndarray
     decoded: np.ndarray  # places in the batch of the clips in `buffer`; the others come from the device's cache
+    hits: int  # clips that a cache holds
     buffer: Tensor | None = None  # host memory
     futures: list[Future] = field(default_factory=list)
+
+
+@dataclass
+class _Pass:
+    """One way through the clips, and how far its batches are begun."""
+
+    epoch: int
+    first_step: int
+    order: np.ndarray  # int64 (N, 2), as in Batch.seeds
+    next_step: int
+    waiting: deque[_Pending] = field(default_factory=deque)
+
+    def cancel(self) -> None:
+        for pending in self.waiting:
+            for future in pending.futures:
+                future.cancel()
 
 
 class ClipLoader:
@@ -53,6 +76,7 @@ class ClipLoader:
     Each pass over it is one epoch, in a new order where it shuffles. clips: uint8 (B, T, 3, S, S); labels: int64
     (B,). The last batch may be smaller. Raises FormatError when the folder or a clip is damaged; with on_error
     "skip", a damaged clip is replaced by the next one (in evaluation: masked) and counted in `damaged`.
+    allot: makes the memory of a cache in RAM; `Group.shared_memory` shares it between the ranks of a machine.
     """
 
     def __init__(
@@ -73,6 +97,7 @@ class ClipLoader:
         numbers: np.ndarray | None = None,
         rank: int = 0,
         world: int = 1,
+        allot: Callable[[int], Tensor] = private_memory,
     ) -> None:
         self.shards = shards if isinstance(shards, ShardSet) else open_shards(shards)
         self.numbers = self.shards.numbers(split) if numbers is None else numbers
@@ -83,25 +108,29 @@ class ClipLoader:
         self.balanced, self.shuffle_shards = balanced, shuffle_shards
         self.device = torch.device(device)
         self.workers = workers or len(os.sched_getaffinity(0))
-        self.on_error, self.max_errors = on_error, max_errors
         self.epoch = 0
         self.wait_seconds = 0.0  # time that the consumer has waited for data
-        self.damaged: dict[int, str] = {}  # number → what is wrong with it
-        self._replaced: dict[int, int] = {}  # number → number of the clip that stands in for it
-        frames, size = self.shards.frames, self.shards.size
-        rows, columns = sheet.grid_shape(frames)
-        is_raw = self.shards.codec == "raw"
-        self._host_shape = (frames, size, size, 3) if is_raw else (rows * size, columns * size, 3)
-        self.cache = choose_cache(cache, len(self.numbers) * frames * size * size * 3, self.device)
-        on_device = self.cache == "device" or (self.cache == "ram" and self.device.type == "cpu")
-        self._device_cache = self._new_cache((frames, size, size, 3), self.device) if on_device else None
-        on_host = self.cache == "ram" and not on_device
-        self._host_cache = self._new_cache(self._host_shape, torch.device("cpu")) if on_host else None
+        self.hits = self.misses = 0  # clips that came from the cache, and those that did not
+        self._decoder = ClipDecoder(self.shards, self.numbers, on_error, max_errors, replace=self.shuffle)
+        share = math.ceil(min(batch_size, len(self.numbers)) / world)
+        self._ahead = max(AHEAD, math.ceil(READERS / share))
+        self._transfer = Transfer(self.shards.codec, self.shards.frames, self.shards.size, share, self.device)
         self._place = np.full(len(self.shards.samples), -1, np.int64)  # number → place in the caches
         self._place[self.numbers] = np.arange(len(self.numbers))
-        self._checked = np.zeros(len(self.shards.samples), bool)  # CRCs are checked once
-        self._buffers: deque[tuple[Tensor, torch.cuda.Event | None]] = deque()
-        self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
+        self._device_cache, self._host_cache = self._make_caches(cache, allot)
+        self._stages: Stages | None = None
+        self._passes = 0  # under way
+        self._begun: _Pass | None = None  # what the next pass will be, if it is as expected
+
+    def _make_caches(self, setting: str, allot: Callable) -> tuple[ClipCache | None, ClipCache | None]:
+        """Of clips cut into frames, on the device, and of sheets in the host's memory: one of them or none."""
+        count, shape = len(self.numbers), (self.shards.frames, self.shards.size, self.shards.size, 3)
+        self.cache = choose_cache(setting, count * math.prod(shape), self.device)
+        if self.cache == "device" or (self.cache == "ram" and self.device.type == "cpu"):
+            return ClipCache(count, shape, self.device, allot), None
+        if self.cache == "ram":
+            return None, ClipCache(count, self._transfer.host_shape, torch.device("cpu"), allot)
+        return None, None
 
     def __len__(self) -> int:
         return num_steps(len(self.numbers), self.batch_size)
@@ -118,9 +147,18 @@ class ClipLoader:
     @property
     def hit_rate(self) -> float:
         """Share of clips that came from the cache."""
-        caches = [cache for cache in (self._device_cache, self._host_cache) if cache]
-        hits, misses = (sum(getattr(cache, name) for cache in caches) for name in ("hits", "misses"))
-        return hits / max(1, hits + misses)
+        return self.hits / max(1, self.hits + self.misses)
+
+    @property
+    def damaged(self) -> dict[int, str]:
+        """Number → what is wrong with it, of the clips that were skipped."""
+        return self._decoder.damaged
+
+    def check_damaged(self, gather: Callable[[np.ndarray], np.ndarray]) -> None:
+        """All ranks together, each of which knows what it has met. Raises FormatError on all where it is too much."""
+        messages = sorted(set(gather(np.array(list(self.damaged.values()), object)).tolist()))
+        if messages:
+            self._decoder.check_share(len(messages), messages[-1])
 
     def order(self, epoch: int) -> np.ndarray:
         """The numbers of an epoch's clips, int64 (N,), over all ranks."""
@@ -133,140 +171,123 @@ class ClipLoader:
         )
 
     def batches(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        """This rank's batches of one epoch, from a step on; the order depends on (seed, epoch) alone."""
-        order = self.order(epoch)
-        readers = ThreadPoolExecutor(READERS, "read")
-        decoders = ThreadPoolExecutor(self.workers, "decode")
-        waiting: deque[_Pending] = deque()
-        steps = iter(range(first_step, len(self)))
+        """This rank's batches of one epoch, from a step on; the order depends on (seed, epoch) alone.
+
+        At its end the next epoch has begun. Whatever interrupts it ends all threads.
+        """
+        self.begin(epoch, first_step)
+        current, self._begun, is_whole = self._begun, None, False
+        self._passes += 1
         try:
-            while True:
-                while len(waiting) < AHEAD and (step := next(steps, None)) is not None:
-                    numbers, mask = rank_batch(order, step, self.batch_size, self.rank, self.world)
-                    waiting.append(self._start(numbers, mask, readers, decoders))
-                if not waiting:
-                    break
+            while current.waiting:
                 start = time.monotonic()
-                batch = self._finish(waiting.popleft())
+                with record_function("data wait"):
+                    batch = self._finish(current.waiting.popleft())
                 self.wait_seconds += time.monotonic() - start
+                self._start_steps(current, self._ahead)
+                if current.next_step == len(self) and self._may_run_on:
+                    self.begin(epoch + 1, ahead=self._ahead - len(current.waiting))
                 yield batch
+            is_whole = True
         finally:
-            readers.shutdown(cancel_futures=True)
-            decoders.shutdown(cancel_futures=True)
-            self._buffers.clear()
+            self._passes -= 1
+            if not is_whole:
+                current.cancel()
+                if self._passes == 0:
+                    self.close()
 
-    def _new_cache(self, shape: tuple[int, ...], device: torch.device) -> ClipCache:
-        return ClipCache(len(self.numbers), shape, device)
+    def begin(self, epoch: int, first_step: int = 0, ahead: int | None = None) -> None:
+        """Start reading the first batches of a pass, so that `batches` with the same arguments need not wait."""
+        epoch = epoch if self.shuffle else 0
+        if self._begun is None or (self._begun.epoch, self._begun.first_step) != (epoch, first_step):
+            self._drop_begun()
+            order = self.order(epoch)
+            repeats = count_repeats(order) if self.balanced else np.zeros(len(order), np.int64)
+            self._begun = _Pass(epoch, first_step, np.stack([order, repeats], 1), first_step)
+        self._start_steps(self._begun, self._ahead if ahead is None else ahead)
 
-    def _start(
-        self, numbers: np.ndarray, mask: np.ndarray, readers: ThreadPoolExecutor, decoders: ThreadPoolExecutor
-    ) -> _Pending:
+    def close(self) -> None:
+        """Drop what is begun and end the threads; another pass starts new ones."""
+        self._drop_begun()
+        if self._stages is not None:
+            self._stages.close()
+            self._stages = None
+        self._transfer.drop_buffers()
+
+    @property
+    def _cache(self) -> ClipCache | None:
+        return self._device_cache or self._host_cache
+
+    @property
+    def _may_run_on(self) -> bool:
+        """Whether the next pass may begin while this one is still being decoded.
+
+        Not while a cache is being filled: what is on its way there would be decoded twice. It serves the next pass
+        at once, but for one on a GPU among several: those see new clips in every epoch.
+        """
+        is_partial = self._device_cache is not None and self.device.type != "cpu" and self.world > 1
+        return self._cache is None or self._cache.is_full or is_partial
+
+    def _drop_begun(self) -> None:
+        if self._begun is not None:
+            self._begun.cancel()
+            self._begun = None
+
+    def _start_steps(self, current: _Pass, ahead: int) -> None:
+        while len(current.waiting) < ahead and current.next_step < len(self):
+            seeds, mask = rank_batch(current.order, current.next_step, self.batch_size, self.rank, self.world)
+            current.waiting.append(self._start(seeds, mask))
+            current.next_step += 1
+
+    def _start(self, seeds: np.ndarray, mask: np.ndarray) -> _Pending:
+        if self._stages is None:
+            self._stages = Stages(self.workers)
+        numbers = seeds[:, 0]
         places = self._place[numbers]
-        cache = self._device_cache or self._host_cache
-        is_new = np.ones(len(numbers), bool) if cache is None else ~cache.has(places)
-        decoded = np.flatnonzero(is_new) if cache is self._device_cache else np.arange(len(numbers))
-        pending = _Pending(numbers, mask, decoded)
+        is_new = np.ones(len(numbers), bool) if self._cache is None else ~self._cache.has(places)
+        decoded = np.arange(len(numbers)) if self._device_cache is None else np.flatnonzero(is_new)
+        pending = _Pending(seeds, mask, decoded, hits=int((~is_new).sum()))
         if len(decoded) == 0:
             return pending
-        pending.buffer = self._take_buffer(len(decoded))
-        for out, i in zip(pending.buffer, decoded, strict=True):
+        pending.buffer = self._transfer.take_buffer()
+        for out, i in zip(pending.buffer, decoded.tolist(), strict=False):
             if is_new[i]:
-                payload = readers.submit(self._read, int(numbers[i]))
-                pending.futures.append(decoders.submit(self._decode, payload, int(numbers[i]), out))
+                future = self._stages.start(self._decoder.read, self._decode, int(numbers[i]), out)
             else:
-                pending.futures.append(decoders.submit(self._host_cache.copy, int(places[i]), out))
+                future = self._stages.copy(self._host_cache.copy, int(places[i]), out)
+            pending.futures.append(future)
         return pending
 
     def _finish(self, pending: _Pending) -> Batch:
         """Wait for the clips, move them to the device and cut the sheets."""
         for future in pending.futures:
             future.result()
-        places = self._place[pending.numbers]
-        if pending.buffer is not None:
-            clips = self._to_device(pending.buffer)
-            if self._device_cache:
-                self._device_cache.put(places[pending.decoded], clips)
-        if len(pending.decoded) < len(places):
-            clips = self._device_cache.take(places)
-        numbers, mask = pending.numbers, pending.mask
+        self.hits, self.misses = self.hits + pending.hits, self.misses + len(pending.mask) - pending.hits
+        numbers, mask, decoded = pending.seeds[:, 0], pending.mask, pending.decoded
+        clips = self._transfer.to_clips(pending.buffer, len(decoded)) if len(decoded) else None
+        if self._device_cache:
+            clips = self._with_cached(numbers, decoded, clips)
         if self.damaged and not self.shuffle:
             mask = mask & ~np.isin(numbers, list(self.damaged))
         elif self.damaged:
-            numbers = np.array([self._replaced.get(int(number), number) for number in numbers])
+            numbers = np.array([self._decoder.replaced.get(number, number) for number in numbers.tolist()])
         labels = torch.from_numpy(self.shards.samples["label"][numbers].astype(np.int64))
         labels = labels.to(self.device, non_blocking=True)
-        return Batch(clips.permute(0, 1, 4, 2, 3), labels, numbers, mask)
+        return Batch(clips.permute(0, 1, 4, 2, 3), labels, numbers, mask, pending.seeds)
 
-    def _to_device(self, buffer: Tensor) -> Tensor:
-        """Host buffer → uint8 (B, T, S, S, 3) on the device; copies run on their own stream."""
-        if self._stream is None:
-            clips = self._cut(buffer)
-            self._buffers.append((buffer, None))
-            return clips
-        with torch.cuda.stream(self._stream):
-            clips = self._cut(buffer.to(self.device, non_blocking=True))
-            copied = torch.cuda.Event()
-            copied.record()
-        self._buffers.append((buffer, copied))
-        torch.cuda.current_stream(self.device).wait_stream(self._stream)
-        clips.record_stream(torch.cuda.current_stream(self.device))
-        return clips
+    def _with_cached(self, numbers: np.ndarray, decoded: np.ndarray, clips: Tensor | None) -> Tensor:
+        """The whole batch, uint8 (B, T, S, S, 3): `clips`, which the cache keeps, at `decoded`, the rest from it."""
+        places = self._place[numbers]
+        if clips is not None:
+            sound = np.array([number not in self.damaged for number in numbers[decoded].tolist()])
+            self._device_cache.put(places[decoded[sound]], clips if sound.all() else clips[torch.from_numpy(sound)])
+            if len(decoded) == len(numbers):
+                return clips
+        whole = self._device_cache.take(places)
+        if clips is not None:
+            whole[torch.from_numpy(decoded)] = clips
+        return whole
 
-    def _cut(self, buffer: Tensor) -> Tensor:
-        """Sheets (B, rows·S, columns·S, 3) → frames (B, T, S, S, 3), a copy of their own."""
-        if self.shards.codec == "raw":
-            return self._copy(buffer)
-        size, (rows, columns) = self.shards.size, sheet.grid_shape(self.shards.frames)
-        cells = buffer.view(len(buffer), rows, size, columns, size, 3).transpose(2, 3)
-        return self._copy(cells).flatten(1, 2)[:, : self.shards.frames]
-
-    def _copy(self, clips: Tensor) -> Tensor:
-        """Contiguous. On a CPU by NumPy, in one thread: torch's would spin for the cores that the decoders use."""
-        if clips.device.type == "cpu":
-            return torch.from_numpy(clips.numpy().copy(order="C"))
-        return clips.contiguous()
-
-    def _take_buffer(self, count: int) -> Tensor:
-        """A host buffer for `count` clips that nothing reads from any more."""
-        if self._buffers and len(self._buffers[0][0]) == count:
-            buffer, copied = self._buffers.popleft()
-            if copied is not None:
-                copied.synchronize()
-            return buffer
-        with torch.inference_mode(False):  # in evaluation too: other threads may not write into inference tensors
-            return torch.empty((count, *self._host_shape), dtype=torch.uint8, pin_memory=self._stream is not None)
-
-    def _read(self, number: int) -> bytes:
-        payload = self.shards.read(number, check=not self._checked[number])
-        self._checked[number] = True
-        return payload
-
-    def _decode(self, payload: Future, number: int, out: Tensor) -> None:
-        """Fill `out` with the clip, or where it is damaged and skipping is allowed, with the next sound one."""
-        try:
-            decode_into(payload.result(), self.shards.codec, out)
-        except DAMAGE as error:
-            self._note_damage(number, error)
-            if self.shuffle:
-                self._replaced[number] = self._decode_next(number, out)
-        if self._host_cache:
+    def _decode(self, number: int, payload: bytes | Exception, out: Tensor) -> None:
+        if self._decoder.decode(number, payload, out) and self._host_cache:
             self._host_cache.put(self._place[[number]], out[None])
-
-    def _decode_next(self, number: int, out: Tensor) -> int:
-        for other in np.roll(self.numbers, -1 - self._place[number])[:-1].tolist():
-            try:
-                decode_into(self.shards.read(other), self.shards.codec, out)
-                return other
-            except DAMAGE as error:
-                self._note_damage(other, error)
-        raise FormatError(f"all {len(self.numbers)} clips are damaged, the first: {self.damaged[number]}")
-
-    def _note_damage(self, number: int, error: Exception) -> None:
-        message = str(error)
-        if not isinstance(error, FormatError):
-            message = f"{self.shards.where(number)}: cannot be decoded ({error}); build or copy the folder again"
-        if self.on_error != "skip":
-            raise FormatError(message) from error
-        self.damaged[number] = message
-        if len(self.damaged) > self.max_errors * len(self.numbers):
-            raise FormatError(f"{len(self.damaged)} of {len(self.numbers)} clips are damaged, the last: {message}")

@@ -1,4 +1,7 @@
-"""Losses by name: (B, K) logits and (B,) labels → (B,) losses, one per clip, so that padding can be masked."""
+"""Losses by name: (B, K) logits and (B,) labels → (B,) losses, one per clip, so that padding can be masked.
+
+In regression: (B, 1) values and (B,) targets → (B,) losses.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,17 @@ from trainer.settings import LossSettings
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-def build_loss(settings: LossSettings, labels: np.ndarray, num_classes: int, device: torch.device) -> Loss:
+def build_loss(
+    settings: LossSettings, labels: np.ndarray, num_classes: int, device: torch.device, unit: float = 1.0
+) -> Loss:
     """The loss over `num_classes` classes; `labels` are the train split's, for the class weights.
 
+    unit: in regression, what errors are measured in: the deviation of train's targets.
     Raises SettingsError where the loss does not fit the number of classes.
     """
+    if settings.is_regression:
+        distance = functional.mse_loss if settings.name == "mse" else functional.l1_loss
+        return lambda values, target: distance(values[:, 0].float() / unit, target.float() / unit, reduction="none")
     weight = None
     if settings.class_weights:
         counts = np.bincount(labels, minlength=num_classes).clip(1)

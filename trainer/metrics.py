@@ -11,6 +11,7 @@ from sklearn import metrics
 CALIBRATION_BINS = 15  # Guo et al., "On calibration of modern neural networks" (2017)
 RESAMPLES = 1000  # of the bootstrap
 INTERVALS = ("auc_roc", "accuracy", "balanced_accuracy")  # figures that get one
+VALUE_INTERVALS = ("mae", "rmse", "r2")  # in regression
 
 Figures = dict[str, float | None]
 
@@ -43,6 +44,20 @@ def classification_metrics(labels: np.ndarray, scores: np.ndarray, threshold: fl
         "calibration_error": calibration_error(labels, scores),
     }
     return {name: None if value is None else float(value) for name, value in figures.items()}
+
+
+def regression_metrics(targets: np.ndarray, values: np.ndarray) -> Figures:
+    """Figures over targets and predicted values, float (N,), in the targets' unit; None where they are not defined."""
+    has_spread = len(targets) > 1 and np.ptp(targets) > 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # equal values correlate with nothing
+        pearson = float(np.corrcoef(targets, values)[0, 1]) if has_spread else np.nan
+    return {
+        "mae": float(metrics.mean_absolute_error(targets, values)),
+        "rmse": float(metrics.root_mean_squared_error(targets, values)),
+        "r2": float(metrics.r2_score(targets, values)) if has_spread else None,
+        "pearson": pearson if np.isfinite(pearson) else None,
+    }
 
 
 def predict(scores: np.ndarray, threshold: float | None = None) -> np.ndarray:
@@ -82,27 +97,41 @@ def calibration_error(labels: np.ndarray, scores: np.ndarray) -> float:
 
 
 def best_threshold(labels: np.ndarray, scores: np.ndarray) -> float | None:
-    """The score of class 1 from which predicting it gives the best balanced accuracy; None but for two classes."""
+    """The score of class 1 from which predicting it gives the best balanced accuracy; None but for two classes.
+
+    Midway to the next lower score: other clips' scores fall on both sides of these.
+    """
     if scores.shape[1] != 2 or len(np.unique(labels)) < 2:
         return None
     false_alarms, hits, thresholds = metrics.roc_curve(labels, scores[:, 1])
-    return float(min(thresholds[np.argmax(hits - false_alarms)], 1.0))
+    threshold = min(thresholds[np.argmax(hits - false_alarms)], 1.0)
+    below = scores[scores[:, 1] < threshold, 1]
+    return float((threshold + below.max()) / 2 if len(below) else threshold)
 
 
 def bootstrap_intervals(
     labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, threshold: float | None = None, seed: int = 0
 ) -> dict[str, list[float] | None]:
-    """95% percentile intervals of INTERVALS, whole groups resampled: clips of one group are not independent."""
-    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    """95% percentile intervals of INTERVALS, whole groups resampled: clips of one group are not independent.
+
+    In regression, of VALUE_INTERVALS: labels are then the targets, float (N,), scores the values, (N, 1).
+    """
+    is_regression = scores.shape[1] == 1
+    names = VALUE_INTERVALS if is_regression else INTERVALS
+    order = np.argsort(groups, kind="stable")
+    members = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
     rng, drawn = np.random.default_rng(seed), []
     for _ in range(RESAMPLES):
         chosen = np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))])
-        if len(np.unique(labels[chosen])) == len(np.unique(labels)):
+        if is_regression:
+            figures = regression_metrics(labels[chosen], scores[chosen, 0])
+            drawn.append([np.nan if figures[name] is None else figures[name] for name in names])
+        elif len(np.unique(labels[chosen])) == len(np.unique(labels)):
             drawn.append(_resampled(labels[chosen], scores[chosen], threshold))
     if not drawn or len(np.unique(labels)) < 2:
-        return dict.fromkeys(INTERVALS)
-    low, high = np.percentile(np.array(drawn), [2.5, 97.5], axis=0)
-    return {name: [float(low[i]), float(high[i])] for i, name in enumerate(INTERVALS)}
+        return dict.fromkeys(names)
+    low, high = np.nanpercentile(np.array(drawn), [2.5, 97.5], axis=0)
+    return {name: [float(low[i]), float(high[i])] for i, name in enumerate(names)}
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -8,17 +8,32 @@ from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
+from trainer.models.stages import backbone_of, stage_numbers
 from trainer.settings import OptimizerSettings, SchedulerSettings
 
 
 def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> AdamW:
-    """Weight decay on matrices and kernels only, not on norms and biases."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": settings.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return AdamW(groups, lr=settings.lr)
+    """Weight decay on matrices and kernels only, not on norms and biases; the head's groups come first.
+
+    With layer_decay, each stage of the backbone learns at a fraction of the rate of the stage after it (Howard and
+    Ruder, "Universal language model fine-tuning for text classification", 2018). fused: the one form of AdamW that
+    leaves a step out where a flag on the device says so (`found_inf`). Raises SettingsError where the model has no
+    backbone to slow down.
+    """
+    parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    depths = dict.fromkeys(parameters.values(), 0)  # stages below the head
+    if settings.layer_decay < 1:
+        backbone = backbone_of(model, "optimizer.layer_decay")
+        stages = stage_numbers(backbone)
+        top = 1 + max(stages.values())
+        depths |= {parameter: top - stages[name] for name, parameter in backbone.named_parameters()}
+    groups = []
+    for depth in sorted(set(depths.values())):
+        chosen = [parameter for parameter in parameters.values() if depths[parameter] == depth]
+        lr = settings.lr * settings.layer_decay**depth
+        decay = {"lr": lr, "weight_decay": settings.weight_decay, "params": [p for p in chosen if p.ndim >= 2]}
+        groups += [decay, {"lr": lr, "weight_decay": 0.0, "params": [p for p in chosen if p.ndim < 2]}]
+    return AdamW([group for group in groups if group["params"]], lr=settings.lr, fused=True)
 
 
 class Schedule:

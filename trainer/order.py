@@ -44,6 +44,16 @@ def _balanced(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.concatenate(drawn)
 
 
+def count_repeats(order: np.ndarray) -> np.ndarray:
+    """int64 (N,): how often each number came earlier in the order."""
+    places = np.argsort(order, kind="stable")
+    is_first = np.append(True, np.diff(order[places]) != 0)
+    firsts = np.maximum.accumulate(np.where(is_first, np.arange(len(order)), 0))
+    repeats = np.empty(len(order), np.int64)
+    repeats[places] = np.arange(len(order)) - firsts
+    return repeats
+
+
 def num_steps(num_samples: int, batch_size: int) -> int:
     """Steps per epoch, the same on every rank; the last batch may be smaller."""
     return math.ceil(num_samples / batch_size)
@@ -52,7 +62,7 @@ def num_steps(num_samples: int, batch_size: int) -> int:
 def rank_batch(
     order: np.ndarray, step: int, batch_size: int, rank: int = 0, world: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A rank's part of the step's global batch: numbers int64 (B,), and bool (B,), False where they only pad.
+    """A rank's part of the step's global batch: rows of `order` (B, …), and bool (B,), False where they only pad.
 
     Every rank gets equally many clips. With 10 clips, a batch size of 4 and 2 ranks:
 

@@ -33,8 +33,8 @@ def main(
 ) -> None:  # fmt: skip
     """Score VIDEOS, files or folders, with a run's best model.
 
-    score: the probability of class 1 of two, else of the predicted class; prediction: the class index. What cannot
-    be read has a row with the reason.
+    score: the probability of class 1 of two, else of the predicted class; prediction: the class index; in regression
+    both are the value. What cannot be read has a row with the reason.
     """
     try:
         rows = predict_videos(videos, run, boxes, devices, workers, timeout)
@@ -47,6 +47,9 @@ def main(
     except ShardifyError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:  # where only the trainer's needs are installed, as on Kaggle
+        click.echo(f"error: videos are decoded with {error.name}: pip install --no-deps {error.name}", err=True)
+        sys.exit(1)
 
 
 def predict_videos(
@@ -54,7 +57,7 @@ def predict_videos(
 ) -> Iterator[dict]:
     """A row of COLUMNS for every video, in order. Raises ShardifyError."""
     from shardify.boxes import read_boxes
-    from shardify.build import usable_cores
+    from shardify.cores import usable_cores
     from shardify.settings import BuildSettings
     from shardify.workers import run_tasks
     from trainer.distributed import join_group, num_devices
@@ -83,19 +86,23 @@ def score_clips(saved, samples: list, codec: str, device) -> dict:
     from shardify import sheet
     from trainer.augment import normalise, to_float
     from trainer.engine import autocast, choose_dtype
-    from trainer.loader import decode_into
     from trainer.metrics import predict
+    from trainer.payload import decode_into
 
-    rows, columns = sheet.grid_shape(saved.frames)
-    shape = (saved.frames, saved.size, saved.size) if codec == "raw" else (rows * saved.size, columns * saved.size)
+    frames, size = saved.stored_frames, saved.stored_size
+    rows, columns = sheet.grid_shape(frames)
+    shape = (frames, size, size) if codec == "raw" else (rows * size, columns * size)
     clips = []
     for sample in samples:
         picture = torch.empty((*shape, 3), dtype=torch.uint8)
         decode_into(next(sample.members[name] for name in ("jpg", "npy") if name in sample.members), codec, picture)
-        frames = picture.numpy() if codec == "raw" else sheet.from_sheet(picture.numpy(), saved.frames)
-        clips.append(torch.from_numpy(frames.copy()).permute(0, 3, 1, 2))
+        pixels = picture.numpy() if codec == "raw" else sheet.from_sheet(picture.numpy(), frames)
+        clips.append(torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2))
     with torch.inference_mode(), autocast(device, choose_dtype(saved.settings.amp, device)):
-        logits = saved.model(normalise(to_float(torch.stack(clips).to(device))))
+        logits = saved.model(normalise(to_float(torch.stack(clips).to(device), saved.frames, saved.size)))
+    if saved.settings.loss.is_regression:
+        value = f"{float(logits.float().mean()):.6g}"
+        return {"score": value, "prediction": value}
     scores = logits.float().softmax(1).mean(0, keepdim=True).cpu().numpy()
     chosen = int(predict(scores, saved.threshold)[0])
     return {"score": f"{scores[0, 1 if len(saved.classes) == 2 else chosen]:.6f}", "prediction": chosen}

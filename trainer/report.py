@@ -6,9 +6,9 @@ import csv
 import io
 import json
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 import torchvision
 
@@ -17,78 +17,96 @@ from shardify.index import read_rows
 from trainer import plots
 from trainer.checkpoint import write_atomically
 from trainer.engine import Predictions
-from trainer.metrics import bootstrap_intervals, classification_metrics, predict, softmax
+from trainer.metrics import bootstrap_intervals, classification_metrics, predict, regression_metrics, softmax
 from trainer.shards import ShardSet
+from trainer.worst import write_worst_clips
 
 HISTORY_COLUMNS = (
     "epoch", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_balanced_accuracy",
     "val_precision", "val_recall", "val_f1", "val_auc_roc", "val_auc_pr", "epoch_seconds", "clips_per_second",
     "data_wait",
 )  # fmt: skip
+VALUE_HISTORY_COLUMNS = (
+    "epoch", "lr", "train_loss", "train_mae", "val_loss", "val_mae", "val_rmse", "val_r2", "val_pearson",
+    "epoch_seconds", "clips_per_second", "data_wait",
+)  # fmt: skip
 
 
 def split_figures(predictions: Predictions, split: str, threshold: float | None = None) -> dict:
     """The metrics of one split, with its name and number of clips."""
-    figures = classification_metrics(predictions.labels, softmax(predictions.logits), threshold)
+    if predictions.is_regression:
+        figures = regression_metrics(predictions.labels, predictions.logits[:, 0])
+    else:
+        figures = classification_metrics(predictions.labels, softmax(predictions.logits), threshold)
     return {"split": split, "clips": len(predictions.labels), "loss": predictions.loss, **figures}
 
 
 def intervals(shards: ShardSet, predictions: Predictions, threshold: float | None) -> dict:
     """95% bootstrap intervals of the main figures, by group."""
     groups = shards.samples["group"][predictions.numbers]
-    return bootstrap_intervals(predictions.labels, softmax(predictions.logits), groups, threshold)
+    scores = predictions.logits if predictions.is_regression else softmax(predictions.logits)
+    return bootstrap_intervals(predictions.labels, scores, groups, threshold)
 
 
 def write_history(results: Path, rows: list[dict], metric: str) -> None:
-    write_atomically(results / "training_history.csv", _csv(HISTORY_COLUMNS, rows))
+    columns = VALUE_HISTORY_COLUMNS if "val_mae" in rows[0] else HISTORY_COLUMNS
+    write_atomically(results / "training_history.csv", _csv(columns, rows))
     plots.plot_history(rows, metric, results / "training_history.png")
 
 
 def write_results(results: Path, record: dict, shards: ShardSet, predictions: Predictions) -> None:
-    """experiment_results.json, experiment_report.txt, test_predictions.csv and the plots of evaluation/."""
-    scores = softmax(predictions.logits)
-    table = predictions_csv(shards, predictions, scores, record["threshold"])
-    write_atomically(results / "test_predictions.csv", table)
+    """experiment_results.json, experiment_report.txt, test_predictions.csv, worst_clips.html, plots in evaluation/."""
+    threshold, rows = record["threshold"], source_rows(shards)
+    write_atomically(results / "test_predictions.csv", predictions_csv(shards, predictions, threshold, rows))
+    write_worst_clips(results / "worst_clips.html", shards, predictions, threshold, rows)
     write_atomically(results / "experiment_report.txt", report_text(record).encode())
-    folder = results / "evaluation"
-    chosen = predict(scores, record["threshold"])
-    plots.plot_confusion(predictions.labels, chosen, shards.classes, folder / "confusion_matrix.png")
-    plots.plot_curves(predictions.labels, scores, shards.classes, folder / "roc_pr_curves.png")
-    plots.plot_scores(predictions.labels, scores, shards.classes, folder / "score_distribution.png")
+    folder, labels = results / "evaluation", predictions.labels
+    if predictions.is_regression:
+        plots.plot_values(labels, predictions.logits[:, 0], folder / "predicted_values.png")
+    else:
+        scores = softmax(predictions.logits)
+        plots.plot_confusion(labels, predict(scores, threshold), shards.classes, folder / "confusion_matrix.png")
+        plots.plot_curves(labels, scores, shards.classes, folder / "roc_pr_curves.png")
+        plots.plot_scores(labels, scores, shards.classes, threshold, folder / "score_distribution.png")
     # last: where it is, the run is complete
     write_atomically(results / "experiment_results.json", (json.dumps(record, indent=1) + "\n").encode())
 
 
+def source_rows(shards: ShardSet) -> dict[str, dict[str, str]]:
+    """key → row of samples.csv; {} without one: it is for people, training does not need it."""
+    try:
+        return {row["key"]: row for row in read_rows(shards.folder)}
+    except FormatError:
+        return {}
+
+
 def predictions_csv(
-    shards: ShardSet, predictions: Predictions, scores: np.ndarray, threshold: float | None = None
+    shards: ShardSet, predictions: Predictions, threshold: float | None, rows: dict[str, dict[str, str]]
 ) -> bytes:
     """key, source, group, label, score, prediction; with more than two classes also every class's score.
 
-    score: the probability of class 1 of two, else of the predicted class.
+    score: the probability of class 1 of two, else of the predicted class. In regression: key, source, group, target,
+    prediction. rows: of samples.csv, by key.
     """
-    try:
-        rows = {row["key"]: row for row in read_rows(shards.folder)}
-    except FormatError:
-        rows = {}  # samples.csv is for people; training does not need it
-    many = len(shards.classes) > 2
-    extra = [f"score_{name}" for name in shards.classes] if many else []
-    table = []
-    chosen = predict(scores, threshold).tolist()
-    for number, label, score, prediction in zip(predictions.numbers, predictions.labels, scores, chosen, strict=True):
-        key = shards.samples["key"][number].decode()
+    columns, table = ["key", "source", "group"], []
+    for number in predictions.numbers:
+        key = shards.samples["key"][number].decode("utf-8", "replace")
         row = rows.get(key, {})
-        table.append(
-            {
-                "key": key,
-                "source": row.get("source", ""),
-                "group": row.get("group", ""),
-                "label": int(label),
-                "score": f"{score[prediction if many else 1]:.6f}",
-                "prediction": prediction,
-                **{name: f"{value:.6f}" for name, value in zip(extra, score, strict=False)},
-            }
-        )
-    return _csv(("key", "source", "group", "label", "score", "prediction", *extra), table)
+        table.append({"key": key, "source": row.get("source", ""), "group": row.get("group", "")})
+    if predictions.is_regression:
+        columns += ["target", "prediction"]
+        for row, target, (value,) in zip(table, predictions.labels, predictions.logits.tolist(), strict=True):
+            row |= {"target": f"{target:.6g}", "prediction": f"{value:.6g}"}
+        return _csv(columns, table)
+    scores = softmax(predictions.logits)
+    names = [f"score_{name}" for name in shards.classes] if len(shards.classes) > 2 else []
+    columns += ["label", "score", "prediction", *names]
+    chosen = predict(scores, threshold).tolist()
+    for row, label, score, prediction in zip(table, predictions.labels, scores, chosen, strict=True):
+        shown = score[prediction if names else 1]
+        row |= {"label": int(label), "score": f"{shown:.6f}", "prediction": prediction}
+        row |= {name: f"{value:.6f}" for name, value in zip(names, score, strict=False)}
+    return _csv(columns, table)
 
 
 def report_text(record: dict) -> str:
@@ -105,13 +123,15 @@ def report_text(record: dict) -> str:
         *(_figure_line(name, value, record["test_intervals"].get(name)) for name, value in figures_of(test).items()),
         "",
         f"{record['training']['clips_per_second']:.1f} clips/s, data wait {record['training']['data_wait']:.1%}, "
-        f"cache {record['training']['cache']}",
+        f"cache {record['training']['cache']} ({record['training']['cache_hit_rate']:.1%} of the clips came from it)",
         *record["notes"],
     ]
     return "\n".join(lines) + "\n"
 
 
 def _threshold_line(record: dict) -> str:
+    if "mae" in record["test"]:
+        return "in the targets' unit"
     if record["threshold"] is None:
         return "the largest probability decides"
     return f"threshold {record['threshold']:.4f}, chosen on validation"
@@ -138,7 +158,7 @@ def environment(device: torch.device, dtype: torch.dtype, world: int) -> dict:
     }
 
 
-def _csv(columns: tuple[str, ...], rows: list[dict]) -> bytes:
+def _csv(columns: Sequence[str], rows: list[dict]) -> bytes:
     buffer = io.StringIO(newline="")
     writer = csv.DictWriter(buffer, columns, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()

@@ -10,9 +10,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from trainer.config import from_dict
 from trainer.errors import TrainerError
-from trainer.models import build_model
-from trainer.settings import Settings, from_dict
+from trainer.models import build_for
+from trainer.preflight import check_gpu
+from trainer.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,10 @@ class SavedModel:
     model: nn.Module  # in evaluation mode, on the device
     settings: Settings
     classes: list[str]
-    frames: int
+    frames: int  # that the model sees
     size: int
+    stored_frames: int  # of the clips that these are taken from
+    stored_size: int
     build: dict  # the builder's settings, {} where unknown
     threshold: float | None
 
@@ -38,13 +42,14 @@ def load_saved(run: Path, device: torch.device) -> SavedModel:
         settings = from_dict(saved["settings"])
     except Exception as error:  # the reader raises a dozen types for damaged files
         raise TrainerError(f"{path}: cannot be read ({error}); train again, or restore the file") from error
-    without_weights = dataclasses.replace(settings.model, weights="none")  # they come from the file
-    model = build_model(without_weights, len(saved["classes"]), saved["size"])
+    check_gpu(device)
+    # the weights come from the file; what only helps training is left out
+    plain = dataclasses.replace(settings.model, weights="none", compile=False, gradient_checkpointing=False)
+    model = build_for(dataclasses.replace(settings, model=plain), len(saved["classes"]), saved["size"])
     model.load_state_dict(saved["model"])
     model.to(device, memory_format=torch.channels_last).eval()
-    return SavedModel(
-        model, settings, saved["classes"], saved["frames"], saved["size"], saved["build"], _threshold(run)
-    )
+    known = {name: saved[name] for name in ("classes", "frames", "size", "stored_frames", "stored_size", "build")}
+    return SavedModel(model, settings, **known, threshold=_threshold(run))
 
 
 def _threshold(run: Path) -> float | None:

@@ -1,17 +1,11 @@
-"""The run's settings, each group beside its meaning; command line over YAML over these defaults."""
+"""The run's settings, each beside its meaning, checked when made."""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
-import types
-import typing
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
-
-import yaml
+from typing import Literal
 
 from trainer.errors import SettingsError
 
@@ -19,6 +13,12 @@ Backbone = Literal[
     "auto", "tiny", "resnet18", "resnet34", "resnet50", "resnet101",
     "efficientnet_b0", "efficientnet_b1", "efficientnet_b2", "efficientnet_b3", "efficientnet_b4", "vit_b_16",
 ]  # fmt: skip
+CLASS_METRICS = ("auc_roc", "accuracy", "balanced_accuracy", "f1")
+VALUE_METRICS = ("mae", "rmse", "r2", "pearson")
+Metric = Literal["auto", "auc_roc", "accuracy", "balanced_accuracy", "f1", "loss", "mae", "rmse", "r2", "pearson"]
+
+REGRESSION = ("mse", "l1")  # losses on the clips' targets instead of their classes
+LOWER_IS_BETTER = ("loss", "mae", "rmse")
 
 
 def positive(name: str, value: float) -> None:
@@ -47,12 +47,23 @@ class ModelSettings:
     lstm_layers: int = 1
     attention_heads: int = 4  # 0 leaves the self-attention out
     dropout: float = 0.3
+    freeze: Literal["none", "backbone"] = "none"  # backbone: only what comes after it is trained
+    unfreeze_every: int = 0  # epochs after which one more stage of a frozen backbone joins, the last first; 0: never
+    batch_norm: Literal["auto", "train", "frozen"] = "auto"  # statistics; auto freezes those that come with weights
+    gradient_checkpointing: bool = False  # compute the backbone twice instead of keeping its activations
+    compile: bool = False  # the backbone, by torch.compile
 
     def __post_init__(self) -> None:
         share("model.dropout", self.dropout)
         positive("model.lstm_layers", self.lstm_layers)
-        for name in ("lstm_hidden", "attention_heads"):
+        for name in ("lstm_hidden", "attention_heads", "unfreeze_every"):
             not_negative(f"model.{name}", getattr(self, name))
+        if self.unfreeze_every and self.freeze == "none":
+            raise SettingsError(
+                f"model.unfreeze_every is {self.unfreeze_every}, but nothing is frozen; add model.freeze=backbone"
+            )
+        if self.compile and self.gradient_checkpointing:
+            raise SettingsError("model.compile and model.gradient_checkpointing do not work together; use one of them")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,16 +71,19 @@ class OptimizerSettings:
     lr: float = 3e-4
     weight_decay: float = 1e-2
     clip_norm: float = 1.0  # largest gradient norm; 0 does not clip
+    layer_decay: float = 1.0  # every stage of the backbone learns at so many times the rate of the one after it
 
     def __post_init__(self) -> None:
         positive("optimizer.lr", self.lr)
         not_negative("optimizer.weight_decay", self.weight_decay)
         not_negative("optimizer.clip_norm", self.clip_norm)
+        share("optimizer.layer_decay", self.layer_decay)
+        positive("optimizer.layer_decay", self.layer_decay)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossSettings:
-    name: Literal["cross_entropy", "focal", "bce"] = "cross_entropy"
+    name: Literal["cross_entropy", "focal", "bce", "mse", "l1"] = "cross_entropy"  # the last two: on the targets
     smoothing: float = 0.0  # label smoothing of cross_entropy
     alpha: float = -1.0  # focal: weight of class 1 (class 0 has 1 - alpha); -1 disables it
     gamma: float = 2.0  # focal: how much easy clips are discounted
@@ -80,6 +94,15 @@ class LossSettings:
         not_negative("loss.gamma", self.gamma)
         if self.alpha != -1:
             share("loss.alpha", self.alpha)
+        if self.class_weights and (self.alpha != -1 or self.is_regression):
+            why = "has no classes" if self.is_regression else f"weighs the classes by loss.alpha={self.alpha} already"
+            raise SettingsError(f"loss.class_weights is true, but loss.name={self.name} {why}; leave one of them out")
+        if self.smoothing and self.name != "cross_entropy":
+            raise SettingsError(f"loss.smoothing is {self.smoothing}, but only cross_entropy has it, not {self.name}")
+
+    @property
+    def is_regression(self) -> bool:
+        return self.name in REGRESSION
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,13 +129,17 @@ class DataSettings:
     workers: int = 0  # decoding threads; 0: one per core
     sheet_frames: int | None = None  # frames per contact sheet, in tars of other writers that do not say it
     val_fraction: float = 0.1  # held out of train, by whole groups, where the shards have no val
+    frames: int | None = None  # evenly chosen from those that the shards hold
+    size: int | None = None  # pixels; smaller than the shards hold, scaled on the device
+    max_per_class: int | None = None  # train on so many clips of each class at most
 
     def __post_init__(self) -> None:
         share("data.max_errors", self.max_errors)
         not_negative("data.workers", self.workers)
         not_negative("data.shuffle_shards", self.shuffle_shards)
-        if self.sheet_frames is not None:
-            positive("data.sheet_frames", self.sheet_frames)
+        for name in ("sheet_frames", "frames", "size", "max_per_class"):
+            if getattr(self, name) is not None:
+                positive(f"data.{name}", getattr(self, name))
         if not 0 < self.val_fraction < 1:
             raise SettingsError(f"data.val_fraction is {self.val_fraction}; it must lie between 0 and 1")
 
@@ -124,11 +151,18 @@ class AugmentSettings:
     brightness: float = 0.1  # largest change of brightness, contrast and saturation, as a share
     contrast: float = 0.1
     saturation: float = 0.1
+    frame_dropout: float = 0.0  # share of frames that repeat the one before
+    blur: float = 0.0  # largest standard deviation of a Gaussian, pixels
+    noise: float = 0.0  # largest standard deviation, as a share of white
+    jpeg: int = 0  # lowest quality of JPEG-like compression, drawn from there to 100; 0: none
 
     def __post_init__(self) -> None:
-        for item in dataclasses.fields(self):
-            share(f"augment.{item.name}", getattr(self, item.name))
+        for name in ("flip", "crop", "brightness", "contrast", "saturation", "frame_dropout", "noise"):
+            share(f"augment.{name}", getattr(self, name))
         positive("augment.crop", self.crop)
+        not_negative("augment.blur", self.blur)
+        if not 0 <= self.jpeg <= 100:
+            raise SettingsError(f"augment.jpeg is {self.jpeg}; it must be a quality, 1 to 100, or 0 for none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,15 +174,17 @@ class Settings:
 
     epochs: int = 25
     seed: int = 0
-    batch_size: int = 16  # clips per step, over all devices
+    batch_size: int | Literal["auto"] = 16  # clips per step, over all devices; auto: what fits into memory
     accumulate: int = 1  # parts in which a step's clips go through the model: less memory, the same step
     ema: float = 0.0  # decay of the averaged weights that are evaluated and saved, for example 0.999; 0: none
     early_stopping: int | None = None  # end after this many epochs without improvement
-    metric: Literal["auc_roc", "accuracy", "balanced_accuracy", "f1", "loss"] = "auc_roc"  # of validation
+    metric: Metric = "auto"  # of validation, chooses the best epoch; auto: auc_roc, in regression mae
     amp: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     checkpoint_every_steps: int = 0  # beside one at the end of every epoch; 0: only those
     keep_checkpoints: int = 2
     max_hours: float | None = None  # checkpoint and stop before this; Kaggle ends sessions at 12
+    tensorboard: bool = False  # events in the run's folder
+    profile: bool = False  # a profiler trace of some steps in the run's folder
     model: ModelSettings = field(default_factory=ModelSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     loss: LossSettings = field(default_factory=LossSettings)
@@ -158,7 +194,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "keep_checkpoints", "accumulate"):
-            positive(name, getattr(self, name))
+            if getattr(self, name) != "auto":
+                positive(name, getattr(self, name))
         share("ema", self.ema)
         for name in ("seed", "checkpoint_every_steps"):
             not_negative(name, getattr(self, name))
@@ -171,94 +208,20 @@ class Settings:
                     f"early_stopping is {self.early_stopping}, scheduler.patience {self.scheduler.patience}: the run "
                     f"would end before the learning rate is ever lowered; make early_stopping the larger"
                 )
+        if self.loss.class_weights and self.data.balanced:
+            raise SettingsError(
+                "loss.class_weights and data.balanced are both true: rare classes would count twice; use one of them"
+            )
+        fits = ("auto", "loss", *(VALUE_METRICS if self.loss.is_regression else CLASS_METRICS))
+        if self.metric not in fits:
+            raise SettingsError(
+                f"metric is {self.metric}, which does not go with loss.name={self.loss.name}; use {', '.join(fits)}"
+            )
+
+    @property
+    def maximises(self) -> bool:
+        """Whether a larger metric is better."""
+        return self.metric not in LOWER_IS_BETTER
 
     def to_dict(self) -> dict:
         return dataclasses.asdict(self)
-
-
-def load_settings(config: Path | None = None, overrides: tuple[str, ...] = ()) -> Settings:
-    """Defaults, then the YAML file, then `key=value` overrides (dotted keys, YAML values)."""
-    values: dict[str, Any] = {}
-    if config is not None:
-        values = _read_yaml(config)
-    for text in overrides:
-        key, separator, value = text.partition("=")
-        if not separator:
-            raise SettingsError(f"--set {text}: write it as key=value, for example optimizer.lr=1e-4")
-        try:
-            parsed = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise SettingsError(f"--set {text}: the value is not YAML; quote it, for example 'name=\"[a\"'") from error
-        _assign(values, key.strip().split("."), parsed, key.strip())
-    return from_dict(values)
-
-
-def from_dict(values: dict) -> Settings:
-    return _build(Settings, values, "")
-
-
-def _read_yaml(path: Path) -> dict:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: cannot be read ({error}); check the path given to --config") from error
-    except yaml.YAMLError as error:
-        raise SettingsError(f"{path}: is not YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(values or {}, dict):
-        raise SettingsError(f"{path}: holds a {type(values).__name__}; it must hold settings as `key: value`")
-    return values or {}
-
-
-def _assign(values: dict, keys: list[str], value: Any, whole: str) -> None:
-    for key in keys[:-1]:
-        values = values.setdefault(key, {})
-        if not isinstance(values, dict):
-            raise SettingsError(f"{whole}: {key} is a value, not a group of settings")
-    values[keys[-1]] = value
-
-
-def _build(group: type, values: Any, prefix: str) -> Any:
-    if not isinstance(values, dict):
-        raise SettingsError(f"{prefix[:-1]} is {values!r}; it is a group of settings: write {prefix}name: value")
-    hints = typing.get_type_hints(group)
-    unknown = [key for key in values if key not in hints]
-    if unknown:
-        known = all_keys()
-        near = difflib.get_close_matches(f"{prefix}{unknown[0]}", known, n=1, cutoff=0.5)
-        near = near or [key for key in known if key.endswith(f".{unknown[0]}")][:1]
-        hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(hints)}"
-        raise SettingsError(f"unknown setting {prefix}{unknown[0]}{hint}")
-    return group(**{key: _convert(value, hints[key], f"{prefix}{key}") for key, value in values.items()})
-
-
-def _convert(value: Any, kind: Any, name: str) -> Any:
-    """YAML reads 1e-4 as text and 1 as an integer: accept what is meant, refuse the rest by name."""
-    if dataclasses.is_dataclass(kind):
-        return _build(kind, value, f"{name}.")
-    if typing.get_origin(kind) is Literal:
-        choices = typing.get_args(kind)
-        text = "none" if value is None and "none" in choices else value
-        if text not in choices:
-            raise SettingsError(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
-        return text
-    if isinstance(kind, types.UnionType):
-        inner = next(arg for arg in typing.get_args(kind) if arg is not type(None))
-        return None if value is None else _convert(value, inner, name)
-    if kind is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except ValueError:
-            pass
-    if kind is str and value is None:
-        return "none"
-    if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
-        return value
-    raise SettingsError(f"{name} is {value!r}; it must be of type {kind.__name__}")
-
-
-def all_keys(group: type = Settings, prefix: str = "") -> list[str]:
-    """Every setting by its dotted name."""
-    keys = []
-    for key, kind in typing.get_type_hints(group).items():
-        keys += all_keys(kind, f"{prefix}{key}.") if dataclasses.is_dataclass(kind) else [f"{prefix}{key}"]
-    return keys

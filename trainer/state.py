@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from trainer.checkpoint import save_checkpoint
@@ -26,6 +27,9 @@ class Progress:
     clips: int = 0  # trained on, and the seconds it took, over the whole run
     seconds: float = 0.0
     wait_seconds: float = 0.0
+    skips: list[int] = field(default_factory=lambda: [0, 0])  # steps: all, the last ones in a row
+    accumulate: int = 1  # parts of a step; more than was set once memory has run out
+    weights_origin: str = ""  # where the weights came from before training
 
 
 def save_state(
@@ -34,6 +38,7 @@ def save_state(
     """Called by every rank; rank 0 writes."""
     if not engine.group.is_main:
         return
+    progress.skips, progress.accumulate = engine.guard.counts.tolist(), engine.accumulate
     state = {
         "model": model.state_dict(),
         "optimizer": engine.optimizer.state_dict(),
@@ -57,6 +62,8 @@ def load_state(engine: Engine, model: nn.Module, state: dict) -> Progress:
     if engine.ema:
         engine.ema.load_state_dict(state["ema"])
     progress = Progress(**state["progress"])
+    engine.guard.counts.copy_(torch.tensor(progress.skips))
+    engine.accumulate = progress.accumulate
     if not engine.group.is_main:
         progress.sums = [0.0, 0.0, 0.0]
     return progress

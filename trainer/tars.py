@@ -1,9 +1,14 @@
-"""Members of a plain tar by their headers: nothing is extracted, and no size is believed before it is checked."""
+"""Members of a plain tar by their headers, or of the folder it was unpacked to.
+
+Nothing is extracted, and no size is believed before it is checked.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +24,45 @@ class Member:
     name: str
     offset: int  # bytes, of the content
     length: int
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A tar or a folder that is open for reading."""
+
+    path: Path
+    members: Iterator[Member]  # raises FormatError
+    read: Callable[[Member, int], bytes]  # a member's first bytes, so many at most
+
+
+@contextlib.contextmanager
+def open_archive(path: Path) -> Iterator[Archive]:
+    if path.is_dir():
+        yield Archive(path, _list_files(path), lambda member, most: _read_file(path / member.name, most))
+        return
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        members = list_members(path, descriptor)
+        yield Archive(path, members, lambda member, most: read_at(descriptor, member.offset, min(member.length, most)))
+    finally:
+        os.close(descriptor)
+
+
+def _list_files(folder: Path) -> Iterator[Member]:
+    """The files of a folder and its sub-folders by name, those of a sample beside each other."""
+    for parent, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(parent, name)
+            status = path.lstat()
+            if not stat.S_ISREG(status.st_mode):
+                raise FormatError(f"{path}: is no plain file; only those are read")
+            yield Member(path.relative_to(folder).as_posix(), 0, status.st_size)
+
+
+def _read_file(path: Path, most: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(most)
 
 
 def read_at(descriptor: int, offset: int, length: int) -> bytes:

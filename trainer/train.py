@@ -6,29 +6,34 @@ import dataclasses
 import json
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import yaml
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from trainer import monitor, report
-from trainer.cache import choose_cache
+from trainer.batch_size import choose_batch_size
 from trainer.checkpoint import check_resumable, load_newest, write_atomically
 from trainer.distributed import Group
-from trainer.engine import Engine, choose_dtype
+from trainer.engine import Engine
 from trainer.errors import Interrupted, TrainerError
+from trainer.events import check_installed
 from trainer.finish import final_report, save_model
 from trainer.loader import ClipLoader
-from trainer.losses import build_loss
-from trainer.models import build_model
-from trainer.optimizers import Schedule, build_optimizer
+from trainer.parts import choose_run_cache, compile_model, make_engine, make_loaders, make_model
+from trainer.preflight import check_gpu
+from trainer.resolve import resolve_by_device, resolve_by_model, take_over
 from trainer.settings import Settings
-from trainer.shards import ShardSet, choose_splits, open_shards
+from trainer.shards import ShardSet, choose_splits, limit_per_class, open_shards
 from trainer.state import Progress, load_state, save_state, total_sums
 from trainer.stop import StopWatch
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 VOTE_STEPS = 10  # between votes of several ranks on whether to stop
 
@@ -46,10 +51,15 @@ class Run:
     out: Path
     progress: Progress
     notes: list[str]
+    events: SummaryWriter | None = None  # TensorBoard's, on the main rank where it is wanted
 
     def say(self, line: str) -> None:
-        if self.group.is_main:
-            print(line, file=sys.stderr, flush=True)
+        say(self.group, line)
+
+
+def say(group: Group, line: str) -> None:
+    if group.is_main:
+        print(line, file=sys.stderr, flush=True)
 
 
 def train(settings: Settings, shards_folder: Path, out: Path, group: Group, resume: bool) -> dict:
@@ -57,9 +67,10 @@ def train(settings: Settings, shards_folder: Path, out: Path, group: Group, resu
 
     Raises ShardifyError for all that stops a run; Interrupted after a signal or max_hours, with a checkpoint made.
     """
-    run = prepare(settings, shards_folder, out, group)
-    if resume:
-        go_on(run)
+    checkpoint = load_newest(out / "checkpoints", partial(say, group)) if resume else None
+    run = prepare(settings, shards_folder, out, group, checkpoint)
+    if checkpoint:
+        run.progress = load_state(run.engine, run.model, checkpoint)
     results = out / "results" / "experiment_results.json"
     if is_over(run) and results.exists():
         run.say(f"{out} is complete: nothing left to train")
@@ -67,6 +78,11 @@ def train(settings: Settings, shards_folder: Path, out: Path, group: Group, resu
     if group.is_main:
         write_atomically(out / "config.yaml", yaml.safe_dump(run.settings.to_dict(), sort_keys=False).encode())
     monitor.show_opening(run)
+    if checkpoint:
+        run.say(f"going on at epoch {run.progress.epoch + 1}, step {run.progress.step}")
+    if not is_over(run):
+        run.loaders["train"].begin(run.progress.epoch, run.progress.step)
+        run.loaders["val"].begin(epoch=0)  # nobody waits for the first batches of the first evaluation
     stop = StopWatch(settings.max_hours)
     try:
         while not is_over(run):
@@ -74,95 +90,51 @@ def train(settings: Settings, shards_folder: Path, out: Path, group: Group, resu
             validate_epoch(run, figures)
             if group.any(bool(stop.check())) and not is_over(run):
                 raise Interrupted(monitor.stopped_line(run, stop.reason))
+        stop.close()
+        return final_report(run)
+    except torch.OutOfMemoryError as error:  # not in a step's two passes, where the engine helps itself
+        raise TrainerError(
+            f"out of memory in the optimizer or in evaluation ({str(error).splitlines()[0]}); use a smaller "
+            f"batch_size, data.size or model.backbone"
+        ) from error
     finally:
         stop.close()
-    return final_report(run)
+        for loader in run.loaders.values():
+            loader.close()
 
 
-def prepare(settings: Settings, shards_folder: Path, out: Path, group: Group) -> Run:
-    """Open the shards, build the model and all that trains it."""
+def prepare(settings: Settings, shards_folder: Path, out: Path, group: Group, checkpoint: dict | None) -> Run:
+    """Open the shards, build the model and all that trains it; `auto` in the settings becomes definite."""
+    if settings.tensorboard:
+        check_installed()
+    check_gpu(group.device)
     torch.manual_seed(settings.seed)
     torch.backends.cudnn.benchmark = True  # shapes hardly change
-    settings = resolve_auto(settings, group)
+    if checkpoint:
+        settings = take_over(settings, checkpoint["settings"])
+    settings = resolve_by_device(settings, group.device)
+    # data
     shards = open_shards(shards_folder, settings.data.sheet_frames)
     splits, notes = choose_splits(shards, settings.data.val_fraction, settings.seed)
-    loaders = make_loaders(settings, shards, splits, group)
-    model = build_model(settings.model, len(shards.classes), shards.size)
-    engine = make_engine(settings, shards, loaders["train"], model, group)
-    return Run(settings, shards, loaders, model, engine, group, out, Progress(), notes)
-
-
-def resolve_auto(settings: Settings, group: Group) -> Settings:
-    """Settings that depend on the machine, made definite so that they are recorded and compared as they were used."""
-    if settings.model.backbone != "auto":
-        return settings
-    backbone = "resnet50" if group.device.type == "cuda" else "resnet18"
-    return dataclasses.replace(settings, model=dataclasses.replace(settings.model, backbone=backbone))
-
-
-def make_loaders(
-    settings: Settings, shards: ShardSet, splits: dict[str, np.ndarray], group: Group
-) -> dict[str, ClipLoader]:
-    """One loader per split; they share one decision on the cache."""
-    num_clips = sum(map(len, splits.values()))
-    cache = choose_cache(settings.data.cache, num_clips * shards.frames * shards.size**2 * 3, group.device, group.world)
-    return {
-        split: ClipLoader(
-            shards,
-            split,
-            settings.batch_size,
-            seed=settings.seed,
-            device=group.device,
-            numbers=numbers,
-            cache=cache,
-            workers=settings.data.workers,
-            on_error=settings.data.on_error,
-            max_errors=settings.data.max_errors,
-            balanced=settings.data.balanced,
-            shuffle_shards=settings.data.shuffle_shards,
-            rank=group.rank,
-            world=group.world,
-        )
-        for split, numbers in splits.items()
-    }
-
-
-def make_engine(settings: Settings, shards: ShardSet, loader: ClipLoader, model: nn.Module, group: Group) -> Engine:
-    model.to(group.device, memory_format=torch.channels_last)
-    wrapped = model
-    if group.world > 1:
-        devices = [group.device] if group.device.type == "cuda" else None
-        wrapped = nn.parallel.DistributedDataParallel(model, device_ids=devices)
-    labels = shards.samples["label"][loader.numbers]
-    dtype = choose_dtype(settings.amp, group.device)
-    optimizer = build_optimizer(model, settings.optimizer)
-    return Engine(
-        model=wrapped,
-        loss=build_loss(settings.loss, labels, len(shards.classes), group.device),
-        optimizer=optimizer,
-        schedule=Schedule(optimizer, settings.scheduler, settings.epochs, len(loader), settings.metric != "loss"),
-        scaler=torch.amp.GradScaler(group.device.type, enabled=dtype == torch.float16),
-        dtype=dtype,
-        settings=settings,
-        group=group,
-        ema=averaged(model, settings.ema) if settings.ema else None,
-    )
-
-
-def averaged(model: nn.Module, decay: float) -> AveragedModel:
-    """An exponential moving average of the weights and the batch norm statistics."""
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
-
-
-def go_on(run: Run) -> None:
-    """Put the newest checkpoint's state back; without one the run starts at step 0."""
-    checkpoint = load_newest(run.out / "checkpoints", run.say)
-    if checkpoint is None:
-        return
-    check_resumable(checkpoint, run.settings.to_dict(), run.shards.fingerprint)
-    run.progress = load_state(run.engine, run.model, checkpoint)
-    if not is_over(run):
-        run.say(f"going on at epoch {run.progress.epoch + 1}, step {run.progress.step}")
+    if settings.data.max_per_class:
+        splits["train"] = limit_per_class(shards, splits["train"], settings.data.max_per_class, settings.seed)
+    if checkpoint:
+        check_resumable(checkpoint, settings.to_dict(), shards.fingerprint)
+    # model
+    model = make_model(settings, shards, splits["train"], checkpoint)
+    settings = resolve_by_model(settings, model)
+    # what depends on memory
+    cache, cache_bytes, explained = choose_run_cache(settings, shards, splits, group)
+    notes += explained
+    if settings.batch_size == "auto":
+        size, why = choose_batch_size(settings, shards, splits["train"], model, group, cache_bytes)
+        settings = dataclasses.replace(settings, batch_size=size)
+        notes.append(why)
+    loaders = make_loaders(settings, shards, splits, cache, group)
+    engine = make_engine(settings, shards, splits["train"], model, group)
+    notes += compile_model(engine, loaders["train"]) if settings.model.compile else []
+    progress = Progress(weights_origin=getattr(model, "weights_origin", "the model's own"))
+    return Run(settings, shards, loaders, model, engine, group, out, progress, notes)
 
 
 def is_over(run: Run) -> bool:
@@ -178,8 +150,8 @@ def train_epoch(run: Run, stop: StopWatch) -> dict:
     settings, progress, loader = run.settings, run.progress, run.loaders["train"]
     every, steps = settings.checkpoint_every_steps, len(loader)
     sums = torch.tensor(progress.sums, dtype=torch.float64, device=run.group.device)
-    display = monitor.Monitor(f"epoch {progress.epoch + 1}/{settings.epochs}", steps, progress.step, run.group.is_main)
-    waited = loader.wait_seconds
+    display = monitor.Monitor(run)
+    waited, hits, misses = loader.wait_seconds, loader.hits, loader.misses
 
     def after_step(step: int) -> bool:
         """Checkpoint where it is due; True to stop here."""
@@ -189,7 +161,7 @@ def train_epoch(run: Run, stop: StopWatch) -> dict:
         # all ranks vote at the same steps; with several, a vote makes the CPU wait for the GPU
         votes = run.group.world == 1 or (step + 1) % VOTE_STEPS == 0
         ends = votes and run.group.any(bool(stop.check()))
-        if ends or (every and (step + 1) % every == 0):
+        if ends or (every and (step + 1) % every == 0 and not run.engine.guard.in_a_row()):  # else: older ones go
             progress.step, progress.sums = step + 1, total_sums(run.engine, sums)
             save_state(run.engine, run.model, progress, steps, run.out, run.shards.fingerprint)
         return ends
@@ -199,8 +171,7 @@ def train_epoch(run: Run, stop: StopWatch) -> dict:
     if ended_early:
         raise Interrupted(monitor.stopped_line(run, stop.reason))
     loss, right, count = total_sums(run.engine, sums)
-    if not np.isfinite(loss):
-        raise TrainerError(f"the loss of epoch {progress.epoch + 1} is {loss}; lower optimizer.lr, or use amp=float32")
+    count = max(count, 1)  # with every step skipped, none counts
     progress.clips += display.clips
     progress.seconds += seconds
     progress.wait_seconds += loader.wait_seconds - waited
@@ -208,23 +179,32 @@ def train_epoch(run: Run, stop: StopWatch) -> dict:
         "epoch": progress.epoch + 1,
         "lr": run.engine.optimizer.param_groups[0]["lr"],
         "train_loss": loss / count,
-        "train_accuracy": right / count,
+        "train_mae" if settings.loss.is_regression else "train_accuracy": right / count,
         "epoch_seconds": round(seconds, 3),
         "clips_per_second": round(display.clips / seconds, 2),
         "data_wait": round((loader.wait_seconds - waited) / seconds, 5),
+        "cache_hits": (loader.hits - hits) / max(1, loader.hits - hits + loader.misses - misses),
     }
 
 
 def validate_epoch(run: Run, figures: dict) -> None:
     """Evaluate, record the epoch, keep the model if it is the best so far, move the learning rate, checkpoint."""
     settings, progress = run.settings, run.progress
-    validation = report.split_figures(run.engine.evaluate(run.loaders["val"]), "val")
+    predictions = run.engine.evaluate(run.loaders["val"])
+    for loader in run.loaders.values():
+        loader.check_damaged(run.group.gather)
+    if not np.isfinite(predictions.logits).all():
+        raise TrainerError(
+            f"after epoch {progress.epoch + 1} the model's outputs are not finite; lower optimizer.lr, or use "
+            f"amp=float32; the newest checkpoint is from before this epoch's end"
+        )
+    validation = report.split_figures(predictions, "val")
     row = figures | {f"val_{name}": value for name, value in report.figures_of(validation).items()}
     progress.history.append(row)
     value = validation[settings.metric]
     if value is None:  # with one class in validation the metric is undefined; its loss still says something
         value = -validation["loss"]
-    sign = -1 if settings.metric == "loss" else 1
+    sign = 1 if settings.maximises else -1
     better = progress.best_value is None or sign * value > sign * progress.best_value
     if better:
         progress.best_value, progress.best_epoch = value, progress.epoch + 1
@@ -235,4 +215,5 @@ def validate_epoch(run: Run, figures: dict) -> None:
     run.say(monitor.epoch_line(row, settings, better))
     if run.group.is_main:
         report.write_history(run.out / "results", progress.history, settings.metric)
+        monitor.show_epoch(run, row)
     save_state(run.engine, run.model, progress, len(run.loaders["train"]), run.out, run.shards.fingerprint)

@@ -72,7 +72,7 @@ def _load_weights(backbone: nn.Module, name: str, weights: str, size: int) -> st
     if weights == "none":
         return "random"
     if weights not in ("auto", "imagenet"):
-        _load_state(backbone, _read_file(Path(weights)), weights, size)
+        load_backbone(backbone, _read_file(Path(weights)), weights, size)
         return weights
     enum = torchvision.models.get_model_weights(name).DEFAULT
     try:
@@ -84,7 +84,7 @@ def _load_weights(backbone: nn.Module, name: str, weights: str, size: int) -> st
                 f"--set model.weights=PATH, or use model.weights=none"
             ) from error
         return f"random ({enum.url.rsplit('/', 1)[-1]} is not cached and cannot be fetched)"
-    _load_state(backbone, state, str(enum), size)
+    load_backbone(backbone, state, str(enum), size)
     return f"torchvision {enum}"
 
 
@@ -97,13 +97,15 @@ def _read_file(path: Path) -> dict[str, Tensor]:
 
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-        return dict(state.items())
+        return dict((state["model"] if "settings" in state else state).items())  # best_model.pth of a run has both
     except Exception as error:  # the readers raise a dozen types for damaged files
         raise SettingsError(f"model.weights: {path} is not a readable weights file ({error})") from error
 
 
-def _load_state(backbone: nn.Module, state: dict, origin: str, size: int) -> None:
-    """Load a backbone's own state; a classifier's last layers in it are left out."""
+def load_backbone(backbone: nn.Module, state: dict, origin: str, size: int) -> None:
+    """Load a backbone's own state, or a whole model's of a run; a classifier's last layers in it are left out."""
+    of_a_run = {key.partition("backbone.")[2]: value for key, value in state.items() if "backbone." in key}
+    state = of_a_run or state
     state = {key: value for key, value in state.items() if not key.startswith(HEADS)}
     if "encoder.pos_embedding" in state:
         state = interpolate_embeddings(size, VIT_PATCH, state)

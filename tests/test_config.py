@@ -5,8 +5,9 @@ import dataclasses
 import pytest
 import yaml
 
+from trainer.config import all_keys, from_dict, load_settings
 from trainer.errors import SettingsError
-from trainer.settings import Settings, all_keys, from_dict, load_settings
+from trainer.settings import Settings
 
 
 def test_names_that_other_tools_rely_on():
@@ -64,6 +65,15 @@ def test_an_empty_file_is_all_defaults(tmp_path):
         ("model.dropout=1.5", "model.dropout is 1.5; it must lie between 0 and 1"),
         ("loss.gamma=-1", "loss.gamma is -1"),
         ("loss.smoothing=2", "loss.smoothing is 2"),
+        ("batch_size=many", "batch_size is 'many'; it must be auto or of type int"),
+        ("batch_size=0", "batch_size is 0"),
+        ("model.unfreeze_every=2", "nothing is frozen; add model.freeze=backbone"),
+        ("optimizer.layer_decay=0", "optimizer.layer_decay is 0"),
+        ("optimizer.layer_decay=1.5", "optimizer.layer_decay is 1.5"),
+        ("loss={name: focal, smoothing: 0.1}", "only cross_entropy has it, not focal"),
+        ("loss={name: focal, alpha: 0.25, class_weights: true}", "weighs the classes by loss.alpha=0.25 already"),
+        ("loss={name: mse, class_weights: true}", "loss.name=mse has no classes"),
+        ("metric=mae", "metric is mae, which does not go with loss.name=cross_entropy; use auto, loss, auc_roc"),
         ("scheduler.factor=1", "scheduler.factor is 1"),
         ("scheduler.patience=-1", "scheduler.patience is -1"),
         ("scheduler.warmup_epochs=-1", "scheduler.warmup_epochs is -1"),
@@ -103,6 +113,23 @@ def test_a_file_that_is_not_there(tmp_path):
 def test_none_may_be_written_as_yaml_writes_it():
     settings = from_dict({"model": {"weights": None}, "data": {"cache": None}, "max_hours": None})
     assert (settings.model.weights, settings.data.cache, settings.max_hours) == ("none", "none", None)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("loss.class_weights=true", "data.balanced=true"), "rare classes would count twice"),
+        (("loss.name=l1", "metric=auc_roc"), "metric is auc_roc, which does not go with loss.name=l1"),
+        (("model.compile=true", "model.gradient_checkpointing=true"), "do not work together"),
+    ],
+)
+def test_settings_that_exclude_each_other(overrides, message):
+    with pytest.raises(SettingsError, match=message):
+        load_settings(None, overrides)
+
+
+def test_batch_size_may_be_auto():
+    assert load_settings(None, ("batch_size=auto",)).batch_size == "auto"
 
 
 def test_settings_cannot_be_changed():

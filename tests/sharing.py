@@ -1,0 +1,45 @@
+"""One rank of a group whose ranks share the cache in RAM; prints what it has read and what its batches held."""
+
+import dataclasses
+import json
+import sys
+import zlib
+
+from trainer import ClipLoader
+from trainer.distributed import join_group, leave_group
+from trainer.shards import ShardSet, open_shards
+
+
+class CountedShards(ShardSet):
+    reads = 0
+
+    def read(self, number, check=True):
+        CountedShards.reads += 1
+        return super().read(number, check)
+
+
+def main():
+    group = join_group(use_gpu=False)
+    plain = open_shards(sys.argv[1])
+    shards = CountedShards(**{item.name: getattr(plain, item.name) for item in dataclasses.fields(plain)})
+    clip_loader = ClipLoader(
+        shards, batch_size=4, cache="ram", rank=group.rank, world=group.world, allot=group.shared_memory
+    )
+    epochs = []
+    for epoch in range(3):
+        reads, batches = CountedShards.reads, list(clip_loader.batches(epoch))
+        epochs.append(
+            {
+                "numbers": [batch.numbers[batch.mask].tolist() for batch in batches],
+                "pixels": [zlib.crc32(clip.numpy().tobytes()) for batch in batches for clip in batch.clips],
+                "reads": CountedShards.reads - reads,
+            }
+        )
+        group.any(False)  # as at the end of an epoch of training: nobody goes on before all are done
+    clip_loader.close()
+    print(json.dumps({"rank": group.rank, "epochs": epochs, "hit_rate": clip_loader.hit_rate}), flush=True)
+    leave_group(group)
+
+
+if __name__ == "__main__":
+    main()

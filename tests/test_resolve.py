@@ -1,0 +1,44 @@
+"""What `auto` comes to, and that a run which goes on keeps it."""
+
+import pytest
+import torch
+from torch import nn
+
+from trainer.config import load_settings
+from trainer.resolve import resolve_by_device, resolve_by_model, take_over
+
+
+@pytest.mark.parametrize(("device", "backbone"), [("cpu", "resnet18"), ("cuda", "resnet50")])
+def test_by_device(device, backbone):
+    assert resolve_by_device(load_settings(), torch.device(device)).model.backbone == backbone
+    own = load_settings(None, ("model.backbone=tiny", "metric=f1"))
+    assert resolve_by_device(own, torch.device(device)) == own
+
+
+@pytest.mark.parametrize(("loss", "metric"), [("focal", "auc_roc"), ("mse", "mae"), ("l1", "mae")])
+def test_the_metric_goes_with_the_loss(loss, metric):
+    settings = resolve_by_device(load_settings(None, (f"loss.name={loss}",)), torch.device("cpu"))
+    assert settings.metric == metric
+    assert settings.maximises == (metric == "auc_roc")
+
+
+@pytest.mark.parametrize(
+    ("origin", "batch_norm"),
+    [("torchvision ResNet50", "frozen"), ("a.pth", "frozen"), ("random (tiny)", "train"), (None, "train")],
+)
+def test_statistics_that_came_with_weights_are_kept(origin, batch_norm):
+    model = nn.Linear(1, 1)
+    if origin:
+        model.weights_origin = origin
+    assert resolve_by_model(load_settings(), model).model.batch_norm == batch_norm
+    own = load_settings(None, ("model.batch_norm=train",))
+    assert resolve_by_model(own, model) == own
+
+
+def test_a_run_that_goes_on_keeps_what_it_came_to():
+    earlier = load_settings(
+        None, ("batch_size=24", "model.backbone=resnet34", "model.batch_norm=frozen", "metric=f1", "seed=5")
+    ).to_dict()
+    assert take_over(load_settings(None, ("batch_size=auto", "seed=5")), earlier).to_dict() == earlier
+    stated = load_settings(None, ("batch_size=8", "model.backbone=tiny", "model.batch_norm=train", "metric=loss"))
+    assert take_over(stated, earlier) == stated

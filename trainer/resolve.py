@@ -1,0 +1,46 @@
+"""Settings that say `auto` → what they come to, so that they are recorded and compared as they were used."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import nn
+
+from trainer.checkpoint import flatten
+from trainer.config import from_dict
+from trainer.settings import Settings
+
+OF_THE_MACHINE = ("model.backbone", "model.batch_norm", "batch_size", "metric")
+
+
+def take_over(settings: Settings, earlier: dict) -> Settings:
+    """A run that goes on keeps what its first part has come to, whatever `auto` would give now."""
+    values, known = settings.to_dict(), flatten(earlier)
+    for key in OF_THE_MACHINE:
+        group, _, name = key.rpartition(".")
+        place = values[group] if group else values
+        if place[name] == "auto" and key in known:
+            place[name] = known[key]
+    return from_dict(values)
+
+
+def resolve_by_device(settings: Settings, device: torch.device) -> Settings:
+    """model.backbone and metric."""
+    if settings.model.backbone == "auto":
+        settings = with_model(settings, backbone="resnet50" if device.type == "cuda" else "resnet18")
+    if settings.metric == "auto":
+        settings = dataclasses.replace(settings, metric="mae" if settings.loss.is_regression else "auc_roc")
+    return settings
+
+
+def resolve_by_model(settings: Settings, model: nn.Module) -> Settings:
+    """model.batch_norm: statistics that came with weights are kept; clips are correlated and batches small."""
+    if settings.model.batch_norm != "auto":
+        return settings
+    is_pretrained = not getattr(model, "weights_origin", "random").startswith("random")
+    return with_model(settings, batch_norm="frozen" if is_pretrained else "train")
+
+
+def with_model(settings: Settings, **changes) -> Settings:
+    return dataclasses.replace(settings, model=dataclasses.replace(settings.model, **changes))

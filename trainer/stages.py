@@ -1,0 +1,64 @@
+"""Reading and decoding as two stages: readers wait for storage, decoders for nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+
+from torch import Tensor
+
+READERS = 32  # reads under way at once; they only wait, so there are more than cores
+
+
+class Stages:
+    """Two pools of threads that live from pass to pass; they end with `close`, or when nobody holds them any more.
+
+    Every future that it returns is settled, so that no consumer waits for ever.
+    """
+
+    def __init__(self, decoders: int) -> None:
+        self._readers = ThreadPoolExecutor(READERS, "read")
+        self._decoders = ThreadPoolExecutor(decoders, "decode")
+        self._is_closed = False
+
+    def start(self, read: Callable[[int], bytes], decode: Callable, number: int, out: Tensor) -> Future:
+        """`read(number)`, then `decode(number, payload, out)` by a thread of the other pool; done when both are.
+
+        What `read` raises is handed to `decode` as the payload.
+        """
+        done: Future = Future()
+        self._readers.submit(self._read, read, decode, number, out, done)
+        return done
+
+    def copy(self, copy: Callable[[int, Tensor], None], place: int, out: Tensor) -> Future:
+        """`copy(place, out)` by a decoder."""
+        return self._decoders.submit(copy, place, out)
+
+    def close(self) -> None:
+        """Cancel what has not begun, wait for what has, end the threads."""
+        self._is_closed = True
+        self._readers.shutdown()
+        self._decoders.shutdown()
+
+    def _read(self, read: Callable, decode: Callable, number: int, out: Tensor, done: Future) -> None:
+        if not done.set_running_or_notify_cancel():
+            return
+        try:
+            payload = None if self._is_closed else read(number)
+        except Exception as error:
+            payload = error
+        try:
+            self._decoders.submit(self._decode, decode, number, payload, out, done)
+        except RuntimeError as error:  # the interpreter is ending
+            done.set_exception(error)
+
+    def _decode(self, decode: Callable, number: int, payload: bytes | Exception, out: Tensor, done: Future) -> None:
+        if self._is_closed:
+            done.set_exception(CancelledError())
+            return
+        try:
+            decode(number, payload, out)
+        except BaseException as error:
+            done.set_exception(error)
+        else:
+            done.set_result(None)
