@@ -135,7 +135,8 @@ def make_all(out_dir: Path, counts: dict[str, int], seed: int, workers: int, fak
             if OUR_NAMES.fullmatch(old.name):
                 old.unlink()
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        for _ in tqdm(pool.imap_unordered(make_clip, clips, chunksize=8), "videos", len(clips), unit="video"):
+        done = pool.imap_unordered(make_clip, clips, chunksize=8)
+        for _ in tqdm(done, "videos", len(clips), unit="video", disable=None):  # None: no bar in a log
             pass
     marker.write_text(json.dumps(made_by))
     return True

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -115,8 +117,9 @@ def _walk(folder: Path, above: frozenset = frozenset()) -> Iterator[Path]:
                     here = path.stat()
                     if (here.st_dev, here.st_ino) not in above:
                         yield from _walk(path, above | {(here.st_dev, here.st_ino)})
-            except OSError:  # unreadable folder or link loop: a video's name still makes it an input above
-                continue
+            except OSError as error:  # a link loop, or gone: a video's name still makes it an input above
+                if error.errno not in (errno.ELOOP, errno.ENOENT, errno.ENOTDIR):
+                    raise  # what an unreadable folder holds must not be missing without a word
 
 
 def _place(data: Path, name: str, has_splits: bool) -> Source:
@@ -129,7 +132,7 @@ def _place(data: Path, name: str, has_splits: bool) -> Source:
         folders = folders[1:]
     if not folders:
         error = error or "lies in no class folder; move it into a folder named after its class"
-    return Source(data / name, printable(name), folders[0] if folders else "", split, error=error)
+    return Source(data / name, printable(name), printable(folders[0]) if folders else "", split, error=error)
 
 
 def unusable_name(name: str) -> str | None:
@@ -196,6 +199,8 @@ def _manifest_source(data: Path, row: dict, where: str) -> Source:
         target = float(row["target"]) if (row.get("target") or "").strip() else None
     except ValueError as bad:
         raise UsageError(f"{where}: target is {row['target']}; it must be a number") from bad
+    if target is not None and not math.isfinite(target):
+        raise UsageError(f"{where}: target is {row['target']}; it must be a finite number, or empty")
     source = PurePosixPath(name).as_posix()
     return Source(
         data / source,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tarfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from shardify.errors import FormatError, ShardifyError
 from shardify.history import Previous
 from shardify.index import SPLITS, json_bytes, sha256, shard_name
 from shardify.pack import ShardWriter, file_sha256, read_journal
-from shardify.sample import source_bytes, source_fingerprint
+from shardify.sample import source_fingerprint
 
 
 @dataclass(frozen=True)
@@ -61,26 +62,46 @@ def _find_drift(
 
     Files that are no newer than the index are taken to be unchanged if their size is; all are read if `thorough`.
     """
-    here = {source.source: source.path for source in sources}
+    here = {source.source: source for source in sources}
     built_ns = index_path.stat().st_mtime_ns
     rows = {row["source"]: row for row in previous.rows}
     whole = previous.meta["settings"].get("full_hash", False)
-    gone = [name for name in rows if name not in here]
-    changed = [
-        name for name, row in rows.items() if name in here and _differs(here[name], row, whole, built_ns, thorough)
-    ]
-    return gone, changed
+    gone = [name for name, row in rows.items() if name not in here or _is_missing(here[name].path, row)]
+    changed = []
+    for name in rows.keys() & here.keys():
+        source, row = here[name], rows[name]
+        if _is_relabelled(source, row) or _differs(source.path, row, whole, built_ns, thorough):
+            changed.append(name)
+    return gone, sorted(set(changed).difference(gone))
+
+
+def _is_missing(path: Path, row: dict) -> bool:
+    """Whether a packed video that a manifest still names is no longer there."""
+    try:
+        return bool(row["source_fingerprint"]) and not os.path.lexists(path)
+    except ValueError:  # a name that no file can have
+        return False
+
+
+def _is_relabelled(source: Source, row: dict) -> bool:
+    """Whether the manifest says something else of a packed video now."""
+    if not row["source_fingerprint"]:
+        return False
+    target_differs = source.target is not None and source.target != float(row["target"])
+    return source.class_name != row["class"] or target_differs
 
 
 def _differs(path: Path, row: dict, whole: bool, built_ns: int, thorough: bool) -> bool:
-    size, packed = source_bytes(path), row["source_fingerprint"]
-    if str(size) != row["source_bytes"]:
-        return True
+    """Whether a file has other bytes than before; one that cannot be read now is left as it was packed."""
+    packed = row["source_fingerprint"]
     try:
-        suspect = thorough or path.stat().st_mtime_ns > built_ns
-        return bool(packed) and suspect and source_fingerprint(path, size, whole) != packed
-    except (ShardifyError, OSError):
-        return True
+        here = path.stat()
+        if str(here.st_size) != row["source_bytes"]:
+            return True
+        suspect = thorough or here.st_mtime_ns > built_ns
+        return bool(packed) and suspect and source_fingerprint(path, here.st_size, whole) != packed
+    except (ShardifyError, OSError, ValueError):
+        return False
 
 
 def plan_rewrites(previous: Previous, new_shards: list[ShardPlan]) -> list[Rewrite]:

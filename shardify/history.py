@@ -84,7 +84,7 @@ def load_previous(folder: Path, settings: BuildSettings) -> Previous | None:
     else:
         _check_settings(folder, _begun_settings(folder), settings)
         foreign = [name for name in os.listdir(folder) if not name.startswith(".") and not SHARD.match(name)]
-        if foreign and not any(name in TABLES for name in foreign):
+        if foreign and not {"samples.npy", "samples.csv"}.intersection(foreign):  # a README.md may be anybody's
             raise UsageError(f"{folder}: holds {foreign[0]} and is no shards folder; pass an empty or new one")
     ours = previous.shard_names if previous else set()
     for name in sorted(os.listdir(folder)):

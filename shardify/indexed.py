@@ -124,7 +124,7 @@ class _IndexedSource:
         packets: list[av.Packet] = []
         for start, stop in runs:
             run = self.read(start, stop)
-            if not run:
+            if not run or not self.can_begin(run[0]):  # the container's key frames need not be entry points
                 return None
             packets += run
         return packets

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shardify.errors import FormatError, UsageError
-from shardify.history import TABLES, shard_names
+from shardify.history import SHARD, TABLES, shard_names
 from shardify.index import json_bytes, read_meta
 from shardify.info import human_bytes
 from shardify.pack import write_atomically
@@ -86,8 +86,11 @@ def stage(shards: Path, dataset: str, title: str, license_name: str) -> Staged:
     _check_ours(folder)
     folder.mkdir(exist_ok=True)
     for path in folder.iterdir():
-        if path.name not in names and path.name not in (STATE, METADATA):
-            path.unlink()
+        if path.name in names or path.name in (STATE, METADATA):
+            continue
+        if not SHARD.match(path.name) and not path.name.endswith(".tmp"):
+            raise UsageError(f"{path}: is none of the files that are sent; move it out of that folder")
+        path.unlink()
     for name in names:
         _link(shards / name, folder / name)
     write_atomically(folder / METADATA, metadata_bytes(dataset, title, license_name))

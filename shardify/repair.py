@@ -38,15 +38,17 @@ def repair_folder(
     Nothing takes a name before it has the hash that index.json gives it. Raises FormatError when index.json, or the
     rows of failed inputs in samples.csv, are lost: nothing else knows them.
     """
+    if not folder.is_dir():
+        raise FormatError(f"{folder}: does not exist; pass the folder that `shardify build` made")
     with lock_folder(folder):
         roll_forward(folder)
-        for left in [*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")]:
-            left.unlink()
         if not is_as_written(folder):
             raise FormatError(
                 f"{folder / 'index.json'}: is damaged, and nothing else knows the settings; copy it from where it is "
                 "sound, or build into a new folder: the same videos and options give the same bytes"
             )
+        for left in [*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")]:
+            left.unlink()
         meta = read_meta(folder)
         settings = BuildSettings(**meta["settings"])
         if settings.boxes != (file_sha256(boxes) if boxes else None):

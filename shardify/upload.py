@@ -64,7 +64,9 @@ def _send(client, staged: Staged, message: str | None, note: Path, say: Say) -> 
         say(f"{dataset}: was sent already; looking at what has arrived")
         return sent
     if is_there and message is None:
-        say(f"{dataset}: exists already; nothing is sent, only compared")
+        if note.exists():  # of another build: its files may have the same names and sizes
+            raise UsageError(f'{dataset}: exists with other content; send this as --new-version "MESSAGE"')
+        say(f"{dataset}: exists already; nothing is sent, only names and sizes are compared")
         return 0
     if not is_there and message is not None:
         raise UsageError(f"{dataset}: does not exist, or is not yours; send it with --upload first")

@@ -152,3 +152,31 @@ def test_dfdc_metadata_is_recognised_and_any_other_is_not(tmp_path):
     assert list_sources(tmp_path).originals == {"a.mp4": "b.mp4"}
     (tmp_path / "metadata.json").write_text("[1, 2]")
     assert list_sources(tmp_path).originals == {}
+
+
+def test_a_folder_that_cannot_be_listed_is_not_passed_over(tmp_path, monkeypatch):
+    make_tree(tmp_path, "real/a.mp4", "fake/b.mp4")
+    listed = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("fake"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)  # root may list everything
+    with pytest.raises(PermissionError, match="fake"):
+        list_sources(tmp_path)
+
+
+def test_a_class_folder_whose_name_is_not_utf8(tmp_path):
+    make_tree(tmp_path, "real/a.mp4", os.fsdecode(b"f\xe9ke/b.mp4"))
+    (bad,) = (source for source in list_sources(tmp_path).sources if source.error)
+    assert "not UTF-8" in bad.error and bad.class_name.encode("utf-8")
+
+
+@pytest.mark.parametrize("target", ["nan", "inf", "-Infinity"])
+def test_targets_are_finite(tmp_path, target):
+    manifest = tmp_path / "m.csv"
+    manifest.write_text(f"path,class,target\na.mp4,real,{target}\n")
+    with pytest.raises(UsageError, match="finite"):
+        list_sources(tmp_path, manifest)

@@ -171,3 +171,22 @@ def test_a_damaged_shard_is_not_copied(built):
     shard.write_bytes(content)
     with pytest.raises(FormatError, match="verify --repair"):
         run_build(data, out, changes=Changes(prune=True))
+
+
+def test_a_manifest_that_names_missing_or_relabelled_videos(tmp_path):
+    data, manifest, notes = make_videos(tmp_path / "data", video_names(6)), tmp_path / "m.csv", []
+    names = sorted(path.relative_to(data).as_posix() for path in data.rglob("*.mp4"))
+    manifest.write_text("path,class\n" + "".join(f"{name},{name[:4]}\n" for name in names))
+    run_build(data, tmp_path / "s", manifest=manifest)
+    before = members(tmp_path / "s")
+    (data / names[0]).unlink()
+    manifest.write_text(manifest.read_text().replace(f"{names[1]},fake", f"{names[1]},real"))
+    run_build(data, tmp_path / "s", manifest=manifest, changes=Changes(rebuild_changed=True), say=notes.append)
+    assert any(note.startswith("gone since") and names[0] in note for note in notes)
+    rows = {row["source"]: row for row in read_rows(tmp_path / "s")}
+    assert rows[names[0]]["status"] == "ok" and rows[names[1]]["class"] == "real"
+    kept = {key for key in before if key != rows[names[1]]["key"]}
+    after = members(tmp_path / "s")
+    assert {key: before[key] for key in kept} == {key: after[key] for key in kept}
+    run_build(data, tmp_path / "s", manifest=manifest, changes=Changes(prune=True))
+    assert {row["source"]: row["status"] for row in read_rows(tmp_path / "s")}[names[0]] == "failed"

@@ -124,3 +124,12 @@ def test_numbers_go_on_after_the_last_shard(tmp_path):
     tars = [name for name in tree(tmp_path / "s") if name.startswith("train")]
     assert previous.next_number("train") == len(tars)
     assert previous.shard_names == {name for name in tree(tmp_path / "s") if name.endswith(".tar")}
+
+
+def test_a_folder_with_a_readme_of_its_own_is_left_alone(tmp_path):
+    data, out = make_videos(tmp_path / "data", video_names(2)), tmp_path / "project"
+    out.mkdir()
+    (out / "README.md").write_text("mine")
+    with pytest.raises(UsageError, match=r"README\.md and is no shards folder"):
+        run_build(data, out)
+    assert contents(out) == {"README.md": b"mine"}

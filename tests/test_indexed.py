@@ -4,11 +4,12 @@ import io
 from fractions import Fraction
 
 import av
+import numpy as np
 import pytest
 from media import noisy_picture, numbered_video, read_number
 
 from shardify.decode import decode_clips, decode_video
-from shardify.frames import Request
+from shardify.frames import Request, take_by_counting
 from shardify.indexed import indexed_timeline, is_long_and_indexed
 from shardify.pictures import PictureMaker
 from shardify.plan import plan_clips, plan_constant_rate
@@ -240,3 +241,20 @@ def test_short_and_endless_files_are_not_indexed(tmp_path, monkeypatch):
         assert is_long_and_indexed(stream)
         monkeypatch.setattr("shardify.indexed.MAX_PACKETS", 100)
         assert not is_long_and_indexed(stream)
+
+
+@pytest.mark.parametrize(
+    ("codec", "options"),
+    [
+        ("libx264", {"x264-params": "intra-refresh=1:keyint=120:bframes=0:scenecut=0"}),
+        ("h263", {"g": "12"}),
+    ],
+)
+def test_key_frames_of_the_container_that_are_no_entry_points(tmp_path, codec, options):
+    """Long files whose index names key frames at which decoding cannot be known to begin."""
+    path = numbered_video(tmp_path / "a.mov", 2100, size=(176, 144), codec=codec, options=options)
+    decoded = decode_video(path, size=64).clips[0]
+    assert [read_number(picture) for picture in decoded.frames] == list(decoded.frame_index)
+    with open_video(path) as video:
+        thorough = take_by_counting(video, Request(16, 1, None, PictureMaker(64)))
+    assert np.array_equal(decoded.frames, np.stack([thorough.pictures[i] for i in decoded.frame_index]))

@@ -195,3 +195,15 @@ def test_a_folder_that_is_being_built_is_left_alone(data, shards):
 def test_unfinished_folders_are_refused(data, tmp_path):
     with pytest.raises(FormatError, match="unfinished"):
         repair_folder(data, tmp_path)
+
+
+def test_a_folder_that_is_none_of_ours_is_left_alone(data, tmp_path):
+    """As when the two folders are swapped, or mistyped."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / ".notes.tmp").write_text("mine")
+    with pytest.raises(FormatError):
+        repair_folder(data, tmp_path / "mine")
+    assert tree(tmp_path / "mine").keys() == {".notes.tmp"}
+    with pytest.raises(FormatError, match="does not exist"):
+        repair_folder(data, tmp_path / "typo")
+    assert not (tmp_path / "typo").exists()

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from trainer.config import load_settings
+from trainer.errors import SettingsError
 from trainer.resolve import resolve_by_device, resolve_by_model, take_over
 
 
@@ -42,3 +43,12 @@ def test_a_run_that_goes_on_keeps_what_it_came_to():
     assert take_over(load_settings(None, ("batch_size=auto", "seed=5")), earlier).to_dict() == earlier
     stated = load_settings(None, ("batch_size=8", "model.backbone=tiny", "model.batch_norm=train", "metric=loss"))
     assert take_over(stated, earlier) == stated
+
+
+def test_random_weights_are_not_frozen_for_good():
+    model = nn.Linear(1, 1)
+    with pytest.raises(SettingsError, match=r"model\.weights=PATH"):
+        resolve_by_model(load_settings(None, ("model.freeze=backbone",)), model)
+    resolve_by_model(load_settings(None, ("model.freeze=backbone", "model.unfreeze_every=1")), model)
+    model.weights_origin = "a.pth"
+    resolve_by_model(load_settings(None, ("model.freeze=backbone",)), model)

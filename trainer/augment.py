@@ -6,6 +6,8 @@ rank or worker it came with.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -36,8 +38,14 @@ def to_float(clips: Tensor, frames: int | None = None, size: int | None = None) 
 
 def normalise(clips: Tensor) -> Tensor:
     """float (B, T, 3, S, S) in [0, 1] → zero mean and unit deviation over ImageNet."""
-    mean, std = (torch.tensor(values, device=clips.device).view(3, 1, 1) for values in (MEAN, STD))
-    return (clips - mean) / std
+    return (clips - _on_device(MEAN, clips.device)) / _on_device(STD, clips.device)
+
+
+@functools.cache
+def _on_device(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """(3, 1, 1); made once, for a copy to a GPU makes the CPU wait."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, device=device).view(3, 1, 1)
 
 
 def augment(clips: Tensor, settings: AugmentSettings, seed: int, epoch: int, seeds: np.ndarray) -> Tensor:
@@ -94,5 +102,5 @@ def batch_colour(clips: Tensor, brightness: Tensor, contrast: Tensor, saturation
     clips = clips * brightness
     mean = clips.mean((1, 2, 3, 4), keepdim=True)
     clips = mean + contrast * (clips - mean)
-    luma = (clips * torch.tensor(LUMA, device=clips.device).view(3, 1, 1)).sum(2, keepdim=True)
+    luma = (clips * _on_device(LUMA, clips.device)).sum(2, keepdim=True)
     return (luma + saturation * (clips - luma)).clamp_(0, 1)

@@ -14,7 +14,10 @@ from trainer.errors import TrainerError
 
 NAME = re.compile(r"^step-(\d{8})-([0-9a-f]{16})\.pth$")
 # Settings that do not shape the weights and may differ on resume.
-FREE_SETTINGS = ("max_hours", "checkpoint_every_steps", "keep_checkpoints", "data.cache", "data.workers")
+FREE_SETTINGS = (
+    "max_hours", "checkpoint_every_steps", "keep_checkpoints", "early_stopping", "tensorboard", "profile", "data.cache",
+    "data.workers",
+)  # fmt: skip
 
 
 def save_checkpoint(folder: Path, state: dict, step: int, keep: int) -> Path:

@@ -102,14 +102,14 @@ class Engine:
             with record_function("augment"):
                 clips = to_float(batch.clips[chosen], settings.data.frames, settings.data.size)
                 clips = augment(clips, settings.augment, settings.seed, epoch, batch.seeds[chosen])
-            # forward
-            with record_function("forward"), self.autocast():
-                outputs = self.learner(normalise(clips))
-            losses = self.loss(outputs, truth[chosen]) * mask[chosen]
-            # backward; ranks tell each other their gradients with the last part
-            alone = part is parts[-1] or self.group.world == 1
-            with record_function("backward"), nullcontext() if alone else self.learner.no_sync():
-                self.scaler.scale(losses.sum() / share).backward()
+            # ranks tell each other their gradients with the last part
+            is_last = part is parts[-1] or self.group.world == 1
+            with nullcontext() if is_last else self.learner.no_sync():
+                with record_function("forward"), self.autocast():
+                    outputs = self.learner(normalise(clips))
+                losses = self.loss(outputs, truth[chosen]) * mask[chosen]
+                with record_function("backward"):
+                    self.scaler.scale(losses.sum() / share).backward()
             # count, on the device: reading a value here would make the CPU wait for the GPU
             hits = hits_or_errors(outputs.detach(), truth[chosen]) * mask[chosen]
             added += torch.stack([losses.detach().double().sum(), hits.double().sum(), mask[chosen].double().sum()])
@@ -128,7 +128,10 @@ class Engine:
     def evaluate(self, loader: ClipLoader) -> Predictions:
         """Every clip of the loader once, in plan order; by the averaged weights where there are any."""
         model = self.model if self.ema is None else self.ema.module
-        return evaluate(model, loader, self.loss, self.dtype, self.group, self.settings.data)
+        if self.group.world > 1:  # each rank has statistics of its own clips; rank 0's are saved
+            for buffer in model.buffers():
+                torch.distributed.broadcast(buffer, 0)
+        return evaluate(model, loader, self.loss, self.dtype, self.group, self.settings.data, self.accumulate)
 
     def autocast(self) -> AbstractContextManager:
         return autocast(self.group.device, self.dtype)
@@ -169,13 +172,14 @@ class Engine:
             file=sys.stderr, flush=True,
         )  # fmt: skip
 
-    def _share(self, batch: Batch) -> float:
+    def _share(self, batch: Batch) -> float | Tensor:
         """Clips that count in the global batch, per rank: gradients are averaged over the ranks."""
-        count = torch.tensor(float(batch.mask.sum()), device=self.group.device)
-        if self.group.world > 1:
-            torch.distributed.all_reduce(count)
-            return count / self.group.world
-        return count
+        count = float(batch.mask.sum())
+        if self.group.world == 1:
+            return count
+        total = torch.full((), count, device=self.group.device)
+        torch.distributed.all_reduce(total)
+        return total / self.group.world
 
 
 @dataclass(frozen=True)
@@ -194,14 +198,21 @@ class Predictions:
 
 @torch.inference_mode()
 def evaluate(
-    model: nn.Module, loader: ClipLoader, loss: Loss, dtype: torch.dtype, group: Group, data: DataSettings
+    model: nn.Module,
+    loader: ClipLoader,
+    loss: Loss,
+    dtype: torch.dtype,
+    group: Group,
+    data: DataSettings,
+    parts: int = 1,
 ) -> Predictions:
-    """Every clip of the loader once, over all ranks, in plan order."""
+    """Every clip of the loader once, over all ranks, in plan order; a batch goes through the model in `parts`."""
     model.eval()
     numbers, logits = [], []
     for batch in loader.batches(epoch=0):
         with autocast(group.device, dtype):
-            out = model(normalise(to_float(batch.clips, data.frames, data.size)))
+            pieces = batch.clips.chunk(parts)
+            out = torch.cat([model(normalise(to_float(clips, data.frames, data.size))) for clips in pieces])
         numbers.append(batch.numbers[batch.mask])
         logits.append(out.float()[torch.from_numpy(batch.mask).to(out.device)])
     numbers = group.gather(np.concatenate(numbers))

@@ -80,8 +80,8 @@ class Monitor:
 
     def close(self) -> float:
         """Ends the display; the epoch's seconds, the device's work included."""
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        if self._run.group.device.type == "cuda":
+            torch.cuda.synchronize(self._run.group.device)
         self._bar.close()
         if self._profiler:
             self._profiler.close()

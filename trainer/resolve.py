@@ -9,6 +9,7 @@ from torch import nn
 
 from trainer.checkpoint import flatten
 from trainer.config import from_dict
+from trainer.errors import SettingsError
 from trainer.settings import Settings
 
 OF_THE_MACHINE = ("model.backbone", "model.batch_norm", "batch_size", "metric")
@@ -35,10 +36,18 @@ def resolve_by_device(settings: Settings, device: torch.device) -> Settings:
 
 
 def resolve_by_model(settings: Settings, model: nn.Module) -> Settings:
-    """model.batch_norm: statistics that came with weights are kept; clips are correlated and batches small."""
+    """model.batch_norm: statistics that came with weights are kept; clips are correlated and batches small.
+
+    Raises SettingsError where random weights would stay as they are.
+    """
+    is_pretrained = not getattr(model, "weights_origin", "random").startswith("random")
+    if settings.model.freeze == "backbone" and not is_pretrained and not settings.model.unfreeze_every:
+        raise SettingsError(
+            "model.freeze is backbone, but its weights are random and would never learn; pass model.weights=PATH, or "
+            "leave model.freeze out"
+        )
     if settings.model.batch_norm != "auto":
         return settings
-    is_pretrained = not getattr(model, "weights_origin", "random").startswith("random")
     return with_model(settings, batch_norm="frozen" if is_pretrained else "train")
 
 

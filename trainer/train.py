@@ -122,6 +122,9 @@ def prepare(settings: Settings, shards_folder: Path, out: Path, group: Group, ch
         check_resumable(checkpoint, settings.to_dict(), shards.fingerprint)
     # model
     model = make_model(settings, shards, splits["train"], checkpoint)
+    origins = set(group.gather(np.array([getattr(model, "weights_origin", "the model's own")], object)))
+    if len(origins) > 1:
+        raise TrainerError(f"the ranks have different weights: {', '.join(sorted(origins))}; start again with --resume")
     settings = resolve_by_model(settings, model)
     # what depends on memory
     cache, cache_bytes, explained = choose_run_cache(settings, shards, splits, group)
