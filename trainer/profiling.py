@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, schedule
 
 SKIPPED, RECORDED = 5, 5  # steps; the first ones pick kernels, fill caches and compile
@@ -39,9 +40,11 @@ def time_table(averages, steps: int, has_gpu: bool) -> str:
 
     The GPU's work of the backward pass is started by another thread, so it is what the other phases leave.
     """
-    found = {event.key.split("#")[0].replace("Optimizer.step", "optimizer"): event for event in averages}
+    on_cpu = [event for event in averages if event.device_type == DeviceType.CPU]
+    found = {event.key.split("#")[0].replace("Optimizer.step", "optimizer"): event for event in on_cpu}
     lines = [f"per step, mean of {steps}", f"{'phase':<12} {'CPU ms':>10}" + (f" {'GPU ms':>10}" if has_gpu else "")]
-    total = sum(event.self_device_time_total for event in averages)
+    kernels = [e for e in averages if e.device_type != DeviceType.CPU and not e.is_user_annotation]
+    total = sum(event.self_device_time_total for event in kernels)
     others = sum(found[name].device_time_total for name in PHASES if name in found and name != "backward")
     for name in PHASES:
         event = found.get(name)

@@ -68,7 +68,13 @@ def train(settings: Settings, shards_folder: Path, out: Path, group: Group, resu
     Raises ShardifyError for all that stops a run; Interrupted after a signal or max_hours, with a checkpoint made.
     """
     checkpoint = load_newest(out / "checkpoints", partial(say, group)) if resume else None
-    run = prepare(settings, shards_folder, out, group, checkpoint)
+    try:
+        run = prepare(settings, shards_folder, out, group, checkpoint)
+    except torch.OutOfMemoryError as error:
+        raise TrainerError(
+            f"the GPU's memory does not hold the model and what data.cache={settings.data.cache} keeps there "
+            f"({str(error).splitlines()[0]}); use data.cache=ram or a smaller model.backbone"
+        ) from error
     if checkpoint:
         run.progress = load_state(run.engine, run.model, checkpoint)
     results = out / "results" / "experiment_results.json"
