@@ -26,6 +26,8 @@ TOO_LARGE = "its pictures are too large: {}×{} pixels"
 MAX_STREAMS = 100  # libav's own bound is 1000
 READ_BYTES = 1 << 18  # one read of the file; 32 KiB reads cost measurable time in Python calls
 CODEC_OPTIONS = {"max_pixels": str(MAX_PIXELS)}
+# Metadata need not be UTF-8; PyAV 19 and newer expect that, and have no such option.
+LENIENT = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 HDR_TRANSFERS = {16: "pq", 18: "hlg"}  # AVCOL_TRC_SMPTE2084, AVCOL_TRC_ARIB_STD_B67
 
 
@@ -121,7 +123,7 @@ def open_container(file: io.FileIO, hwaccel: HWAccel | None = None) -> av.contai
     """A demuxer over an open file that can reach no other file and no network."""
     return av.open(
         file,
-        metadata_errors="replace",
+        **LENIENT,
         buffer_size=READ_BYTES,
         options=dict(CODEC_OPTIONS),
         hwaccel=hwaccel,
@@ -154,7 +156,7 @@ def choose_stream(container: av.container.InputContainer) -> av.video.stream.Vid
 
 def _stream_rank(stream: av.video.stream.VideoStream) -> tuple[bool, bool, int, bool]:
     default = bool(stream.disposition & av.stream.Disposition.default)
-    has_data = stream.average_rate is not None  # as far as libav saw any while it opened the file
+    has_data = bool(stream.average_rate)  # as far as libav saw any while it opened the file
     moves = stream.frames != 1  # animated AVIF: a still picture stands before the video
     return has_data, default, stream.codec_context.width * stream.codec_context.height, moves
 
