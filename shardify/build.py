@@ -45,7 +45,6 @@ class BuildReport:
     resumed_shards: int = 0
     decoders: Counter = field(default_factory=Counter)  # "cpu" | "cuda" → new videos
     seconds: float = 0.0
-    notes: list[str] = field(default_factory=list)
 
 
 def build(
@@ -68,22 +67,14 @@ def build(
     start = time.monotonic()
     catalog = list_sources(data, manifest)
     with history.lock_folder(out):
-        previous, drift = history.load_previous(out, settings), []
-        if previous:
-            previous, drift = apply_changes(previous, catalog.sources, out / "index.json", changes or Changes())
-        plan = plan_build(catalog, settings, previous, read_boxes(boxes) if boxes else None)
-        for line in plan.notes + drift:
-            say(line)
+        history.roll_forward(out)
+        previous, plan = plan_after(history.load_previous(out, settings), catalog, out, settings, boxes, changes, say)
         rewrites = plan_rewrites(previous, plan.shards) if previous else []
         names = {shard.name for shard in [*plan.shards, *rewrites]}
         finished = previous.shard_names if previous else set()
         history.remove_leftovers(out, finished, names)
         if previous and not (plan.shards or plan.rejected or previous.dropped):
             return _report(catalog, plan, previous.meta, previous.rows, start)
-        if settings.decoder == "cuda":
-            from shardify.hardware import check_cuda
-
-            check_cuda()
         history.begin(out, settings)
         decoders = Counter()
         run = functools.partial(run_tasks, workers=workers or usable_cores(), timeout_seconds=timeout_seconds)
@@ -97,6 +88,29 @@ def build(
         report.resumed_shards, report.decoders = resumed, decoders
         report.dropped_inputs = len(previous.dropped) if previous else 0
         return report
+
+
+def plan_after(
+    previous: history.Previous | None,
+    catalog: Catalog,
+    out: Path | None,
+    settings: BuildSettings,
+    boxes: Path | None,
+    changes: Changes | None,
+    say: Callable[[str], None],
+) -> tuple[history.Previous | None, BuildPlan]:
+    """What of the earlier build in `out` stays, and what is to be built; raises the ShardifyErrors that stop it."""
+    drift: list[str] = []
+    if previous:
+        previous, drift = apply_changes(previous, catalog.sources, out / "index.json", changes or Changes())
+    plan = plan_build(catalog, settings, previous, read_boxes(boxes) if boxes else None)
+    for line in plan.notes + drift:
+        say(line)
+    if plan.shards and settings.decoder == "cuda":
+        from shardify.hardware import check_cuda
+
+        check_cuda()
+    return previous, plan
 
 
 def _build_shards(
@@ -188,7 +202,6 @@ def _report(catalog: Catalog, plan: BuildPlan, meta: dict, rows: list[dict], sta
         ignored=catalog.ignored,
         new_inputs=sum(len(shard.tasks) for shard in plan.shards) + len(plan.rejected),
         seconds=time.monotonic() - start,
-        notes=plan.notes,
     )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from shardify.cores import usable_cores
 from shardify.info import human_bytes
+from trainer.kaggle import on_kaggle
 
 CGROUP = Path("/sys/fs/cgroup")
 PYTHON, TORCH = (3, 11), (2, 10)
@@ -68,7 +69,7 @@ def examine() -> list[Finding]:
 def _python() -> Iterator[Finding]:
     ok = sys.version_info >= PYTHON
     yield Finding(ok, f"python {platform.python_version()}", "install Python 3.11 or newer", is_essential=True)
-    builds = not _on_kaggle()  # there, shards are trained on
+    builds = not on_kaggle()  # there, shards are trained on
     for name, use, is_essential in (
         ("torch", "trains", True),
         ("torchvision", "has the backbones", True),
@@ -175,6 +176,8 @@ def _gpus() -> Iterator[Finding]:
         return
     import torch
 
+    from trainer.preflight import is_supported
+
     if not torch.cuda.is_available():
         driver = Path("/proc/driver/nvidia/version").exists()
         built = f"torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "this torch is for CPUs only"
@@ -185,25 +188,10 @@ def _gpus() -> Iterator[Finding]:
     for number in range(torch.cuda.device_count()):
         device = torch.cuda.get_device_properties(number)
         yield Finding(
-            runs_on((device.major, device.minor), built_for),
+            is_supported((device.major, device.minor), built_for),
             f"GPU {number}: {device.name}, sm_{device.major}{device.minor}, {human_bytes(device.total_memory)}",
             f"this torch is built for {' '.join(built_for)} only; choose another accelerator, or --devices cpu",
         )
-
-
-def runs_on(capability: tuple[int, int], built_for: list[str]) -> bool:
-    """Whether code for `sm_XY` (of the same generation, not newer) or `compute_XY` (not newer) is there."""
-    for name in built_for:
-        kind, _, digits = name.partition("_")
-        if kind not in ("sm", "compute"):  # an AMD GPU's name
-            return True
-        number = "".join(filter(str.isdigit, digits))  # sm_90a
-        major, minor = int(number[:-1]), int(number[-1])
-        if kind == "sm" and major == capability[0] and minor <= capability[1]:
-            return True
-        if kind == "compute" and (major, minor) <= capability:
-            return True
-    return False
 
 
 def _nvdec() -> Finding:
@@ -239,15 +227,11 @@ def _short_video(path: Path) -> Path:
 
 def notebook() -> Finding:
     """Kaggle and Colab, where shards are found and results survive in places of their own."""
-    if _on_kaggle():
+    if on_kaggle():
         return Finding(True, "Kaggle notebook: data sets lie below /kaggle/input, results belong in /kaggle/working")
     if os.environ.get("COLAB_RELEASE_TAG"):
         return Finding(True, "Colab notebook: what is not on Drive is gone when it ends")
     return Finding(True, "neither a Kaggle nor a Colab notebook")
-
-
-def _on_kaggle() -> bool:
-    return bool(os.environ.get("KAGGLE_KERNEL_RUN_TYPE"))
 
 
 def _kaggle() -> Iterator[Finding]:

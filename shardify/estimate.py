@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shardify import history
-from shardify.assign import plan_build
-from shardify.boxes import read_boxes
+from shardify.build import plan_after
 from shardify.catalog import list_sources
 from shardify.cores import usable_cores
 from shardify.deal import Task
-from shardify.drift import Changes, apply_changes
+from shardify.drift import Changes
 from shardify.errors import ShardifyError
 from shardify.info import clip_table, failure_lines, human_bytes
 from shardify.sample import Sample, make_samples, source_bytes
@@ -133,17 +132,7 @@ def estimate_build(
 ) -> Estimate:
     """What `build.build` with the same arguments would do. Raises the ShardifyErrors that it would begin with."""
     catalog = list_sources(data, manifest)
-    previous = _previous(out, settings)
-    drift: list[str] = []
-    if previous:
-        previous, drift = apply_changes(previous, catalog.sources, out / "index.json", changes or Changes())
-    plan = plan_build(catalog, settings, previous, read_boxes(boxes) if boxes else None)
-    for line in [*plan.notes, *drift]:
-        say(line)
-    if settings.decoder == "cuda":
-        from shardify.hardware import check_cuda
-
-        check_cuda()
+    _, plan = plan_after(_previous(out, settings), catalog, out, settings, boxes, changes, say)
     tasks = [task for shard in plan.shards for task in shard.tasks]
     clips = {shard.split: Counter() for shard in plan.shards}
     for task in tasks:

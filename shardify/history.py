@@ -70,11 +70,10 @@ def lock_folder(folder: Path) -> Iterator[None]:
 
 
 def load_previous(folder: Path, settings: BuildSettings) -> Previous | None:
-    """The finished build in the folder, None where there is none.
+    """The finished build in the folder, None where there is none; changes nothing.
 
     Raises UsageError when it was made, or begun, with other settings, or the folder holds something else.
     """
-    roll_forward(folder)
     previous = None
     if (folder / "index.json").exists():
         index = read_index(folder)

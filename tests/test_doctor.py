@@ -105,24 +105,6 @@ def test_memory_under_the_containers_limit(tmp_path, files, text, ok):
     assert text in found.text and found.ok is ok
 
 
-@pytest.mark.parametrize(
-    ("capability", "built_for", "runs"),
-    [
-        ((7, 5), ["sm_75", "sm_80"], True),
-        ((6, 0), ["sm_75", "sm_80", "sm_90"], False),  # a P100, with a torch of today
-        ((8, 9), ["sm_80", "sm_90"], True),
-        ((9, 0), ["sm_80"], False),
-        ((8, 0), ["sm_86"], False),
-        ((9, 0), ["sm_80", "compute_80"], True),
-        ((9, 0), ["sm_90a"], True),
-        ((12, 0), ["sm_120"], True),
-        ((7, 5), ["compute_80"], False),
-    ],
-)
-def test_whether_the_installed_torch_has_code_for_a_gpu(capability, built_for, runs):
-    assert doctor.runs_on(capability, built_for) is runs
-
-
 def test_the_video_for_nvdec_is_one_that_the_cpu_decodes(tmp_path):
     from shardify.decode import decode_video
 

@@ -20,6 +20,11 @@ PIP = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"]
         ((8, 0), ["sm_90a", "compute_90"], False),
         ((9, 0), ["gfx90a", "gfx942"], True),  # AMD's are not judged
         ((9, 0), [], True),
+        ((9, 0), ["sm_80"], False),
+        ((8, 0), ["sm_86"], False),
+        ((9, 0), ["sm_80", "compute_80"], True),
+        ((9, 0), ["sm_90a"], True),
+        ((7, 5), ["compute_80"], False),
     ],
 )
 def test_support(capability, built_for, supported):

@@ -17,7 +17,7 @@ MARGIN_HOURS = 0.5  # for the last evaluation, the checkpoint, and the notebook'
 
 def on_kaggle() -> bool:
     """Notebooks and scripts there have this variable; kagglehub asks for the same."""
-    return "KAGGLE_KERNEL_RUN_TYPE" in os.environ
+    return bool(os.environ.get("KAGGLE_KERNEL_RUN_TYPE"))
 
 
 def runs_folder() -> Path:
