@@ -15,6 +15,7 @@ from pathlib import Path
 
 from shardify.cores import usable_cores
 from shardify.info import human_bytes
+from trainer.free_memory import free_memory_bytes
 from trainer.kaggle import on_kaggle
 
 CGROUP = Path("/sys/fs/cgroup")
@@ -144,24 +145,15 @@ def _cpu_share(cgroup: Path) -> float | None:
         return None
 
 
-def memory(cgroup: Path = CGROUP, meminfo: Path = Path("/proc/meminfo")) -> Finding:
-    """Memory in all, and what is free of it, under the container's limit."""
+def memory(root: Path = Path("/")) -> Finding:
+    """What is free for this process, under the container's limit."""
     try:
-        lines = dict(line.split(":") for line in meminfo.read_text().splitlines())
-        total, free = (int(lines[name].split()[0]) * 1024 for name in ("MemTotal", "MemAvailable"))
-    except (OSError, ValueError, KeyError):
+        free = free_memory_bytes(root)
+    except (OSError, StopIteration, ValueError):
         return Finding(False, "memory: cannot be read here", "look that each worker can have 1 GB")
-    for limit, used in (
-        ("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):  # fmt: skip
-        try:
-            allowed = int((cgroup / limit).read_text())
-            free = min(free, allowed - int((cgroup / used).read_text()))
-            total = min(total, allowed)
-        except (OSError, ValueError):  # no such file, or "max" (version 1 writes a number beyond any machine)
-            continue
-    text = f"memory: {human_bytes(free)} of {human_bytes(total)} free"
-    return Finding(free >= LOW_BYTES, text, "close other programs, or pass fewer --workers")
+    return Finding(
+        free >= LOW_BYTES, f"memory: {human_bytes(free)} free", "close other programs, or pass fewer --workers"
+    )
 
 
 def _disk() -> Finding:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from trainer.free_memory import free_memory_bytes
+
 TIERS = ("device", "ram", "none")  # the fastest first
 RAM_SHARE = 0.5  # of the memory that is free
 DEVICE_SHARE = 0.25  # of the device's free memory: the model's activations come later
-# control groups, version 2 and 1: limit, use, and the file pages in it, which the kernel gives back when asked
-GROUP_FILES = (
-    ("memory.max", "memory.current", ("inactive_file", "active_file")),
-    ("memory.limit_in_bytes", "memory.usage_in_bytes", ("total_inactive_file", "total_active_file")),
-)
 
 
 def choose_cache(setting: str, num_bytes: int, device: torch.device) -> str:
@@ -37,37 +33,6 @@ def explain_choice(cache: str, num_bytes: int, device: torch.device) -> str:
     if device.type == "cuda":
         free += f" and {torch.cuda.mem_get_info(device)[0] / 1e9:.1f} GB on the GPU"
     return f"cache: auto chose {cache}; the decoded clips take {num_bytes / 1e9:.1f} GB, {free} are free"
-
-
-def free_memory_bytes(root: Path = Path("/")) -> int:
-    """What this process may still use: the machine's free memory, or what its control groups leave of it."""
-    lines = (root / "proc/meminfo").read_text().splitlines()
-    free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    return max(0, min([free, *_groups_free_bytes(root)]))
-
-
-def _groups_free_bytes(root: Path) -> Iterator[int]:
-    """Of every control group that this process is in and that has a limit."""
-    for folder in _group_folders(root):
-        for limit_name, used_name, file_pages in GROUP_FILES:
-            try:
-                limit, used = (int((folder / name).read_text()) for name in (limit_name, used_name))
-                stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-            except (OSError, ValueError):  # no such file, or "max": no limit
-                continue
-            yield limit - used + sum(int(stat.get(name, 0)) for name in file_pages)
-
-
-def _group_folders(root: Path) -> Iterator[Path]:
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return
-    for _, controllers, path in (line.split(":", 2) for line in lines):
-        if controllers in ("", "memory"):
-            base = root / "sys/fs/cgroup" / controllers
-            folder = base / path.lstrip("/")  # in a container that folder may not exist, but `base` is its own
-            yield from (group for group in (folder, *folder.parents) if group.is_relative_to(base))
 
 
 def private_memory(num_bytes: int) -> Tensor:
