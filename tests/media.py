@@ -112,3 +112,15 @@ def write_video(
             container.mux(stream.encode(prepare(frame) if prepare else frame))
         container.mux(stream.encode(None))
     return path
+
+
+def changed_copy(source: Path, target: Path, change: Callable) -> Path:
+    """A copy of the packets that `change(number, packet)` gives, in decoding order."""
+    with av.open(source) as reading, av.open(target, "w") as writing:
+        video = reading.streams.video[0]
+        stream = writing.add_stream_from_template(video)
+        for number, packet in enumerate(packet for packet in reading.demux(video) if packet.size):
+            packet.stream = stream
+            if (packet := change(number, packet)) is not None:
+                writing.mux(packet)
+    return target

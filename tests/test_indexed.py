@@ -6,7 +6,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from media import noisy_picture, numbered_video, read_number
+from media import changed_copy, noisy_picture, numbered_video, read_number
 
 from shardify.decode import decode_clips, decode_video
 from shardify.frames import Request, take_by_counting
@@ -34,18 +34,6 @@ def timeline_of(path, frames=16, clips=1, stride=None):
 
 def numbers_in(decoded):
     return tuple(tuple(read_number(picture) for picture in clip.frames) for clip in decoded.clips)
-
-
-def changed_copy(source, target, change):
-    """A copy whose packets, in decoding order, went through `change(number, packet)`; None leaves one out."""
-    with av.open(source) as reading, av.open(target, "w") as writing:
-        video = reading.streams.video[0]
-        stream = writing.add_stream_from_template(video)
-        for number, packet in enumerate(packet for packet in reading.demux(video) if packet.size):
-            packet.stream = stream
-            if change(number, packet) is not None:
-                writing.mux(packet)
-    return target
 
 
 class CountingFile(io.FileIO):

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import av
 import pytest
-from media import noisy_picture, numbered_video
+from media import changed_copy, noisy_picture, numbered_video
 
 from shardify.decode import decode_video
 from shardify.errors import VideoError
@@ -107,18 +107,6 @@ def test_one_flawed_packet_is_enough(flaw):
 def timeline_of(path):
     with open_video(path) as video, video.demuxer() as stream:
         return read_timeline(video, stream)
-
-
-def changed_copy(source, target, change):
-    """A copy of the packets that `change(number, packet)` gives, in decoding order."""
-    with av.open(source) as reading, av.open(target, "w") as writing:
-        video = reading.streams.video[0]
-        stream = writing.add_stream_from_template(video)
-        for number, packet in enumerate(packet for packet in reading.demux(video) if packet.size):
-            packet.stream = stream
-            if (packet := change(number, packet)) is not None:
-                writing.mux(packet)
-    return target
 
 
 def test_a_codec_of_which_nothing_is_known_begins_at_its_first_packet_only(tmp_path):
