@@ -6,13 +6,12 @@ rank or worker it came with.
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from trainer.constants import constant
 from trainer.degrade import batch_blur, batch_frame_dropout, batch_jpeg, batch_noise
 from trainer.settings import AugmentSettings
 
@@ -28,7 +27,8 @@ def to_float(clips: Tensor, frames: int | None = None, size: int | None = None) 
     """
     stored = clips.shape[1]
     if frames is not None and frames != stored:
-        clips = clips[:, [(2 * i + 1) * stored // (2 * frames) for i in range(frames)]]
+        chosen = constant(tuple((2 * i + 1) * stored // (2 * frames) for i in range(frames)), clips.device)
+        clips = clips.permute(0, 1, 3, 4, 2).index_select(1, chosen).permute(0, 1, 4, 2, 3)
     clips = clips.float().div_(255)
     if size is not None and size != clips.shape[-1]:
         flat = functional.interpolate(clips.flatten(0, 1), size=(size, size), mode="bilinear", antialias=True)
@@ -38,14 +38,8 @@ def to_float(clips: Tensor, frames: int | None = None, size: int | None = None) 
 
 def normalise(clips: Tensor) -> Tensor:
     """float (B, T, 3, S, S) in [0, 1] → zero mean and unit deviation over ImageNet."""
-    return (clips - _on_device(MEAN, clips.device)) / _on_device(STD, clips.device)
-
-
-@functools.cache
-def _on_device(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """(3, 1, 1); made once, for a copy to a GPU makes the CPU wait."""
-    with torch.inference_mode(False):
-        return torch.tensor(values, device=device).view(3, 1, 1)
+    mean, std = (constant(values, clips.device).view(3, 1, 1) for values in (MEAN, STD))
+    return (clips - mean) / std
 
 
 def augment(clips: Tensor, settings: AugmentSettings, seed: int, epoch: int, seeds: np.ndarray) -> Tensor:
@@ -102,5 +96,5 @@ def batch_colour(clips: Tensor, brightness: Tensor, contrast: Tensor, saturation
     clips = clips * brightness
     mean = clips.mean((1, 2, 3, 4), keepdim=True)
     clips = mean + contrast * (clips - mean)
-    luma = (clips * _on_device(LUMA, clips.device)).sum(2, keepdim=True)
+    luma = (clips * constant(LUMA, clips.device).view(3, 1, 1)).sum(2, keepdim=True)
     return (luma + saturation * (clips - luma)).clamp_(0, 1)

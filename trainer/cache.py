@@ -72,14 +72,16 @@ class ClipCache:
 
     def take(self, places: np.ndarray) -> Tensor:
         """The clips at these places, (B, *clip_shape)."""
-        return torch.index_select(self._clips, 0, self._index(places))
+        return torch.index_select(self._clips, 0, device_index(places, self._clips.device))
 
     def copy(self, place: int, out: Tensor) -> None:
         out.copy_(self._clips[place])
 
     def put(self, places: np.ndarray, clips: Tensor) -> None:
-        self._clips[self._index(places)] = clips
+        self._clips[device_index(places, self._clips.device)] = clips
         self._filled[places] = True  # after the pixels: others may look at any time
 
-    def _index(self, places: np.ndarray) -> Tensor:
-        return torch.from_numpy(places).to(self._clips.device)
+
+def device_index(places: np.ndarray, device: torch.device) -> Tensor:
+    """int64 (B,), for indexing on the device; the CPU does not wait for a GPU."""
+    return torch.from_numpy(places).to(device, non_blocking=True)

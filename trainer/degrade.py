@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from trainer.constants import constant
+
 BLOCK = 8  # pixels, of JPEG
 # ITU-T T.81, tables K.1 and K.2
 LUMA_TABLE = (
@@ -23,6 +25,7 @@ CHROMA_TABLE = (
     47, 66, 99, 99, 99, 99, 99, 99, *(99,) * 32,
 )  # fmt: skip
 TO_YCBCR = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))  # JFIF 1.02
+TO_RGB = ((1.0, 0.0, 1.402), (1.0, -0.344136, -0.714136), (1.0, 1.772, 0.0))  # JFIF 1.02
 
 
 def batch_frame_dropout(clips: Tensor, share: float, seeds: Tensor) -> Tensor:
@@ -59,8 +62,7 @@ def batch_jpeg(clips: Tensor, quality: Tensor) -> Tensor:
     The scaling of the tables is libjpeg's.
     """
     size, device = clips.shape[-1], clips.device
-    to_ycbcr = torch.tensor(TO_YCBCR, device=device)
-    pixels = torch.einsum("kc,btchw->btkhw", to_ycbcr, clips * 255)
+    pixels = torch.einsum("kc,btchw->btkhw", constant(TO_YCBCR, device), clips * 255)
     pixels[:, :, 0] -= 128
     missing = -size % BLOCK
     padded = functional.pad(pixels.flatten(0, 1), (0, missing, 0, missing), mode="replicate")
@@ -70,8 +72,8 @@ def batch_jpeg(clips: Tensor, quality: Tensor) -> Tensor:
     steps = _steps(quality.to(device)).view(-1, 1, 3, 1, 1, BLOCK, BLOCK)
     blocks = torch.round(cosines @ blocks @ cosines.T / steps) * steps
     pixels = (cosines.T @ blocks @ cosines).transpose(4, 5).flatten(5, 6).flatten(3, 4)[..., :size, :size]
-    pixels = pixels + torch.tensor((128.0, 0, 0), device=device).view(3, 1, 1)
-    return (torch.einsum("ck,btkhw->btchw", torch.linalg.inv(to_ycbcr), pixels) / 255).clamp_(0, 1)
+    pixels[:, :, 0] += 128
+    return (torch.einsum("ck,btkhw->btchw", constant(TO_RGB, device), pixels) / 255).clamp_(0, 1)
 
 
 def _cosines(device: torch.device) -> Tensor:
@@ -84,7 +86,7 @@ def _cosines(device: torch.device) -> Tensor:
 
 def _steps(quality: Tensor) -> Tensor:
     """Quantisation steps, (B, 3, 8, 8)."""
-    tables = torch.tensor((LUMA_TABLE, CHROMA_TABLE, CHROMA_TABLE), device=quality.device, dtype=torch.float32)
+    tables = constant((LUMA_TABLE, CHROMA_TABLE, CHROMA_TABLE), quality.device).float()
     quality = quality.view(-1, 1, 1).round().clamp(1, 100)
     percent = torch.where(quality < 50, (5000 / quality).floor(), 200 - 2 * quality)
     return ((tables * percent + 50) / 100).floor().clamp(1, 255).view(-1, 3, BLOCK, BLOCK)

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 from torch.profiler import record_function
 
 from trainer.augment import augment, normalise, to_float
+from trainer.averaging import MovingAverage
 from trainer.distributed import Group
 from trainer.errors import TrainerError
 from trainer.freezing import Freezing
@@ -41,7 +41,7 @@ class Engine:
     group: Group
     freezing: Freezing
     targets: np.ndarray | None = None  # float64, by clip number; None where the labels are learned
-    ema: AveragedModel | None = None  # of the weights and the batch norm statistics
+    ema: MovingAverage | None = None
     accumulate: int = field(init=False)  # parts of a step; more than was set once memory has run out
     guard: StepGuard = field(init=False)
     learner: nn.Module | None = field(init=False, default=None)  # the model, wrapped where there are several processes
@@ -123,7 +123,7 @@ class Engine:
         self.scaler.update()
         self.schedule.after_step()
         if self.ema is not None:
-            self.ema.update_parameters(self.model)
+            self.ema.update()
 
     def evaluate(self, loader: ClipLoader) -> Predictions:
         """Every clip of the loader once, in plan order; by the averaged weights where there are any."""
@@ -208,15 +208,17 @@ def evaluate(
 ) -> Predictions:
     """Every clip of the loader once, over all ranks, in plan order; a batch goes through the model in `parts`."""
     model.eval()
-    numbers, logits = [], []
+    numbers, masks, logits = [], [], []
     for batch in loader.batches(epoch=0):
         with autocast(group.device, dtype):
             pieces = batch.clips.chunk(parts)
             out = torch.cat([model(normalise(to_float(clips, data.frames, data.size))) for clips in pieces])
-        numbers.append(batch.numbers[batch.mask])
-        logits.append(out.float()[torch.from_numpy(batch.mask).to(out.device)])
-    numbers = group.gather(np.concatenate(numbers))
-    logits = group.gather(torch.cat(logits).cpu().numpy())
+        numbers.append(batch.numbers)
+        masks.append(batch.mask)
+        logits.append(out.float())  # on the device: to take it from there would make the CPU wait for the GPU
+    counts = np.concatenate(masks)
+    numbers = group.gather(np.concatenate(numbers)[counts])
+    logits = group.gather(torch.cat(logits).cpu().numpy()[counts])
     order = np.argsort(numbers)
     truth = loader.shards.samples["target" if logits.shape[1] == 1 else "label"][numbers[order]]
     labels = truth.astype(np.float64 if logits.shape[1] == 1 else np.int64)

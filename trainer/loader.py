@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.profiler import record_function
 
-from trainer.cache import ClipCache, choose_cache, private_memory
+from trainer.cache import ClipCache, choose_cache, device_index, private_memory
 from trainer.decoding import ClipDecoder
 from trainer.errors import FormatError
 from trainer.order import count_repeats, epoch_order, num_steps, rank_batch
@@ -279,13 +279,14 @@ class ClipLoader:
         """The whole batch, uint8 (B, T, S, S, 3): `clips`, which the cache keeps, at `decoded`, the rest from it."""
         places = self._place[numbers]
         if clips is not None:
-            sound = np.array([number not in self.damaged for number in numbers[decoded].tolist()])
-            self._device_cache.put(places[decoded[sound]], clips if sound.all() else clips[torch.from_numpy(sound)])
+            sound = np.flatnonzero([number not in self.damaged for number in numbers[decoded].tolist()])
+            kept = clips if len(sound) == len(clips) else clips[device_index(sound, clips.device)]
+            self._device_cache.put(places[decoded[sound]], kept)
             if len(decoded) == len(numbers):
                 return clips
         whole = self._device_cache.take(places)
         if clips is not None:
-            whole[torch.from_numpy(decoded)] = clips
+            whole.index_copy_(0, device_index(decoded, whole.device), clips)
         return whole
 
     def _decode(self, number: int, payload: bytes | Exception, out: Tensor) -> None:

@@ -19,7 +19,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def build_loss(
-    settings: LossSettings, labels: np.ndarray, num_classes: int, device: torch.device, unit: float = 1.0
+    settings: LossSettings, labels: np.ndarray, num_classes: int, device: torch.device, unit: Tensor | float = 1.0
 ) -> Loss:
     """The loss over `num_classes` classes; `labels` are the train split's, for the class weights.
 

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 import torch
-from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor, nn
 
+from trainer.averaging import MovingAverage
 from trainer.cache import TIERS, choose_cache, explain_choice
 from trainer.distributed import Group
 from trainer.engine import Engine, choose_dtype
@@ -116,13 +116,13 @@ def make_engine(settings: Settings, shards: ShardSet, numbers: np.ndarray, model
         group=group,
         freezing=Freezing(model, settings.model),
         targets=shards.samples["target"] if settings.loss.is_regression else None,
-        ema=averaged(model, settings.ema) if settings.ema else None,
+        ema=MovingAverage(model, settings.ema) if settings.ema else None,
     )
 
 
-def loss_unit(model: nn.Module) -> float:
-    """What errors are measured in."""
-    return float(model.deviation) if isinstance(model, Regressor) else 1.0
+def loss_unit(model: nn.Module) -> Tensor | float:
+    """What errors are measured in; a tensor is on the model's device."""
+    return model.deviation if isinstance(model, Regressor) else 1.0
 
 
 def compile_model(engine: Engine, loader: ClipLoader) -> list[str]:
@@ -134,8 +134,3 @@ def compile_model(engine: Engine, loader: ClipLoader) -> list[str]:
     frames = torch.zeros(shape, device=engine.group.device).permute(0, 3, 1, 2)
     why_not = compile_backbone(engine.model, frames, engine.autocast())
     return [why_not] if why_not else []
-
-
-def averaged(model: nn.Module, decay: float) -> AveragedModel:
-    """An exponential moving average of the weights and the batch norm statistics."""
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)

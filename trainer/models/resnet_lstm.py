@@ -42,7 +42,8 @@ class ResNetLSTM(nn.Module):
         self.head = nn.Sequential(nn.Dropout(settings.dropout), nn.Linear(channels, num_classes))
 
     def forward(self, clips: Tensor) -> Tensor:
-        frames = clips.flatten(0, 1)  # (B·T, 3, S, S)
+        # (B·T, 3, S, S), in one layout whatever augmentation has left: another one would be compiled again
+        frames = clips.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         features = self.backbone(frames).unflatten(0, clips.shape[:2])  # (B, T, D)
         if self.differences:
             features = with_differences(features)  # (B, T, 2D)
