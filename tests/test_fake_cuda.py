@@ -135,5 +135,5 @@ def test_what_waits_is_seen(fake_gpu):
     torch.ones(3).to(CUDA)
     numbers.to("cpu")
     assert len(fake_gpu.found) == 3
-    with pytest.raises(RuntimeError, match="same device"):
+    with pytest.raises(RuntimeError, match=r"same device|different devices"):
         hits_or_errors(numbers[:, None], torch.zeros(3))
