@@ -72,6 +72,7 @@ def test_an_empty_file_is_all_defaults(tmp_path):
         ("optimizer.layer_decay=1.5", "optimizer.layer_decay is 1.5"),
         ("loss={name: focal, smoothing: 0.1}", "only cross_entropy has it, not focal"),
         ("loss={alpha: 0.75}", "only focal has it, not cross_entropy"),
+        ("loss={name: bce, gamma: 3}", "loss.gamma is 3.0, but only focal has it, not bce"),
         ("loss={name: focal, alpha: 0.25, class_weights: true}", "weighs the classes by loss.alpha=0.25 already"),
         ("loss={name: mse, class_weights: true}", "loss.name=mse has no classes"),
         ("metric=mae", "metric is mae, which does not go with loss.name=cross_entropy; use auto, loss, auc_roc"),

@@ -94,8 +94,10 @@ class LossSettings:
         not_negative("loss.gamma", self.gamma)
         if self.alpha != -1:
             share("loss.alpha", self.alpha)
-        if self.alpha != -1 and self.name != "focal":
-            raise SettingsError(f"loss.alpha is {self.alpha}, but only focal has it, not {self.name}")
+        for name in ("alpha", "gamma"):
+            value = getattr(self, name)
+            if value != getattr(LossSettings, name) and self.name != "focal":
+                raise SettingsError(f"loss.{name} is {value}, but only focal has it, not {self.name}")
         if self.class_weights and (self.alpha != -1 or self.is_regression):
             why = "has no classes" if self.is_regression else f"weighs the classes by loss.alpha={self.alpha} already"
             raise SettingsError(f"loss.class_weights is true, but loss.name={self.name} {why}; leave one of them out")
