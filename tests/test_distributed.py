@@ -62,7 +62,7 @@ def start(monkeypatch):
         monkeypatch.setenv(name, value)
 
     def run(ranks, module, *arguments):
-        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
+        launcher = ["-m", "trainer.launcher", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
         return subprocess.Popen(
             [sys.executable, *launcher, "-m", module, *map(str, arguments)],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
@@ -105,9 +105,20 @@ def test_ctrl_c_leaves_a_checkpoint_and_no_process(shards_folder, tmp_path, star
         os.killpg(process.pid, signal.SIGINT)
         said = process.communicate(timeout=60)[1]
     assert "stopped by SIGINT at epoch" in said
-    assert process.returncode == (75 if ranks == 1 else 1)  # torchrun has one code for all failures
+    assert process.returncode == 75
+    assert "Traceback" not in said and "ChildFailedError" not in said
     assert not alive(start.mark)
     assert any((tmp_path / "run" / "checkpoints").iterdir())
+
+
+def test_a_run_that_ends_early_on_two_ranks_says_so_once_and_by_its_exit_code(shards_folder, tmp_path, start):
+    overrides = [part for text in (*SMALL, "epochs=1000000", "max_hours=0.0005") for part in ("--set", text)]
+    arguments = ("--shards", shards_folder, "--out", tmp_path / "run", "--devices", "cpu", *overrides)
+    with start(2, "trainer", *arguments) as process:
+        said = process.communicate(timeout=60)[1]
+    assert process.returncode == 75
+    assert said.count("a checkpoint is written") == 1
+    assert "Traceback" not in said
 
 
 @pytest.mark.parametrize("killed", ["0", "1"])
@@ -117,6 +128,6 @@ def test_a_killed_rank_ends_the_others_within_a_minute(shards_folder, tmp_path, 
         ranks = {environment.get("LOCAL_RANK"): pid for pid, environment in alive(start.mark).items()}
         os.kill(ranks[killed], signal.SIGKILL)
         process.communicate(timeout=60)
-    assert process.returncode not in (0, None)
+    assert process.returncode == 128 + signal.SIGKILL
     assert not alive(start.mark)
     assert not {path for path in Path("/dev/shm").iterdir() if path.name.startswith("torch")} - before

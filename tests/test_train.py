@@ -195,7 +195,7 @@ def test_two_processes_train_on_the_same_global_batches(shards_folder, tmp_path,
         "batch_size=6", "accumulate=2", "model.batch_norm=frozen", "model.freeze=backbone", "model.unfreeze_every=1",
         "model.dropout=0", "optimizer.lr=1e-3", "epochs=3", "ema=0.5",
     )  # fmt: skip
-    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m")
+    launcher = (sys.executable, "-m", "trainer.launcher", "--standalone", "--nproc-per-node=2", "-m")
     done = subprocess.run(
         trainer(shards_folder, tmp_path / "two", *own, launcher=launcher), capture_output=True, text=True, timeout=200
     )

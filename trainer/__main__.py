@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from trainer.config import load_settings
-from trainer.errors import SettingsError, ShardifyError
+from trainer.errors import Interrupted, SettingsError, ShardifyError
 from trainer.kaggle import SESSION_HOURS, runs_folder, with_session_limit
 
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -32,7 +32,10 @@ def main(
         out = choose_out(out, config, resume)
         run(settings, shards, out, resume, devices)
     except ShardifyError as error:
-        click.echo(f"error: {error}", err=True)
+        rank = int(os.environ.get("RANK", 0))
+        if rank and isinstance(error, Interrupted):
+            sys.exit(error.exit_code)  # all processes end so, and the first one says it
+        click.echo(f"error{f' (process {rank})' if rank else ''}: {error}", err=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         click.echo("interrupted at once; --resume goes on from the newest checkpoint", err=True)
@@ -45,10 +48,13 @@ def main(
 def run(settings, shards: Path, out: Path, resume: bool, devices: str) -> None:
     from trainer.distributed import join_group, leave_group, num_devices, relaunch
     from trainer.report import figures_of
+    from trainer.shards import open_shards
     from trainer.train import train
 
     gpus = num_devices(devices)
-    relaunch(gpus, sys.argv[1:], out)
+    if gpus > 1 and "LOCAL_RANK" not in os.environ:
+        open_shards(shards, settings.data.sheet_frames)  # what is wrong with them is said once, not by every process
+        relaunch(gpus, sys.argv[1:], out)
     group = join_group(gpus > 0)
     limited = with_session_limit(settings)
     if group.is_main and limited.max_hours != settings.max_hours:

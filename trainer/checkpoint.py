@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from trainer.errors import TrainerError
 
@@ -26,6 +27,8 @@ def save_checkpoint(folder: Path, state: dict, step: int, keep: int) -> Path:
     torch.save(state, buffer)
     payload = buffer.getvalue()
     path = folder / f"step-{step:08d}-{hashlib.sha256(payload).hexdigest()[:16]}.pth"
+    for left_over in folder.glob(".step-*.pth.tmp"):  # of a process that was killed while it wrote
+        left_over.unlink()
     write_atomically(path, payload)
     for old in list_checkpoints(folder)[keep:]:
         if old != path:
@@ -34,12 +37,23 @@ def save_checkpoint(folder: Path, state: dict, step: int, keep: int) -> Path:
 
 
 def load_newest(folder: Path, say) -> dict | None:
-    """The newest checkpoint whose bytes match its name; damaged ones are named and passed over."""
-    for path in list_checkpoints(folder):
+    """The newest checkpoint whose bytes match its name, None without any; damaged ones are named and passed over.
+
+    Raises TrainerError where all are damaged: to start again would overwrite the run.
+    """
+    paths = list_checkpoints(folder)
+    for path in paths:
         payload = path.read_bytes()
         if hashlib.sha256(payload).hexdigest()[:16] == NAME.match(path.name)[2]:
             return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
-        say(f"warning: {path} is damaged; falling back to the checkpoint before it")
+        if path != paths[-1]:
+            say(f"warning: {path} is damaged; falling back to the checkpoint before it")
+    if paths:
+        names = ", ".join(path.name for path in paths)
+        raise TrainerError(
+            f"{folder}: every checkpoint in it is damaged ({names}); put one back from a copy, or start a new run with "
+            f"another --out"
+        )
     return None
 
 
@@ -73,11 +87,22 @@ def flatten(settings: dict, prefix: str = "") -> dict:
 
 
 def write_atomically(path: Path, payload: bytes) -> None:
-    """Temporary name in the same folder, fsync, rename."""
+    """Temporary name in the same folder, fsync, rename. A full disk leaves no half of a file to fill it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(payload)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(payload)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def own_copies(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous, on the CPU, each with memory of its own: safetensors refuses weights that share theirs."""
+    return {
+        name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in weights.items()
+    }

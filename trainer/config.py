@@ -81,12 +81,14 @@ def _convert(value: Any, kind: Any, name: str) -> Any:
             raise SettingsError(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
         return text
     if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
-        inner, other = typing.get_args(kind)  # a type, and what may stand for it: None or a Literal
-        if value is None if other is type(None) else value in typing.get_args(other):
-            return value
-        if isinstance(value, str) and other is not type(None):
-            raise SettingsError(f"{name} is {value!r}; it must be {typing.get_args(other)[0]} or of type int")
-        return _convert(value, inner, name)
+        inner, other = typing.get_args(kind)  # a type, and what may stand for it: None or a Literal of one word
+        word, meant = ("none", None) if other is type(None) else typing.get_args(other) * 2
+        if value in (word, meant):
+            return meant
+        try:
+            return _convert(value, inner, name)
+        except SettingsError as error:
+            raise SettingsError(f"{name} is {value!r}; it must be {word} or of type {inner.__name__}") from error
     if kind is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
         try:
             return float(value)

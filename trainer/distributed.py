@@ -84,10 +84,8 @@ def num_devices(devices: str) -> int:
 
 
 def relaunch(count: int, arguments: list[str], out: Path) -> None:
-    """Become torch's own launcher with one process per GPU, unless it has started us already."""
-    if count < 2 or "LOCAL_RANK" in os.environ:
-        return
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+    """Become the launcher of one process per GPU."""
+    launcher = [sys.executable, "-m", "trainer.launcher", "--standalone", f"--nproc-per-node={count}"]
     environment = {**os.environ, "TRAINER_OUT": str(out)}  # all of them write to the one folder chosen here
     os.execve(sys.executable, [*launcher, "-m", "trainer", *arguments], environment)
 

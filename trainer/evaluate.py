@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
+import math
 from pathlib import Path
 
 import click
 
-from trainer.errors import ShardifyError, TrainerError
+from trainer.errors import TrainerError
+from trainer.failures import check_writable, failures_as_one_line
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -18,27 +19,26 @@ from trainer.errors import ShardifyError, TrainerError
 @click.option("--csv", "csv_path", type=click.Path(path_type=Path), help="Write every clip's score here.")
 def main(run: Path, shards: Path, split: str, devices: str, csv_path: Path | None) -> None:
     """Print the metrics of a run's best model on a split of SHARDS, at the threshold that the run chose."""
-    try:
+    with failures_as_one_line():
         figures = evaluate_run(run, shards, split, devices, csv_path)
-    except ShardifyError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
     for name, value in figures.items():
         click.echo(f"{name:<18} {value if value is None or not isinstance(value, float) else f'{value:.4f}'}")
 
 
 def evaluate_run(run: Path, shards: Path, split: str, devices: str, csv_path: Path | None) -> dict:
-    """The metrics of one split. Raises ShardifyError."""
+    """The metrics of one split. Raises ShardifyError, OSError where the CSV cannot be written, torch.OutOfMemoryError."""
     from trainer import report
     from trainer.checkpoint import write_atomically
     from trainer.distributed import join_group, num_devices
-    from trainer.engine import choose_dtype, evaluate
+    from trainer.engine import choose_dtype
     from trainer.loader import ClipLoader
     from trainer.losses import build_loss
     from trainer.parts import loss_unit
     from trainer.saved import load_saved
     from trainer.shards import open_shards
 
+    if csv_path:
+        check_writable(csv_path)
     group = join_group(num_devices(devices) > 0)
     saved = load_saved(run, group.device)
     found = open_shards(shards, saved.settings.data.sheet_frames)
@@ -50,11 +50,31 @@ def evaluate_run(run: Path, shards: Path, split: str, devices: str, csv_path: Pa
     labels, settings = found.samples["label"][loader.numbers], saved.settings
     loss = build_loss(settings.loss, labels, len(saved.classes), group.device, loss_unit(saved.model))
     dtype = choose_dtype(settings.amp, group.device)
-    predictions = evaluate(saved.model, loader, loss, dtype, group, settings.data)
+    predictions = evaluate_in_parts(saved.model, loader, loss, dtype, group, settings)
     if csv_path:
         table = report.predictions_csv(found, predictions, saved.threshold, report.source_rows(found))
         write_atomically(csv_path, table)
     return report.split_figures(predictions, split, saved.threshold)
+
+
+def evaluate_in_parts(model, loader, loss, dtype, group, settings):
+    """engine.evaluate in as many parts as training took; where memory runs out, again in twice as many.
+
+    Raises torch.OutOfMemoryError where it does not hold a single clip.
+    """
+    import torch
+
+    from trainer.engine import evaluate
+
+    parts = settings.accumulate
+    while True:
+        try:
+            return evaluate(model, loader, loss, dtype, group, settings.data, parts)
+        except torch.OutOfMemoryError:
+            if parts >= loader.batch_size:
+                raise
+        parts *= 2  # here, where the error no longer holds the tensors
+        click.echo(f"warning: out of memory; again, with {math.ceil(loader.batch_size / parts)} clips at a time", err=True)
 
 
 def check_fits(saved, shards) -> None:

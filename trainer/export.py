@@ -7,14 +7,14 @@ predictions (B,): normalisation, softmax and the run's threshold are inside.
 from __future__ import annotations
 
 import json
-import sys
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from trainer.errors import ShardifyError, TrainerError
+from trainer.errors import TrainerError
+from trainer.failures import check_writable, failures_as_one_line
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -29,24 +29,21 @@ TOLERANCE = 1e-4  # largest difference between the exported model's scores and t
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="[default: RUN/models/exported.SUFFIX]")
 def main(run: Path, kind: str, out: Path | None) -> None:
     """Write a run's best model as safetensors weights, a torch.export program or ONNX, and check its scores."""
-    try:
-        path = out or run / "models" / f"exported{SUFFIX[kind]}"
+    path = out or run / "models" / f"exported{SUFFIX[kind]}"
+    with failures_as_one_line():
         difference = export(run, kind, path)
-    except ShardifyError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
     click.echo(f"{path}: scores differ from the run's by at most {difference:.1e}")
 
 
 def export(run: Path, kind: str, path: Path) -> float:
-    """Write the model and return how far its scores are from the run's, on random clips. Raises TrainerError."""
+    """Write the model and return how far its scores are from the run's, on random clips. Raises TrainerError and OSError."""
     import torch
 
     from trainer.saved import load_saved
 
     saved = load_saved(run, torch.device("cpu"))
     model = deployable(saved)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    check_writable(path)
     shape = (3, saved.stored_frames, 3, saved.stored_size, saved.stored_size)
     clips = torch.randint(0, 256, shape, dtype=torch.uint8)
     exported = {"safetensors": _to_safetensors, "torch": _to_program, "onnx": _to_onnx}[kind](saved, model, clips, path)
@@ -93,6 +90,8 @@ def deployable(saved) -> nn.Module:
 def _to_safetensors(saved, model: nn.Module, clips: Tensor, path: Path):
     from safetensors.torch import load_file, save_file
 
+    from trainer.checkpoint import own_copies
+
     about = {
         "settings": saved.settings.to_dict(),
         "classes": saved.classes,
@@ -104,8 +103,7 @@ def _to_safetensors(saved, model: nn.Module, clips: Tensor, path: Path):
         "build": saved.build,
         "input": "uint8 (B, T, 3, S, S); output: scores (B, K), predictions (B,)",
     }
-    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    save_file(weights, path, {name: json.dumps(value) for name, value in about.items()})
+    save_file(own_copies(model.state_dict()), path, {name: json.dumps(value) for name, value in about.items()})
     model.load_state_dict(load_file(path))
     return lambda batch: model(batch)[0].detach()
 

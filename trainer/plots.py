@@ -19,64 +19,75 @@ STYLE = {
     "legend.frameon": False, "lines.linewidth": 1.8, "xtick.color": "#444444", "ytick.color": "#444444",
 }  # fmt: skip
 TRAIN, VALIDATION = "#7f8c99", "#c0392b"
-MANY = 8  # classes, from which on curves are drawn without their names
-BINS = np.linspace(0, 1, 41)
-
-
-def plot_history(rows: list[dict], metric: str, path: Path) -> None:
-    """Loss, the chosen metric and the learning rate by epoch."""
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, 3, figsize=(12.5, 3.6), layout="constrained", width_ratios=(1, 1, 0.7))
-        epochs = [row["epoch"] for row in rows]
-        default = "mae" if "val_mae" in rows[0] else "auc_roc"
-        shown = default if metric in ("auto", "loss") else metric
-        in_training = "mae" if default == "mae" else "accuracy"
-        names = dict.fromkeys((f"train_{in_training}", f"val_{in_training}", f"val_{shown}"))
-        for axis, columns in ((axes[0], ("train_loss", "val_loss")), (axes[1], names)):
-            for name in columns:
-                split, _, figure_name = name.partition("_")
-                label = f"{'validation' if split == 'val' else split} {NAMES.get(figure_name, figure_name)}"
-                is_second = name == f"val_{shown}" and shown != in_training
-                style = {"color": VALIDATION if split == "val" else TRAIN, "linestyle": "--" if is_second else "-"}
-                axis.plot(epochs, [_number(row.get(name)) for row in rows], marker=".", label=label, **style)
-        axes[2].step(epochs, [row["lr"] for row in rows], where="mid", color="#444444")
-        titles = ("Loss", f"{_title(in_training)} and {NAMES.get(shown, shown)}", "Learning rate")
-        for axis, title in zip(
-            axes, titles if shown != in_training else ("Loss", _title(shown), titles[2]), strict=True
-        ):
-            axis.set(title=title, xlabel="epoch")
-            axis.xaxis.get_major_locator().set_params(integer=True)
-        if default == "auc_roc":
-            axes[1].set_ylim(0, 1.02)
-        axes[0].set_ylim(bottom=0)
-        axes[2].set_ylim(bottom=0)
-        axes[2].ticklabel_format(axis="y", scilimits=(-3, 3))
-        axes[0].legend()
-        axes[1].legend()
-        _save(figure, path)
-
-
+PAIRS = plt.get_cmap("tab20").colors
+COLOURS = PAIRS[0::2] + PAIRS[1::2]  # of classes: ten that differ clearly (tab10), then their pale sisters
+MANY = 8  # classes, from which on there is no room for shares and tall rows
+LONGEST_NAME = 30  # characters
 NAMES = {
     "auc_roc": "area under ROC", "balanced_accuracy": "balanced accuracy", "f1": "F1", "mae": "mean absolute error",
     "rmse": "root mean squared error", "r2": "R²", "pearson": "correlation",
 }  # fmt: skip
 
 
+def plot_history(rows: list[dict], metric: str, path: Path) -> None:
+    """Loss, the chosen metric and the learning rate by epoch; what is undefined in every epoch is left out."""
+    default, in_training = ("mae", "mae") if "val_mae" in rows[0] else ("auc_roc", "accuracy")
+    shown = default if metric in ("auto", "loss") else metric
+    has_own_scale = shown in ("r2", "pearson")  # beside errors in the targets' unit they would be flat
+    seconds = [f"train_{in_training}", f"val_{in_training}"] if not has_own_scale else []
+    panels = [["train_loss", "val_loss"], list(dict.fromkeys([*seconds, f"val_{shown}"]))]
+    epochs = [row["epoch"] for row in rows]
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(1, 3, figsize=(12.5, 3.6), layout="constrained", width_ratios=(1, 1, 0.7))
+        for axis, columns in zip(axes, panels, strict=False):
+            drawn = [name for name in columns if any(row.get(name) is not None for row in rows)]
+            for name in drawn:
+                split, _, figure_name = name.partition("_")
+                label = f"{'validation' if split == 'val' else split} {NAMES.get(figure_name, figure_name)}"
+                style = {"color": VALIDATION if split == "val" else TRAIN}
+                is_second = name == f"val_{shown}" and shown != in_training and len(drawn) > 1
+                axis.plot(
+                    epochs, [_number(row.get(name)) for row in rows], "--" if is_second else "-", marker=".",
+                    label=label, **style,
+                )  # fmt: skip
+            _title_by(axis, drawn)
+            axis.legend()
+        axes[2].stairs(
+            [row["lr"] for row in rows], np.append(epochs, epochs[-1] + 1) - 0.5, baseline=None, color="#444"
+        )
+        axes[2].set_title("Learning rate")
+        axes[2].yaxis.set_major_formatter("{x:.2g}")
+        for axis in axes:
+            axis.set(xlabel="epoch", xlim=(epochs[0] - 0.5, epochs[-1] + 0.5))
+            axis.xaxis.get_major_locator().set_params(integer=True)
+        if default == "auc_roc":
+            axes[1].set_ylim(0, 1.02)
+        for axis in axes[[0, 2]]:
+            axis.update_datalim([(epochs[0], 0)])  # the margin above is then one of the whole axis
+            axis.autoscale_view()
+            axis.set_ylim(bottom=0)
+        _save(figure, path)
+
+
 def plot_confusion(labels: np.ndarray, predictions: np.ndarray, classes: list[str], path: Path) -> None:
     """Counts, and the share of each true class; the colour is the share."""
     counts = metrics.confusion_matrix(labels, predictions, labels=range(len(classes)))
     shares = counts / counts.sum(1, keepdims=True).clip(1)
-    side = max(3.4, 1.4 + 0.62 * len(classes))
+    names = [_short(name) for name in classes]
+    longest = max(map(len, names))
+    upright = len(classes) > 4 or longest > 10
+    side, beside = max(2.6, 0.62 * len(classes)), 0.08 * longest  # inches, of the squares and of the names
     with plt.rc_context(STYLE | {"axes.grid": False}):
-        figure, axis = plt.subplots(figsize=(side + 1.3, side), layout="constrained")
+        size = (side + beside + 1.6, side + (beside if upright else 0.1) + 0.8)
+        figure, axis = plt.subplots(figsize=size, layout="constrained")
         image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         for (row, column), count in np.ndenumerate(counts):
-            text = f"{count}\n{shares[row, column]:.0%}" if len(classes) <= MANY else str(count)
+            text = f"{count}\n{shares[row, column]:.0%}" if len(classes) <= MANY and counts[row].any() else str(count)
             colour = "white" if shares[row, column] > 0.55 else "#222222"
             axis.text(column, row, text, ha="center", va="center", color=colour, fontsize=10 if len(classes) < 6 else 8)
         ticks = range(len(classes))
-        axis.set_xticks(ticks, classes, rotation=90 if len(classes) > 4 else 0)
-        axis.set_yticks(ticks, classes)
+        axis.set_xticks(ticks, names, rotation=90 if upright else 0)
+        axis.set_yticks(ticks, names)
         axis.set(xlabel="predicted", ylabel="true", title="Confusion")
         axis.tick_params(length=0)
         axis.spines[:].set_visible(False)
@@ -85,37 +96,51 @@ def plot_confusion(labels: np.ndarray, predictions: np.ndarray, classes: list[st
 
 
 def plot_curves(labels: np.ndarray, scores: np.ndarray, classes: list[str], path: Path) -> None:
-    """ROC and precision-recall: of class 1 with two classes, of each against the rest with more."""
-    shown = [1] if len(classes) == 2 else range(len(classes))
+    """ROC and precision-recall: of class 1 with two classes, of each against the rest with more.
+
+    The names are below, where no curve can run; a class without clips, or of all clips, has none.
+    """
+    is_binary = len(classes) == 2
+    shown = [1] if is_binary else range(len(classes))
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, 2, figsize=(9.6, 4.5), layout="constrained")
+        lines = 1 if is_binary else len(classes) + 1
+        figure, axes = plt.subplots(1, 2, figsize=(9.6, 4.9 + 0.19 * lines), layout="constrained")
         for k in shown:
-            positive = labels == k
+            positive, name = labels == k, _short(classes[k])
+            style = {"color": VALIDATION if is_binary else COLOURS[k % len(COLOURS)]}
             if positive.all() or not positive.any():
-                continue  # without both kinds there is no curve
+                for axis in axes:
+                    axis.plot([], [], label=f"{name}  undefined", **style)
+                continue
             false_alarms, hits, _ = metrics.roc_curve(positive, scores[:, k])
-            precision, recall, _ = metrics.precision_recall_curve(positive, scores[:, k])
-            areas = (
-                metrics.roc_auc_score(positive, scores[:, k]),
-                metrics.average_precision_score(positive, scores[:, k]),
-            )
-            names = [f"{classes[k]}  {area:.3f}" for area in areas]
-            style = {"color": plt.get_cmap("tab20")(k % 20)} if len(classes) > 2 else {"color": VALIDATION}
-            axes[0].plot(false_alarms, hits, label=names[0], **style)
-            axes[1].plot(recall, precision, label=names[1], drawstyle="steps-post", **style)
+            area = metrics.roc_auc_score(positive, scores[:, k])
+            axes[0].plot(false_alarms, hits, label=f"{name}  {area:.3f}", **style)
+            area = metrics.average_precision_score(positive, scores[:, k])
+            steps = precision_steps(positive, scores[:, k])
+            axes[1].plot(*steps, label=f"{name}  {area:.3f}", drawstyle="steps-post", **style)
         axes[0].plot([0, 1], [0, 1], linestyle=":", color="#888888", label="chance")
-        share = np.mean(labels == 1)
-        if len(classes) == 2:
-            axes[1].axhline(share, linestyle=":", color="#888888", label="chance")
+        if len(np.unique(labels)) < 2:
+            for axis in axes:
+                axis.text(0.5, 0.55, f"undefined: all clips are {_short(classes[labels[0]])}", ha="center")
+        elif is_binary:
+            axes[1].axhline(np.mean(labels == 1), linestyle=":", color="#888888", label="chance")
         axes[0].set(title="ROC, area below", xlabel="share of false alarms", ylabel="share of hits")
         axes[1].set(title="Precision and recall, average precision", xlabel="recall", ylabel="precision")
-        for axis, place in zip(axes, ("lower right", "lower left"), strict=True):
+        for axis in axes:
             axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-            if axis.get_legend_handles_labels()[0]:
-                axis.legend(
-                    loc=place, fontsize=9 if len(classes) <= MANY else 7, ncols=1 if len(classes) <= MANY else 2
-                )
+            axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2 if is_binary else 1, borderaxespad=0)
         _save(figure, path)
+
+
+def precision_steps(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Recall, falling to 0, and the precision that holds from each on: the steps whose area is the average precision.
+
+    scikit-learn's points have, besides, a made-up one at recall 0 and those that reach no further recall; drawn, they
+    are vertical lines that mean nothing.
+    """
+    precision, recall, _ = metrics.precision_recall_curve(positive, scores)
+    reaches = np.flatnonzero(recall[:-1] > recall[1:])
+    return np.append(recall[reaches], 0), np.append(precision[reaches], precision[reaches[-1]])
 
 
 def plot_scores(
@@ -123,6 +148,7 @@ def plot_scores(
 ) -> None:
     """How the score of class 1 (with more classes: of the clip's own class) is spread, one row per class."""
     is_binary = len(classes) == 2
+    bins = np.linspace(0, 1, num_bins(np.bincount(labels).max()) + 1)
     with plt.rc_context(STYLE):
         height = 1.1 + (1.5 if len(classes) <= MANY else 0.8) * len(classes)
         figure, axes = plt.subplots(
@@ -130,9 +156,9 @@ def plot_scores(
         )
         for k, (axis, name) in enumerate(zip(axes[:, 0], classes, strict=True)):
             chosen = scores[labels == k, 1 if is_binary else k]
-            axis.hist(chosen, BINS, color=(TRAIN, VALIDATION)[k] if is_binary else plt.get_cmap("tab20")(k % 20))
-            axis.set_title(f"{name}, {len(chosen)} clips")
-            axis.yaxis.get_major_locator().set_params(integer=True, nbins=4)
+            axis.hist(chosen, bins, color=(TRAIN, VALIDATION)[k] if is_binary else COLOURS[k % len(COLOURS)])
+            axis.set_title(f"{_short(name)}, {len(chosen)} clips")
+            _count_clips(axis)
             if threshold is not None:
                 axis.axvline(threshold, color="#222222", linestyle="--", linewidth=1.2)
         if threshold is not None:
@@ -141,7 +167,8 @@ def plot_scores(
                 f"threshold {threshold:.3f}", (threshold, 1), xycoords=("data", "axes fraction"), va="top", ha=side,
                 xytext=(5 if side == "left" else -5, -2), textcoords="offset points",
             )  # fmt: skip
-        axes[-1, 0].set(xlim=(0, 1), xlabel=f"score of {classes[1]}" if is_binary else "score of the clip's own class")
+        of = f"score of {_short(classes[1])}" if is_binary else "score of the clip's own class"
+        axes[-1, 0].set(xlim=(0, 1), xlabel=of)
         figure.supylabel("clips", fontsize=9.5)
         _save(figure, path)
 
@@ -149,20 +176,39 @@ def plot_scores(
 def plot_values(targets: np.ndarray, values: np.ndarray, path: Path) -> None:
     """In regression: predicted values over targets, and how the errors are spread."""
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, 2, figsize=(9.6, 4.2), layout="constrained")
+        figure, axes = plt.subplots(1, 2, figsize=(9.6, 4.4), layout="constrained")
+        size, alpha = (20, 0.8) if len(targets) <= 500 else (6, 0.35)
+        axes[0].scatter(targets, values, s=size, alpha=alpha, color=VALIDATION, linewidths=0)
         ends = [min(targets.min(), values.min()), max(targets.max(), values.max())]
-        axes[0].plot(ends, ends, linestyle=":", color="#888888")
-        axes[0].scatter(targets, values, s=14, alpha=0.6, color=VALIDATION, linewidths=0)
-        axes[0].set(title="Predicted over true", xlabel="target", ylabel="predicted")
-        axes[1].hist(values - targets, 40, color=TRAIN)
-        axes[1].axvline(0, linestyle=":", color="#888888")
+        axes[0].plot(ends, ends, linestyle=":", color="#222222")
+        axes[0].set(title="Predicted over true", xlabel="target", ylabel="predicted", aspect="equal")
+        axes[1].hist(values - targets, num_bins(len(targets)), color=TRAIN, edgecolor="white", linewidth=0.5)
+        axes[1].axvline(0, linestyle=":", color="#222222")
         axes[1].set(title="Errors", xlabel="predicted − target", ylabel="clips")
+        _count_clips(axes[1])
         _save(figure, path)
 
 
-def _title(name: str) -> str:
-    text = NAMES.get(name, name)
-    return text[0].upper() + text[1:]
+def num_bins(count: int) -> int:
+    """Of a histogram of so many clips: about the square root, from 10 to 40."""
+    return int(np.clip(2 * round(np.sqrt(count) / 2), 10, 40))
+
+
+def _count_clips(axis) -> None:
+    axis.yaxis.get_major_locator().set_params(integer=True, nbins=4)
+    axis.set_ylim(0, max(1, axis.get_ylim()[1]))  # where there are none, too
+
+
+def _title_by(axis, columns: list[str]) -> None:
+    """What the columns, train_… and val_…, are."""
+    text = " and ".join(dict.fromkeys(NAMES.get(name.partition("_")[2], name.partition("_")[2]) for name in columns))
+    axis.set_title(text[:1].upper() + text[1:])
+
+
+def _short(name: str) -> str:
+    if len(name) <= LONGEST_NAME:
+        return name
+    return f"{name[: LONGEST_NAME - 11]}…{name[-10:]}"
 
 
 def _number(value: float | None) -> float:
