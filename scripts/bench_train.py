@@ -5,8 +5,8 @@
 
 Makes its own videos and shards in a temporary folder. All ways take turns, round by round; rates are medians of the
 rounds, ratios medians of the rounds' ratios. Every way begins with steps that do not count, long enough that nothing
-read ahead is left. "bare backbone" is torchvision's classifier with its own head, cross-entropy and AdamW on the same
-frames, normalised beforehand, under the same autocast and memory format.
+read ahead is left. "bare backbone" is torchvision's, with a linear head, cross-entropy and AdamW on the same frames,
+normalised beforehand, under the same autocast and memory format.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torchvision
 from bench_decode import make_video
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
@@ -36,6 +35,7 @@ from trainer.config import load_settings
 from trainer.distributed import Group
 from trainer.engine import Engine
 from trainer.loader import AHEAD, Batch, ClipLoader
+from trainer.models.backbones import make_backbone
 from trainer.parts import compile_model, make_engine, make_model
 from trainer.resolve import resolve_by_device, resolve_by_model
 from trainer.settings import Settings
@@ -166,8 +166,9 @@ class Bench:
             yield Batch(clips.permute(0, 1, 4, 2, 3), labels, **values)
 
     def bare(self, compiled: bool) -> Callable[[], Measured]:
-        """torchvision's own classifier on the frames of the synthetic batch."""
-        model = torchvision.models.get_model(self.settings.model.backbone, num_classes=2)
+        """A classifier of single frames on those of the synthetic batch."""
+        backbone, features, _ = make_backbone(self.settings.model.backbone, "none", self.options.size)
+        model = nn.Sequential(backbone, nn.Linear(features, 2))
         model.to(self.device, memory_format=torch.channels_last).train()
         if compiled:
             model.compile()

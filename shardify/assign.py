@@ -31,6 +31,7 @@ def plan_build(
     """Decide every new input's class, group, split and shard before anything is decoded."""
     groups, by = group_names(catalog, settings.group_by)
     check_groups(catalog.sources, groups, by)
+    _check_targets(catalog.sources)
     notes = list(catalog.notes)
     if by != "nothing":
         notes.append(f"grouped by {by}: {len(set(groups))} groups, none of them in two splits")
@@ -114,3 +115,13 @@ def _choose_splits(
     for i, split in zip(usable, chosen, strict=True):
         splits[i] = split
     return splits, conflicts
+
+
+def _check_targets(sources: list[Source]) -> None:
+    """Raises UsageError where some have a target and others have none: class numbers would stand in among them."""
+    missing = [source for source in sources if source.target is None]
+    if 0 < len(missing) < len(sources):
+        raise UsageError(
+            f"{len(missing)} of {len(sources)} rows of the manifest have no target, the first: {missing[0].source}; "
+            f"fill them in, or leave all of them empty"
+        )

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -20,6 +21,7 @@ VIDEO_EXTENSIONS = frozenset(
     "mp4 m4v mov qt avi mkv webm mpg mpeg m2v ts mts m2ts flv f4v 3gp 3g2 ogv wmv asf rm rmvb gif y4m mxf dv "  # noqa: SIM905
     "h264 264 h265 265 hevc ivf".split()
 )
+SHOWN = 10  # endings of other files
 SPLIT_NAMES = {name: name for name in SPLITS} | {"valid": "val", "validation": "val"}
 
 
@@ -62,7 +64,8 @@ def list_sources(data: Path, manifest: Path | None = None) -> Catalog:
     catalog = _from_manifest(data, manifest) if manifest else _from_folder(data)
     if not catalog.sources:
         where = manifest or data
-        raise NothingToBuildError(f"{where}: holds no video (known extensions: {' '.join(sorted(VIDEO_EXTENSIONS))})")
+        known = f"known extensions: {' '.join(sorted(VIDEO_EXTENSIONS))}"
+        raise NothingToBuildError(f"{where}: holds no video ({'; '.join([*catalog.notes, known])})")
     if all(source.error for source in catalog.sources):
         first = catalog.sources[0]
         raise NothingToBuildError(
@@ -90,12 +93,12 @@ def is_video_name(path: Path) -> bool:
 
 
 def _from_folder(data: Path) -> Catalog:
-    found, originals, ignored = [], {}, 0
+    found, originals, ignored = [], {}, Counter()
     for path in _walk(data):
         if is_video_name(path):
             found.append(path.relative_to(data).as_posix())
         elif not path.is_dir():
-            ignored += 1
+            ignored[printable(path.suffix.lower()) or "no ending"] += 1
             if path.name == "metadata.json":
                 originals |= _dfdc_originals(path)
     found.sort(key=os.fsencode)
@@ -103,7 +106,17 @@ def _from_folder(data: Path) -> Catalog:
     sources = [_place(data, name, has_splits) for name in found]
     present = {source.split for source in sources if source.split}
     notes = [f"{data}/{name} is missing" for name in SPLITS if has_splits and name not in present]
-    return Catalog(sources, ignored, originals=originals, notes=tuple(notes))
+    if ignored:
+        notes.append(_ignored_line(ignored))
+    return Catalog(sources, ignored.total(), originals=originals, notes=tuple(notes))
+
+
+def _ignored_line(endings: Counter) -> str:
+    """How many files are not named like a video, and how most of them end."""
+    most = sorted(endings.items(), key=lambda item: (-item[1], item[0]))[:SHOWN]
+    shown = ", ".join(f"{ending} {count}" for ending, count in most)
+    more = f" and {len(endings) - SHOWN} more kinds" if len(endings) > SHOWN else ""
+    return f"ignored {endings.total()} other files: {shown}{more}"
 
 
 def _walk(folder: Path, above: frozenset = frozenset()) -> Iterator[Path]:

@@ -14,6 +14,13 @@ from shardify.interrupt import GO_ON, INTERRUPTED
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
+# https://github.com/Kaggle/kaggle-cli/blob/main/docs/datasets_metadata.md#licenses
+LICENSES = (
+    "CC0-1.0", "CC-BY-3.0", "CC-BY-3.0-IGO", "CC-BY-4.0", "CC-BY-NC-4.0", "CC-BY-NC-ND-4.0", "CC-BY-NC-SA-3.0-IGO",
+    "CC-BY-NC-SA-4.0", "CC-BY-ND-4.0", "CC-BY-SA-3.0", "CC-BY-SA-4.0", "CDLA-Permissive-1.0", "CDLA-Sharing-1.0",
+    "DbCL-1.0", "EU-ODP-Legal-Notice", "FDL-1.3", "GPL-2.0", "GPL-3.0", "AGPL-3.0", "LGPL-3.0", "ODC-BY-1.0",
+    "ODbL-1.0", "PDDL", "US-Government-Works", "apache-2.0", "copyright-authors", "other", "unknown",
+)  # fmt: skip
 
 
 def one_line_errors(command):
@@ -29,6 +36,8 @@ def one_line_errors(command):
         except KeyboardInterrupt:
             click.echo(GO_ON, err=True)
             sys.exit(INTERRUPTED)
+        except BrokenPipeError:
+            raise  # nobody reads on, as behind `| head`: click ends the program without a word
         except OSError as error:
             click.echo(f"error: {error}; mend that and run the same command again to go on", err=True)
             sys.exit(1)
@@ -135,7 +144,10 @@ def card(shards: Path) -> None:
 @click.argument("shards", type=FOLDER)
 @click.option("--id", "dataset", metavar="OWNER/SLUG", required=True, help="Your name at Kaggle and the dataset's.")
 @click.option("--title", required=True, help="What Kaggle shows; 6 to 50 characters.")
-@click.option("--license", "license_name", default="unknown", help="One of Kaggle's names, for example CC-BY-4.0.")
+@click.option(
+    "--license", "license_name", metavar="NAME", type=click.Choice(LICENSES, case_sensitive=False), default="unknown",
+    help="One of Kaggle's names, for example CC-BY-4.0.",
+)  # fmt: skip
 @click.option("--upload", "sends", is_flag=True, help="Create the private dataset, wait for it, compare what arrived.")
 @click.option("--new-version", "message", metavar="MESSAGE", help="The same for a dataset that exists already.")
 @one_line_errors
@@ -146,6 +158,7 @@ def kaggle(shards: Path, dataset: str, title: str, license_name: str, sends: boo
     after a failure: what Kaggle has already is not sent twice.
     """
     from shardify.cores import usable_cores
+    from shardify.index import read_meta
     from shardify.kaggle import check_metadata, commands, stage
     from shardify.verify import verify_folder
 
@@ -153,17 +166,23 @@ def kaggle(shards: Path, dataset: str, title: str, license_name: str, sends: boo
         raise UsageError("--upload makes a dataset, --new-version changes one; pass one of them")
     if message is not None and not message.strip():
         raise UsageError("--new-version is empty; say what has changed")
-    check_metadata(dataset, title, license_name)
+    if dataset != dataset.lower():
+        dataset = dataset.lower()
+        click.echo(f"--id: names at Kaggle are in lower case: {dataset}", err=True)
+    check_metadata(dataset, title)
+    read_meta(shards)  # what is no finished folder says so itself
     click.echo(f"checking {shards}", err=True)
     damage = verify_folder(shards, usable_cores())
     if damage:
         raise FormatError(f"{shards}: is damaged, so nothing is sent: {damage[0]} (shardify verify shows all)")
     staged = stage(shards, dataset, title, license_name)
-    click.echo("\n".join([*staged.lines(), *commands(staged, message)]))
+    click.echo("\n".join(staged.lines()))
     if sends or message is not None:
         from shardify.upload import upload
 
         upload(staged, message, say=lambda line: click.echo(line, err=True))
+    else:
+        click.echo("\n".join(commands(staged)))
 
 
 @click.command()

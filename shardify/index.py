@@ -6,6 +6,8 @@ import csv
 import hashlib
 import io
 import json
+import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,9 @@ FORMAT = "shardify"
 VERSION = 1
 SPLITS = ("train", "val", "test")
 PAYLOAD_EXTENSION = {"jpeg": "jpg", "raw": "npy"}
+
+# What a build leaves behind before there is an index: shards, their journal, temporary files, the tables.
+BUILT = re.compile(r"\.?(train|val|test)-\d{6}(\.|$)|\.build\.json|\.new-|\.?samples\.(npy|csv)")
 
 # One record per clip, in plan order. `shard` is the number in the shard's name; `split` counts in SPLITS;
 # offset and length are bytes of the payload inside its tar; crc is zlib.crc32 of the payload.
@@ -97,8 +102,7 @@ def read_meta(folder: Path) -> dict:
     try:
         meta = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        what = "is not a folder" if not folder.is_dir() else "has no index.json: the build is unfinished; run it again"
-        raise FormatError(f"{folder}: {what}") from error
+        raise FormatError(f"{folder}: {_why_no_index(folder)}") from error
     except (OSError, ValueError) as error:
         raise FormatError(f"{path}: cannot be read ({error}); build or copy the folder again") from error
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
@@ -109,6 +113,20 @@ def read_meta(folder: Path) -> dict:
         if not isinstance(meta.get(key), kind):
             raise FormatError(f"{path}: has no {key}; build or copy the folder again")
     return meta
+
+
+def _why_no_index(folder: Path) -> str:
+    """What a folder without index.json may be, by the names in it."""
+    if not folder.is_dir():
+        return "is not a folder"
+    names = os.listdir(folder)
+    if not names:
+        return "is empty: it is not the folder that you mean, or the build is unfinished; run it again"
+    if any(BUILT.match(name) for name in names):
+        return "has no index.json: the build is unfinished; run it again"
+    if "config.yaml" in names and {"checkpoints", "models", "results"}.intersection(names):
+        return "is the folder of a run, not of shards; pass the folder made by `shardify build`"
+    return "is no shards folder; make one with `shardify build FOLDER shards/`, and pass that"
 
 
 def is_as_written(folder: Path) -> bool:

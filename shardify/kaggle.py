@@ -20,13 +20,6 @@ METADATA = "dataset-metadata.json"
 STATE = ".cache"  # a folder that the kaggle client never sends
 TITLE_LENGTH = SLUG_LENGTH = (6, 50)  # as kaggle 2.2 checks them before it creates a dataset
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-# https://github.com/Kaggle/kaggle-cli/blob/main/docs/datasets_metadata.md#licenses
-LICENSES = (
-    "CC0-1.0", "CC-BY-3.0", "CC-BY-3.0-IGO", "CC-BY-4.0", "CC-BY-NC-4.0", "CC-BY-NC-ND-4.0", "CC-BY-NC-SA-3.0-IGO",
-    "CC-BY-NC-SA-4.0", "CC-BY-ND-4.0", "CC-BY-SA-3.0", "CC-BY-SA-4.0", "CDLA-Permissive-1.0", "CDLA-Sharing-1.0",
-    "DbCL-1.0", "EU-ODP-Legal-Notice", "FDL-1.3", "GPL-2.0", "GPL-3.0", "AGPL-3.0", "LGPL-3.0", "ODC-BY-1.0",
-    "ODbL-1.0", "PDDL", "US-Government-Works", "apache-2.0", "copyright-authors", "other", "unknown",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -50,10 +43,10 @@ class Staged:
         ]
 
 
-def check_metadata(dataset: str, title: str, license_name: str) -> None:
+def check_metadata(dataset: str, title: str) -> None:
     """Raises UsageError for what Kaggle would refuse, before anything is sent."""
     owner, _, slug = dataset.partition("/")
-    if not NAME.fullmatch(owner.lower()) or not NAME.fullmatch(slug):
+    if not NAME.fullmatch(owner) or not NAME.fullmatch(slug):
         raise UsageError(
             f"--id is {dataset}; it must be owner/slug: your user name at Kaggle, and lower-case letters and digits "
             "with single hyphens between"
@@ -63,8 +56,6 @@ def check_metadata(dataset: str, title: str, license_name: str) -> None:
             raise UsageError(f"{what} has {len(text)} characters ({text}); Kaggle takes {low} to {high}")
     if title != title.strip() or not title.isprintable():
         raise UsageError(f"--title is {title!r}; it must be one line without blanks at its ends")
-    if license_name not in LICENSES:
-        raise UsageError(f"--license is {license_name}; Kaggle knows {', '.join(LICENSES)}")
 
 
 def metadata_bytes(dataset: str, title: str, license_name: str) -> bytes:
@@ -103,11 +94,10 @@ def stage(shards: Path, dataset: str, title: str, license_name: str) -> Staged:
     )
 
 
-def commands(staged: Staged, message: str | None) -> list[str]:
+def commands(staged: Staged) -> list[str]:
     """What to type to send the folder without `--upload`, and to see how it went."""
     folder = shlex.quote(str(staged.folder))
-    send = f"datasets version -p {folder} -m {shlex.quote(message)}" if message else f"datasets create -p {folder}"
-    return [f"kaggle {send}", f"kaggle datasets status {staged.dataset}"]
+    return [f"kaggle datasets create -p {folder}", f"kaggle datasets status {staged.dataset}"]
 
 
 def _check_ours(folder: Path) -> None:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import io
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from shardify.errors import ShardifyError
 from shardify.info import human_bytes
+from shardify.progress import shows_bars
 
 with contextlib.redirect_stdout(io.StringIO()):  # its advice on credentials; ours comes instead
     from kaggle.api.kaggle_api_extended import KaggleApi
@@ -25,7 +25,7 @@ class Client(KaggleApi):
         super().__init__()
         self._files, self._say = files, say
         self._begun: list[str] = []
-        self.quiet = not sys.stderr.isatty()  # no bars in a log
+        self.quiet = not shows_bars()
 
     def upload_files(self, request, *args, **kwargs) -> None:
         """Raises ShardifyError; up to 2.2.4 the client itself makes a dataset of the files that got through."""

@@ -27,6 +27,7 @@ def write_preview(folder: Path, out: Path, per_class: int = 3) -> int:
     if not rows:
         raise FormatError(f"{folder}: holds no clip; see samples.csv for the reasons")
     picture = Image.fromarray(np.concatenate(rows))
+    out.parent.mkdir(parents=True, exist_ok=True)
     try:
         picture.save(out)
     except ValueError as error:
@@ -53,9 +54,13 @@ def _strip(index: ShardIndex, record: np.void) -> np.ndarray:
 
 
 def _read_members(path: Path, key: str, extension: str) -> tuple[bytes, dict]:
+    """A clip's payload and what its JSON says, from a tar or from the folder that Kaggle has made of it."""
+    payload, notes = f"{key}.{extension}", f"{key}.json"
+    unpacked = path.with_suffix("")
     try:
+        if unpacked.is_dir() and not path.is_file():
+            return (unpacked / payload).read_bytes(), json.loads((unpacked / notes).read_bytes())
         with tarfile.open(path, "r:") as tar:
-            payload = tar.extractfile(f"{key}.{extension}").read()
-            return payload, json.loads(tar.extractfile(f"{key}.json").read())
+            return tar.extractfile(payload).read(), json.loads(tar.extractfile(notes).read())
     except (OSError, KeyError, ValueError, AttributeError, tarfile.TarError) as error:
         raise FormatError(f"{path}: clip {key} cannot be read ({error}); build or copy the folder again") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 
@@ -10,12 +11,17 @@ from tqdm import tqdm
 LINE_SECONDS = 5.0
 
 
+def shows_bars() -> bool:
+    """Whether stderr is a terminal; what a notebook's `!` takes for one keeps every redrawing of a bar."""
+    return sys.stderr.isatty() and "JPY_PARENT_PID" not in os.environ  # which kernels have, and their children
+
+
 class Progress:
     """Counts videos that are done and those that failed."""
 
     def __init__(self, total: int, unit: str = "video") -> None:
         self._unit = unit
-        self._is_terminal = sys.stderr.isatty()
+        self._is_terminal = shows_bars()
         self._bar = tqdm(total=total, unit=unit, disable=not self._is_terminal, smoothing=0.1, dynamic_ncols=True)
         self._total, self._done, self._clips, self._failed = total, 0, 0, 0
         self._start = self._last = time.monotonic()

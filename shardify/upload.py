@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from shardify.credentials import WAYS, find_credentials
 from shardify.errors import ShardifyError, UsageError
@@ -57,7 +58,7 @@ def upload(staged: Staged, message: str | None, say: Say) -> None:
 def _send(client, staged: Staged, message: str | None, note: Path, say: Say) -> int:
     """Send what Kaggle does not have; the version to wait for, 0 where any will do."""
     dataset, folder = staged.dataset, str(staged.folder)
-    newest = _look(client, dataset)[1]
+    newest = _look(client.dataset_status, dataset)[1]  # at once: without a network all retries take minutes
     is_there = newest is not None
     sent = _sent_before(note, staged) if is_there else None
     if sent is not None:
@@ -92,12 +93,15 @@ def _sent_before(note: Path, staged: Staged) -> int | None:
         return None
 
 
-def _look(client, dataset: str) -> tuple[str, int | None]:
-    """The dataset's status and newest version; None where Kaggle shows no such dataset."""
+def _look(ask: Callable, dataset: str) -> tuple[str, int | None]:
+    """The dataset's status and newest version; None where Kaggle shows no such dataset.
+
+    ask: the client's `dataset_status`, with its retries or without.
+    """
     from requests import HTTPError
 
     try:
-        found = json.loads(client.with_retry(client.dataset_status)(dataset, format="json"))
+        found = json.loads(ask(dataset, format="json"))
     except HTTPError as error:
         if error.response is not None and error.response.status_code in (403, 404):
             return "not there", None
@@ -109,7 +113,7 @@ def _wait(client, dataset: str, number: int, say: Say) -> bool:
     """Until Kaggle has unpacked the version and shows it, or has failed to. Raises ShardifyError after hours."""
     start, pause, shown = time.monotonic(), POLL_SECONDS[0], None
     while True:
-        status, current = _look(client, dataset)
+        status, current = _look(client.with_retry(client.dataset_status), dataset)
         if status == "ready" and (current or number) >= number:
             return True
         if status == "failed":
@@ -148,7 +152,7 @@ def _connect(staged: Staged, say: Say):
         from shardify.kaggle_client import Client
     except ImportError as error:
         raise UsageError(
-            f"--upload needs Kaggle's client ({error}); pip install '.[kaggle]', or run the command above elsewhere"
+            f"Kaggle's client is missing ({error}); pip install '.[kaggle]', or leave --upload out to see what to type"
         ) from error
     client = Client(len(staged.sent), say)
     with contextlib.redirect_stdout(io.StringIO()):
@@ -172,8 +176,19 @@ def _one_line(dataset: str, source: str) -> Iterator[None]:
             raise UsageError(refused) from error
         if code == 403:
             raise UsageError(f"{dataset}: Kaggle forbids it; is the owner in --id your user name there?") from error
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ShardifyError(f"Kaggle's client failed ({reason}); run the same command again to go on") from error
+        raise ShardifyError(f"{_reason(error)}; run the same command again to go on") from error
+
+
+def _reason(error: Exception) -> str:
+    """What happened, on a line; of a connection that failed, the innermost cause, which the outer ones wrap in more."""
+    from requests import ConnectionError
+
+    if not isinstance(error, ConnectionError) or error.request is None:
+        return " ".join(f"Kaggle's client failed ({type(error).__name__}: {error})".split())
+    cause: BaseException = error
+    while below := cause.__cause__ or cause.__context__:
+        cause = below
+    return f"{urlsplit(error.request.url).hostname} cannot be reached ({cause})"
 
 
 def compare(remote: dict[str, int], staged: Staged) -> list[str]:

@@ -83,6 +83,12 @@ def test_new_classes_get_new_numbers():
     assert built.classes == ["cat", "dog", "ant"]
 
 
+def test_targets_of_some_are_an_error():
+    sources = [replace(source, target=1.5 if i else None) for i, source in enumerate(many(2))]
+    with pytest.raises(UsageError, match=rf"1 of 4 rows .* have no target, the first: {sources[0].source}"):
+        plan_build(Catalog(sources, columns=("path", "class", "target")), BuildSettings(), None)
+
+
 def test_one_class_is_an_error_unless_there_are_targets():
     with pytest.raises(UsageError, match=r"only one class \(real\)"):
         plan(many(classes=("real",)))

@@ -1,3 +1,4 @@
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -7,10 +8,11 @@ import webdataset
 from click.testing import CliRunner
 from conftest import make_clips
 from media import write_video
+from sklearn.metrics import roc_auc_score
 
 from shardify.build import build
 from shardify.settings import BuildSettings
-from trainer.audit import audit, main
+from trainer.audit import audit, chance_deviation, main
 from trainer.shards import open_shards
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
@@ -46,6 +48,32 @@ def test_another_frame_rate_of_one_class_is_named(alike, tmp_path):
         write_video(data / "b" / f"{i}.mkv", noise, codec="ffv1", pixel_format="bgr0", rate=25)
     lines = audit(shards_of(data, tmp_path / "shards"))
     assert "WARNING: a shortcut in the data" in lines[-1] and "fps (1.00)" in lines[-1]
+
+
+@pytest.mark.parametrize("num_groups", [60, 300])
+def test_the_line_says_up_to_where_there_is_no_alarm(alike, tmp_path, num_groups):
+    """Of 300 clips: five to a group, or one."""
+    shards = shards_of(alike, tmp_path / "shards")
+    many = dataclasses.replace(shards, samples=np.resize(np.array(shards.samples), 300))
+    many.samples["group"] = np.arange(300) % num_groups
+    line = audit(many)[0]
+    if num_groups == 60:
+        assert "no alarm up to 0.65: within chance for so few groups, 30 of a class)" in line
+    else:
+        assert line.endswith("no alarm up to 0.60)")
+
+
+def test_clips_of_one_group_count_once():
+    """The deviation is that of areas under random scores of as many groups."""
+    rng, labels = np.random.default_rng(0), np.repeat([0, 1], [40, 20])
+    areas = [roc_auc_score(labels, rng.random(60)) for _ in range(1000)]
+    assert chance_deviation([40, 20]) == pytest.approx(np.std(areas), rel=0.1)
+
+
+def test_one_class_has_nothing_to_audit(tmp_path):
+    data = make_clips(tmp_path / "data", {"a": 3, "b": 3}, frames=2, pixels=8)
+    shards = dataclasses.replace(shards_of(data, tmp_path / "shards"), classes=["a"])
+    assert audit(shards) == ["nothing to audit: all clips are of one class, a"]
 
 
 def test_too_little_data_says_so(tmp_path):

@@ -25,7 +25,19 @@ def test_class_folders_without_splits(tmp_path):
     assert [s.source for s in catalog.sources] == ["fake/c.avi", "real/b.mp4", "real/deep/a.MKV"]
     assert [s.class_name for s in catalog.sources] == ["fake", "real", "real"]
     assert {s.split for s in catalog.sources} == {None}
-    assert catalog.ignored == 1
+    assert catalog.ignored == 1 and catalog.notes == ("ignored 1 other files: .txt 1",)
+
+
+def test_ignored_files_are_listed_by_their_endings(tmp_path):
+    names = [f"real/{i}.{ending}" for i, ending in enumerate(["TXT", "txt", "mod", "dat"])]
+    make_tree(tmp_path, "real/a.mp4", "real/LICENSE", *names, *(f"x/{i}.{i:02d}" for i in range(20)))
+    (note,) = list_sources(tmp_path).notes
+    assert note.startswith("ignored 25 other files: .txt 2, .00 1, .01 1,") and note.endswith(" and 14 more kinds")
+
+
+def test_a_folder_without_a_video_lists_what_is_there(tmp_path):
+    with pytest.raises(NothingToBuildError, match=r"holds no video \(ignored 2 other files: .mod 2; known"):
+        list_sources(make_tree(tmp_path, "real/a.mod", "fake/b.mod"))
 
 
 def test_split_folders_and_what_is_missing(tmp_path):

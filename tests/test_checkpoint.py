@@ -37,6 +37,24 @@ def test_a_damaged_newest_falls_back_loudly(tmp_path, damage):
     assert "damaged" in said[0]
 
 
+def test_without_a_sound_one_nothing_starts_again(tmp_path):
+    paths = [save_checkpoint(tmp_path, {"step": step}, step, keep=3) for step in (1, 2, 3)]
+    for path in paths:
+        path.write_bytes(path.read_bytes()[:-1])
+    said = []
+    with pytest.raises(TrainerError, match=rf"{tmp_path}: every checkpoint in it is damaged .* another --out"):
+        load_newest(tmp_path, said.append)
+    assert [paths[2].name in said[0], paths[1].name in said[1], len(said)] == [True, True, 2], (
+        "the last has none before it"
+    )
+
+
+def test_what_a_killed_process_left_is_cleared_away(tmp_path):
+    (tmp_path / ".step-00000001-0123456789abcdef.pth.tmp").write_bytes(b"unfinished")
+    path = save_checkpoint(tmp_path, {"step": 2}, 2, keep=2)
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_going_on_after_a_damaged_one_keeps_the_new_one(tmp_path):
     save_checkpoint(tmp_path, {"step": 20}, 20, keep=1).write_bytes(b"")
     save_checkpoint(tmp_path, {"step": 15}, 15, keep=1)
@@ -80,3 +98,6 @@ def test_atomic_writing_leaves_the_old_file_or_the_new(tmp_path):
     write_atomically(path, b"new")
     assert path.read_bytes() == b"new"
     assert [entry.name for entry in path.parent.iterdir()] == ["file"]
+    with pytest.raises(OSError, match="folder"):
+        write_atomically(path.parent, b"a file of this name cannot be")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["folder"], "on a full disk it would stay"

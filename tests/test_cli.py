@@ -1,9 +1,13 @@
+import contextlib
 import csv
 import json
+import os
+import pty
 import re
 import shutil
 import subprocess
 import sys
+import termios
 from collections import Counter
 
 import numpy as np
@@ -48,6 +52,7 @@ def test_the_summary_accounts_for_every_input(shards):
     out, text = shards
     assert "21 inputs = 20 ok + 1 failed; 1 other files ignored" in text
     assert "not a video" in text
+    assert "ignored 1 other files: .txt 1" in text
     assert f"next: python -m trainer --shards {out}" in text
     rows = read_rows(out)
     assert Counter(row["status"] for row in rows) == {"ok": 20, "failed": 1}
@@ -86,6 +91,24 @@ def test_preview_shows_clips_of_each_class(shards, tmp_path):
         assert np.asarray(picture.convert("L"))[28:44].std() > 20  # frames, not blank paper
     bad = call("preview", shards[0], "-o", tmp_path / "sheet.xyz")
     assert bad.exit_code == 1 and "end it in .jpg or .png" in bad.output
+
+
+def test_preview_of_a_folder_as_kaggle_unpacks_it_is_the_same(shards, tmp_path):
+    """In a folder that did not exist."""
+    folder, out = shutil.copytree(shards[0], tmp_path / "s"), tmp_path / "new" / "sheet.png"
+    assert call("preview", folder, "-o", out).exit_code == 0
+    packed = out.read_bytes()
+    for tar in folder.glob("*.tar"):
+        shutil.unpack_archive(tar, tar.with_suffix(""))
+        tar.unlink()
+    out.unlink()
+    result = call("preview", folder, "-o", out)
+    assert result.exit_code == 0, result.output
+    assert out.read_bytes() == packed
+    victim = sorted(folder.glob("*/*.json"))[0]
+    victim.write_text("{")
+    result = call("preview", folder, "-o", out, "--per-class", "10")
+    assert result.exit_code == 1 and f"clip {victim.stem} cannot be read" in result.output
 
 
 def test_laid_out_splits_are_taken_as_they_are_and_carved_when_told(videos, tmp_path):
@@ -196,6 +219,29 @@ def test_off_a_terminal_progress_is_plain_lines(videos, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "\r" not in done.stderr
     assert re.search(r"21/21 videos \(100%\), [\d.]+ clips/s, 1 failed, 00:00 left", done.stderr)
+
+
+def read_terminal(descriptor):
+    """All that is written to it until nobody has the other side, which Linux says with an error."""
+    shown = b""
+    with contextlib.suppress(OSError):
+        while chunk := os.read(descriptor, 4096):
+            shown += chunk
+    return shown.decode()
+
+
+@pytest.mark.parametrize(("variable", "bars"), [("JPY_PARENT_PID", False), ("NOBODYS_PID", True)])
+def test_in_a_notebook_progress_is_plain_lines(videos, tmp_path, variable, bars):
+    """There `!` runs commands behind a pseudo-terminal and keeps all that they write to it."""
+    environment = {name: value for name, value in os.environ.items() if name != "JPY_PARENT_PID"} | {variable: "1"}
+    command = [sys.executable, "-m", "shardify", "build", str(videos), str(tmp_path / "out"), *FAST]
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(ours, (24, 80))  # on a terminal without columns a bar has no room
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=theirs):
+        os.close(theirs)
+        shown = read_terminal(ours)
+    os.close(ours)
+    assert ("%|" in shown) == bars and ("21/21 videos (100%)" in shown) != bars
 
 
 def test_card_writes_what_the_build_wrote(shards, tmp_path):

@@ -72,6 +72,21 @@ def test_exit_codes(data, tmp_path):
         assert exit_code("build", data, tmp_path / "held", *OPTIONS) == 4
 
 
+@pytest.mark.parametrize("reads_errors", [True, False])
+def test_nobody_reads_on(data, reference, tmp_path, reads_errors):
+    """As behind `| head`, or `|& head`: no word of it, and the next build goes on."""
+    ours, theirs = os.pipe()
+    os.close(ours)
+    command = [sys.executable, "-m", "shardify", "build", data, tmp_path / "s", *OPTIONS]
+    errors = subprocess.PIPE if reads_errors else theirs
+    done = subprocess.run(command, stdout=theirs, stderr=errors, text=True, timeout=120)
+    os.close(theirs)
+    assert done.returncode == 1
+    assert all("videos (" in line for line in (done.stderr or "").splitlines())
+    run_build(data, tmp_path / "s", shard_size=6)
+    assert tree(tmp_path / "s") == reference
+
+
 def test_two_builders_on_one_folder(data, reference, tmp_path):
     out = tmp_path / "s"
     both = [start("build", data, out, *OPTIONS) for _ in range(2)]

@@ -52,7 +52,7 @@ def test_an_empty_file_is_all_defaults(tmp_path):
         ("epochs=1.5", "epochs is 1.5; it must be of type int"),
         ("epochs=true", "epochs is True; it must be of type int"),
         ("epochs=0", "epochs is 0; it must be above 0"),
-        ("seed=-1", "seed is -1; it must be 0 or more"),
+        ("seed=-1", "seed is -1; it must lie between 0 and 2^63"),
         ("optimizer.lr=fast", "optimizer.lr is 'fast'; it must be of type float"),
         ("optimizer.lr=nan", "optimizer.lr is nan"),
         ("optimizer.lr=inf", "optimizer.lr is inf"),
@@ -75,6 +75,12 @@ def test_an_empty_file_is_all_defaults(tmp_path):
         ("loss={name: bce, gamma: 3}", "loss.gamma is 3.0, but only focal has it, not bce"),
         ("loss={name: focal, alpha: 0.25, class_weights: true}", "weighs the classes by loss.alpha=0.25 already"),
         ("loss={name: mse, class_weights: true}", "loss.name=mse has no classes"),
+        ("ema=1", "ema is 1.0; it must be 0 for none, or below 1"),
+        ("seed=99999999999999999999", "seed is 99999999999999999999; it must lie between 0 and 2^63"),
+        ("early_stopping=4", "make early_stopping at least 5"),
+        ("scheduler={name: cosine, patience: 5}", "scheduler.patience is 5, but only plateau has it, not cosine"),
+        ("scheduler.warmup_epochs=2", "scheduler.warmup_epochs is 2.0, but only cosine has it, not plateau"),
+        ("scheduler={name: cosine, warmup_epochs: 26}", "the run would end in its warm-up"),
         ("metric=mae", "metric is mae, which does not go with loss.name=cross_entropy; use auto, loss, auc_roc"),
         ("scheduler.factor=1", "scheduler.factor is 1"),
         ("scheduler.patience=-1", "scheduler.patience is -1"),
@@ -84,6 +90,10 @@ def test_an_empty_file_is_all_defaults(tmp_path):
         ("data.val_fraction=1", "data.val_fraction is 1"),
         ("augment.crop=0", "augment.crop is 0"),
         ("max_hours=0", "max_hours is 0"),
+        ("max_hours=long", "max_hours is 'long'; it must be none or of type float"),
+        ("data.frames=1.5", "data.frames is 1.5; it must be none or of type int"),
+        ("data.frames=auto", "data.frames is 'auto'; it must be none or of type int"),
+        ("batch_size=none", "batch_size is 'none'; it must be auto or of type int"),
         ("epochs", "write it as key=value"),
         ("epochs=[1", "is not YAML"),
     ],
@@ -94,6 +104,19 @@ def test_mistakes_are_named(override, message):
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("loss.class_weights=true",), "loss.class_weights is set: rare classes would count twice"),
+        (("loss.name=focal", "loss.alpha=0.75"), "loss.alpha is set: rare classes would count twice"),
+        (("loss.name=l1",), "loss.name=l1 learns targets, not classes"),
+    ],
+)
+def test_classes_are_balanced_once(overrides, message):
+    with pytest.raises(SettingsError, match=f"data.balanced is true, but {message}"):
+        load_settings(None, ("data.balanced=true", *overrides))
 
 
 @pytest.mark.parametrize(
@@ -110,6 +133,16 @@ def test_files_that_are_no_settings(tmp_path, text, message):
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(SettingsError, match=r"none\.yaml: cannot be read.*--config"):
         load_settings(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("word", ["none", "null", "~", ""])
+@pytest.mark.parametrize("key", ["data.frames", "data.size", "data.max_per_class", "max_hours", "early_stopping"])
+def test_none_as_the_documentation_and_as_yaml_write_it(key, word, tmp_path):
+    config = tmp_path / "some.yaml"
+    config.write_text("{data: {frames: 2, size: 8, max_per_class: 4}, max_hours: 1, early_stopping: 9}")
+    *group, name = key.split(".")
+    settings = load_settings(config, (f"{key}={word}",))
+    assert getattr(settings.data if group else settings, name) is None
 
 
 def test_none_may_be_written_as_yaml_writes_it():

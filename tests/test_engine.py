@@ -118,10 +118,10 @@ def test_precision_on_a_cpu():
     assert choose_dtype("float16", CPU) == torch.float16
 
 
-def hungry_step(shards, batch, most, *overrides):
+def hungry_step(shards, batch, most, *overrides, error=torch.OutOfMemoryError):
     """The engine and all its model's values after one step of a model that takes `most` clips at once."""
     torch.manual_seed(0)
-    settings, model = load_settings(None, (*SMALL, *overrides)), Hungry(2, most)
+    settings, model = load_settings(None, (*SMALL, *overrides)), Hungry(2, most, error)
     engine = make_engine(settings, shards, shards.numbers("train"), model, Group(0, 1, CPU))
     engine.begin_epoch(0)
     sums = torch.zeros(3, dtype=torch.float64)
@@ -129,9 +129,10 @@ def hungry_step(shards, batch, most, *overrides):
     return engine, [*model.state_dict().values(), sums]
 
 
-def test_out_of_memory_takes_the_same_step_in_more_parts(shards_folder, batch, capfd):
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError])  # torch's, and cuBLAS's
+def test_out_of_memory_takes_the_same_step_in_more_parts(shards_folder, batch, capfd, error):
     shards = open_shards(shards_folder)
-    engine, values = hungry_step(shards, batch, 2)
+    engine, values = hungry_step(shards, batch, 2, error=error)
     assert engine.accumulate == 4
     said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("warning: ")]
     assert len(said) == 2

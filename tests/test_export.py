@@ -3,9 +3,11 @@ import json
 import pytest
 import torch
 from click.testing import CliRunner
+from runs import run_small
 from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import nn
 
-from trainer.checkpoint import write_atomically
 from trainer.config import load_settings
 from trainer.export import deployable, export, main
 from trainer.models import build_model
@@ -21,9 +23,9 @@ def run(tmp_path_factory):
     weights = build_model(settings.model, 2).state_dict()
     about = {"settings": settings.to_dict(), "classes": ["real", "fake"], "build": {}}
     about |= {"frames": 4, "size": 16, "stored_frames": 6, "stored_size": 24}
+    about |= {"class_counts": [5, 5], "threshold": 0.25}
     (out / "models").mkdir()
     torch.save({"model": weights, **about}, out / "models" / "best_model.pth")
-    write_atomically(out / "results" / "experiment_results.json", json.dumps({"threshold": 0.25}).encode())
     return out
 
 
@@ -69,3 +71,36 @@ def test_safetensors_carry_what_is_needed_to_use_them(run, tmp_path):
 def test_a_folder_without_a_run(tmp_path):
     result = CliRunner().invoke(main, ["--run", str(tmp_path), "--format", "torch"])
     assert result.exit_code == 1 and "holds no models/best_model.pth" in result.output
+
+
+@pytest.mark.parametrize("out", ["file/model.pt2", "folder"])
+def test_where_nothing_can_be_written(run, out, tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    result = CliRunner().invoke(main, ["--run", str(run), "--format", "torch", "--out", str(tmp_path / out)])
+    assert (result.exit_code, result.output.count("\n")) == (1, 1)
+    assert result.output.startswith(f"error: {tmp_path / out}: ")
+
+
+class Tied(nn.Module):
+    """Two layers with one weight, as language models have them, and a part of it as a buffer that is not contiguous."""
+
+    def __init__(self, num_classes):
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, num_classes)
+        self.second.weight = self.first.weight
+        self.register_buffer("part", self.first.weight.detach().T[:, :2])
+
+    def forward(self, clips):
+        return self.head(self.second(self.first(clips.mean((1, 3, 4)))))
+
+
+@pytest.mark.parametrize("ema", ["ema=0", "ema=0.9"])
+def test_a_model_of_ones_own_that_shares_weights(shards_folder, tmp_path, ema):
+    run_small(shards_folder, tmp_path / "run", f"model.name={__name__}:Tied", "epochs=1", ema)
+    weights = load_file(tmp_path / "run" / "models" / "best_model.safetensors")
+    assert torch.equal(weights["first.weight"], weights["second.weight"]) and weights["part"].shape == (3, 2)
+    path = tmp_path / "exported.safetensors"
+    assert export(tmp_path / "run", "safetensors", path) == 0
+    assert torch.equal(load_file(path)["model.second.weight"], weights["first.weight"])
+    assert export(tmp_path / "run", "torch", tmp_path / "exported.pt2") < 1e-6, "in batches of any size"

@@ -25,6 +25,9 @@ def kaggle(tmp_path):
         ("ann/clips", "datasets/ann/clips"),
         ("ann/old-clips", "old-clips"),
         ("ann/wrapped", "datasets/ann/wrapped/shards"),
+        ("Ann/Clips", "datasets/ann/clips"),
+        ("https://www.kaggle.com/datasets/ann/clips/data?select=train-000000.tar", "datasets/ann/clips"),
+        (Path("https://kaggle.com/datasets/ann/clips"), "datasets/ann/clips"),
     ],
 )
 def test_kaggle_data_sets(kaggle, name, folder):

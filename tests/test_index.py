@@ -42,7 +42,7 @@ def test_wrong_indexes_are_refused(tmp_path, changes, message):
 
 
 def test_unfinished_missing_and_damaged_folders(tmp_path):
-    with pytest.raises(FormatError, match="the build is unfinished"):
+    with pytest.raises(FormatError, match="is empty: it is not the folder that you mean, or the build is unfinished"):
         read_index(tmp_path)
     with pytest.raises(FormatError, match="is not a folder"):
         read_index(tmp_path / "missing")
@@ -52,6 +52,31 @@ def test_unfinished_missing_and_damaged_folders(tmp_path):
         read_index(tmp_path)
     (tmp_path / "index.json").write_text("{")
     with pytest.raises(FormatError, match=re.escape("index.json: cannot be read")):
+        read_index(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["train-000000.tar"], "the build is unfinished; run it again"),
+        ([".val-000001.tar.json"], "the build is unfinished; run it again"),
+        ([".test-000001.tar.tmp"], "the build is unfinished; run it again"),
+        ([".build.json"], "the build is unfinished; run it again"),
+        ([".new-samples.npy", "README.md"], "the build is unfinished; run it again"),
+        (["samples.csv"], "the build is unfinished; run it again"),
+        (["train-000000"], "the build is unfinished; run it again"),
+        (["config.yaml", "models"], "is the folder of a run, not of shards"),
+        (["config.yaml", "checkpoints", "results"], "is the folder of a run, not of shards"),
+        (["real", "fake", "README.md"], "is no shards folder; make one with `shardify build FOLDER shards/`"),
+        (["train", "val", "metadata.json"], "is no shards folder; make one with `shardify build FOLDER shards/`"),
+        (["config.yaml"], "is no shards folder"),
+    ],
+    ids=lambda value: ",".join(value) if isinstance(value, list) else "",
+)
+def test_what_a_folder_without_an_index_may_be(tmp_path, names, message):
+    for name in names:
+        (tmp_path / name).mkdir()
+    with pytest.raises(FormatError, match=re.escape(f"{tmp_path}: ") + ".*" + message):
         read_index(tmp_path)
 
 

@@ -78,6 +78,31 @@ def test_without_upload_everything_is_ready_and_nothing_is_sent(shards, kaggle):
     assert not kaggle.calls
 
 
+@pytest.mark.parametrize(("typed", "named"), [("cc0-1.0", "CC0-1.0"), ("Apache-2.0", "apache-2.0")])
+def test_names_are_written_as_kaggle_does(shards, typed, named):
+    result = call(shards, "--id", "Somebody/Small-Shards", "--title", "Small shards", "--license", typed)
+    assert result.exit_code == 0 and f"lower case: {REF}" in result.stderr
+    assert f"kaggle datasets status {REF}" in result.stdout
+    metadata = json.loads((shards.with_name("shards-kaggle") / "dataset-metadata.json").read_text())
+    assert (metadata["id"], metadata["licenses"]) == (REF, [{"name": named}])
+
+
+def test_licenses_are_completed_by_the_shell():
+    words = {"_SHARDIFY_COMPLETE": "bash_complete", "COMP_WORDS": "shardify kaggle s --license gpl", "COMP_CWORD": "4"}
+    done = CliRunner().invoke(main, [], env=words, prog_name="shardify")
+    assert done.output.lower().split() == ["plain,gpl-2.0", "plain,gpl-3.0"]
+
+
+@pytest.mark.parametrize("credential", ["KAGGLE_USERNAME", "KAGGLE_API_TOKEN"])
+def test_a_service_that_cannot_be_reached_is_one_line_at_once(shards, kaggle, monkeypatch, credential):
+    """The client's own retries take minutes and print hundreds of characters each."""
+    monkeypatch.setenv(credential, "somebody")
+    kaggle.close()
+    _, *lines = call(shards, *NAMED, "--upload").stderr.splitlines()
+    reason = "127.0.0.1 cannot be reached ([Errno 111] Connection refused)"
+    assert lines == [f"error: {reason}; run the same command again to go on"]
+
+
 def test_upload_waits_and_compares_every_page(shards, kaggle):
     kaggle.statuses = ["BLOBS_RECEIVED", "BLOBS_DECOMPRESSED"]
     result = call(shards, *NAMED, "--upload")
@@ -86,6 +111,7 @@ def test_upload_waits_and_compares_every_page(shards, kaggle):
     assert "(blobs_decompressed)" in result.output
     assert kaggle.calls["ListDatasetFiles"] == 2  # 52 files, 40 a page
     (body,) = kaggle.created
+    assert "kaggle datasets" not in result.output  # there is nothing left to type
     assert (body["title"], body["licenseName"], body["isPrivate"]) == ("Small shards", "unknown", True)
     (files,) = kaggle.datasets[REF]
     assert {name: len(files[name]) for name in files if "/" not in name} == {
@@ -204,9 +230,9 @@ def test_credentials_in_a_file_are_found_and_not_shown(home, path):
         ("--title", "short", "--title has 5 characters (short); Kaggle takes 6 to 50"),
         ("--title", "x" * 51, "--title has 51 characters"),
         ("--id", "small-shards", "must be owner/slug"),
-        ("--id", "me/Small_Shards", "must be owner/slug"),
+        ("--id", "me/small_shards", "must be owner/slug"),
         ("--id", "me/small", "the slug of --id has 5 characters"),
-        ("--license", "MIT", "--license is MIT; Kaggle knows CC0-1.0"),
+        ("--license", "MIT", "'MIT' is not one of"),
         ("--new-version", " ", "--new-version is empty"),
     ],
 )
@@ -228,6 +254,13 @@ def test_a_damaged_or_unpacked_folder_is_not_sent(shards):
     tar.unlink()
     unpacked = call(shards, *NAMED)
     assert unpacked.exit_code == 1 and "send the folder that `shardify build` made" in unpacked.output
+
+
+def test_what_is_no_finished_folder_says_so_itself(shards, tmp_path):
+    (shards / "index.json").unlink()
+    for folder in (shards, tmp_path / "nowhere"):
+        (line,) = call(folder, *NAMED).stderr.splitlines()
+        assert line.startswith(f"error: {folder}: ") and line.count(str(folder)) == 1 and "damaged" not in line
 
 
 def test_a_folder_of_something_else_where_files_are_gathered_is_left_alone(shards):

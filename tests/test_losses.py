@@ -17,7 +17,7 @@ P = [0.75, 0.25, 0.5]  # of the clip's own class
 
 
 def loss_of(labels=LABELS, num_classes=2, **settings):
-    return build_loss(LossSettings(**settings), labels, num_classes, torch.device("cpu"))
+    return build_loss(LossSettings(**settings), np.bincount(labels, minlength=num_classes), torch.device("cpu"))
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "bce"])
@@ -32,6 +32,14 @@ def test_focal():
     expected = [-a * (1 - p) ** 2 * math.log(p) for a, p in zip([0.25, 0.75, 0.25], P, strict=True)]
     assert weighed.tolist() == pytest.approx(expected)
     assert loss_of(name="focal", gamma=0.0)(LOGITS, TARGET).tolist() == pytest.approx([-math.log(p) for p in P])
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
+def test_focal_has_a_slope_where_the_model_is_sure(gamma):
+    logits = torch.tensor([[-50.0, 50.0], [50.0, -50.0]], requires_grad=True)
+    loss = loss_of(name="focal", gamma=gamma)(logits, torch.tensor([1, 1]))
+    loss.sum().backward()
+    assert logits.grad.isfinite().all() and loss.tolist() == pytest.approx([0, 100])
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "bce", "focal"])
@@ -67,6 +75,6 @@ def test_losses_of_two_classes(settings, what):
 
 def test_three_classes():
     logits = torch.zeros(1, 3)
-    for name in ("cross_entropy", "focal"):
-        loss = loss_of(np.array([0, 1, 2]), 3, name=name, gamma=1.0)(logits, torch.tensor([2]))
-        assert loss.item() == pytest.approx(math.log(3) * (1 if name == "cross_entropy" else 2 / 3))
+    for settings, factor in (({"name": "cross_entropy"}, 1), ({"name": "focal", "gamma": 1.0}, 2 / 3)):
+        loss = loss_of(np.array([0, 1, 2]), 3, **settings)(logits, torch.tensor([2]))
+        assert loss.item() == pytest.approx(math.log(3) * factor)

@@ -1,7 +1,12 @@
 """Shapes, ablations, weights from files, and anybody's own model."""
 
+import re
+import sys
+from pathlib import Path
+
 import pytest
 import torch
+from runs import run_small
 from safetensors.torch import save_file
 from torch import nn
 
@@ -133,6 +138,30 @@ class OwnModel(nn.Module):
         return self.head(clips.mean((1, 3, 4)).repeat(1, self.width))
 
 
+class Broken(nn.Module):
+    def __init__(self, num_classes, how="file"):
+        super().__init__()
+        {"file": Path("weights.pth").read_bytes, "code": lambda: 1 / 0, "text": lambda: next(iter([]))}[how]()
+
+
+class Gives(nn.Module):
+    """What is not (B, K) floats."""
+
+    def __init__(self, num_classes, what):
+        super().__init__()
+        self.head, self.what = nn.Linear(3, num_classes), what
+
+    def forward(self, clips):
+        logits = self.head(clips.mean((3, 4)))  # (B, T, K)
+        return {"frames": logits, "one": logits.mean((1, 2)), "tuple": (logits,), "class": logits.mean(1).long()}[
+            self.what
+        ]
+
+
+def no_module(num_classes):
+    return num_classes
+
+
 def test_anybodys_own_model():
     model = build_model(ModelSettings(name=f"{__name__}:OwnModel", options={"width": 2}), 3)
     assert (type(model).__name__, model.width) == ("OwnModel", 2)
@@ -145,6 +174,13 @@ def test_anybodys_own_model():
         ({"name": "resnet"}, "use resnet_lstm or package.module:Class"),
         ({"name": "no.such:Model"}, "cannot be imported"),
         ({"name": f"{__name__}:Nothing"}, "cannot be imported"),
+        (
+            {"name": f"{__name__}:Broken"},
+            r"Broken cannot be made \(FileNotFoundError in \S+\.py:\d+: .*weights\.pth",
+        ),
+        ({"name": f"{__name__}:Broken", "options": {"how": "code"}}, r"\(ZeroDivisionError in test_models.py:\d+: div"),
+        ({"name": f"{__name__}:Broken", "options": {"how": "text"}}, r"\(StopIteration in test_models.py:\d+: \)"),
+        ({"name": f"{__name__}:no_module"}, "gives a int; it must be a torch.nn.Module"),
         ({"name": f"{__name__}:OwnModel", "options": {"depth": 2}}, "does not take these model.options"),
         ({"options": {"width": 2}}, "model.options belong to a model of your own"),
         ({"backbone": "tiny", "lstm_hidden": 8, "attention_heads": 3}, "must divide the 16 channels"),
@@ -153,3 +189,63 @@ def test_anybodys_own_model():
 def test_models_that_cannot_be_built(settings, message):
     with pytest.raises(SettingsError, match=message):
         build_model(ModelSettings(**settings), 2)
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        ("import no_such_module", "ModuleNotFoundError in .*No module named 'no_such_module'"),
+        ("class Model(:", "SyntaxError"),
+        ("raise OSError('no licence')", r"OSError in mine\.py:1: no licence"),
+    ],
+)
+def test_modules_that_cannot_be_imported(tmp_path, monkeypatch, lines, reason):
+    (tmp_path / "mine.py").write_text(lines)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    with pytest.raises(SettingsError, match=rf"^model\.name: mine:Model cannot be imported \(.*{reason}.*\)$"):
+        build_model(ModelSettings(name="mine:Model"), 2)
+
+
+def test_memory_that_runs_out_in_a_constructor_is_not_the_models_fault():
+    with pytest.raises(torch.OutOfMemoryError):
+        build_model(ModelSettings(name=f"{__name__}:Huge"), 2)
+
+
+class Huge(nn.Module):
+    def __init__(self, num_classes):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+@pytest.mark.parametrize(
+    ("what", "given"),
+    [
+        ("frames", r"a torch.float32 of shape \(2, 3, 4\)"),
+        ("one", r"a torch.float32 of shape \(2,\)"),
+        ("tuple", "a tuple"),
+        ("class", r"a torch.int64 of shape \(2, 4\)"),
+    ],
+)
+def test_outputs_that_are_no_logits(what, given):
+    settings = ModelSettings(name=f"{__name__}:Gives", options={"what": what})
+    message = rf"Gives maps clips of shape \(2, 3, 3, 32, 32\) to {given}; .* shape \(2, 4\)"
+    with pytest.raises(SettingsError, match=message):
+        build_model(settings, 4)(CLIPS)
+
+
+def test_outputs_that_are_no_values(shards_folder, tmp_path):
+    """In training, too, and in regression, where a model must give one value."""
+    own = (f"model.name={__name__}:Gives", "model.options.what=frames")
+    with pytest.raises(SettingsError, match=r"of shape \(8, 5, 1\); .* shape \(8, 1\)"):
+        run_small(shards_folder, tmp_path / "run", *own, "loss.name=mse")
+
+
+def test_the_documented_model(tmp_path, monkeypatch):
+    page = (Path(__file__).parents[1] / "docs" / "recipes.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```python\n(# own_models\.py\n.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "own_models.py").write_text(block)
+    monkeypatch.syspath_prepend(tmp_path)
+    (name, options), *others = re.findall(r"model\.name=(\S+) --set model\.options\.(\S+?)`", page)
+    assert not others
+    settings = load_settings(None, (f"model.name={name}", f"model.options.{options}")).model
+    assert build_model(settings, 3)(CLIPS).shape == (2, 3)

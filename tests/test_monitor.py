@@ -74,6 +74,7 @@ def test_only_the_first_process_speaks(run, every_step, capfd):
 
 
 def test_a_bar_on_a_terminal(run, capfd, monkeypatch):
+    monkeypatch.delenv("JPY_PARENT_PID", raising=False)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setattr(monitor, "BAR_SECONDS", 0.0)
     display = monitor.Monitor(run)
@@ -81,6 +82,16 @@ def test_a_bar_on_a_terminal(run, capfd, monkeypatch):
     display.update(1, 4, torch.tensor([4.0, 2.0, 4.0]), 0.0)
     assert display.close() > 0
     assert "epoch 1/5" in capfd.readouterr().err
+
+
+def test_lines_in_a_notebook_whose_commands_see_a_terminal(run, every_step, capfd, monkeypatch):
+    monkeypatch.setenv("JPY_PARENT_PID", "1")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    display = monitor.Monitor(run)
+    display.update(0, 4, torch.tensor([4.0, 2.0, 4.0]), 0.0)
+    display.close()
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("epoch 1/5: step 1/5, loss 1.000, ")
 
 
 def test_events_and_a_profile_on_request(shards_folder, tmp_path):

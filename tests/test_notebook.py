@@ -1,17 +1,24 @@
 """The Kaggle notebook, run cell by cell in a real kernel on a small local folder."""
 
+import re
+import shlex
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import nbformat
 import pytest
+from IPython.utils.text import DollarFormatter
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 from runs import SMALL
 
 ROOT = Path(__file__).parents[1]
 PATH = ROOT / "notebooks" / "kaggle.ipynb"
+AV = "av-99.0-py3-none-any.whl"  # nothing but its name: a package that is called so and hides no other
+NO_AV = "import sys\nsys.modules['av'] = None\n"  # find_spec says None; processes that the kernel starts have it
 
 
 def notebook(**parameters):
@@ -34,15 +41,27 @@ def run(found, folder, monkeypatch, **environment):
     return text, [output for output in outputs if "image/png" in output.get("data", {})]
 
 
+def write_wheel(path):
+    """A package without a file, as far as pip needs it."""
+    info = f"{path.name.removesuffix('-py3-none-any.whl')}.dist-info"
+    name, version = path.name.split("-")[:2]
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", "")
+
+
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    """What a wheel is made of, or what is unpacked from a zip of the repository."""
+    """What a wheel is made of, or what is unpacked from a zip of the repository; PyAV's wheel lies beside it."""
     folder = tmp_path_factory.mktemp("source") / "shardify-main"
     folder.mkdir()
     for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
     for name in ("shardify", "trainer"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder.parent / "more" / "wheels").mkdir(parents=True)
+    write_wheel(folder.parent / "more" / "wheels" / AV)
     return folder
 
 
@@ -54,21 +73,52 @@ def test_it_is_small_valid_and_stored_without_outputs():
     assert PATH.stat().st_size < 20_000
 
 
+def test_ipython_fills_in_every_command_and_its_exit_code_is_looked_at():
+    """What its formatter cannot read goes to the shell as it stands, without a word."""
+    lines = [line for cell in nbformat.read(PATH, as_version=4).cells for line in cell.source.splitlines()]
+    commands = {number: line.strip() for number, line in enumerate(lines) if line.strip().startswith("!")}
+    assert len(commands) >= 5
+    names = {"python": "python", "wheels": ["w.whl"], "links": "--find-links=x", "settings": "--set epochs=1"}
+    names |= {"SHARDS": "a/b", "OUT": "runs/a b", "VIDEOS": [Path("a b.mp4")], "shlex": shlex}
+    for number, command in commands.items():
+        filled = DollarFormatter().vformat(command, (), names)
+        assert filled.startswith("!python ") and not set("{}") & set(filled), command
+        assert "assert _exit_code" in lines[number + 1], command
+    assert any("'runs/a b'" in DollarFormatter().vformat(command, (), names) for command in commands.values())
+
+
 def test_every_cell_runs_on_a_local_folder(source, shards_folder, data_folder, tmp_path, monkeypatch):
+    """PyAV is missing in the kernel, so it is installed, into a folder of its own here."""
     values = {"SHARDS": str(shards_folder), "SOURCE": str(source.parent), "SETTINGS": [*SMALL, "epochs=1"]}
     values["VIDEOS"] = [str(data_folder / "val")]
-    text, pictures = run(notebook(**values), tmp_path, monkeypatch)
+    found = notebook(**values)
+    found.cells[1].source = NO_AV + found.cells[1].source
+    text, pictures = run(found, tmp_path, monkeypatch, PIP_TARGET=tmp_path / "site", PIP_NO_INDEX=1)
     assert str(source / "trainer" / "__init__.py") in text
     assert "Final figures on test, 8 clips" in text
+    assert "%|" not in text and "\r" not in text.replace("\r\n", "\n")  # lines, neither bars nor their redrawing
     assert len(pictures) == 4
+    assert [path.name for path in (tmp_path / "site").iterdir()] == ["av-99.0.dist-info"]
     assert len((tmp_path / "predictions.csv").read_text().splitlines()) == 1 + 8
     assert "MB  runs/kaggle/models/best_model.safetensors" in text
 
 
+@pytest.mark.parametrize(("has_wheel", "message"), [(True, "predicting failed"), (False, "PyAV is needed")])
+def test_predicting_stops_at_what_fails(source, tmp_path, monkeypatch, has_wheel, message):
+    """There is no run; and before that, perhaps, nothing to install PyAV from."""
+    found = notebook(SOURCE=str(source.parent if has_wheel else source), VIDEOS=["video.mp4"])
+    found.cells[1].source = NO_AV + found.cells[1].source
+    found.cells = [cell for cell in found.cells if "-m trainer --shards" not in cell.source]
+    with pytest.raises(CellExecutionError) as stopped:
+        run(found, tmp_path, monkeypatch, PIP_TARGET=tmp_path / "site", PIP_NO_INDEX=1)
+    assert stopped.value.evalue.startswith(message)
+
+
 @pytest.fixture(scope="module")
 def wheel(source, tmp_path_factory):
+    """In a folder of the folder that is returned, where the notebook looks as well."""
     folder = tmp_path_factory.mktemp("wheel")
-    options = ["--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", folder]
+    options = ["--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", folder / "dist"]
     done = subprocess.run([sys.executable, "-m", "pip", "wheel", *options, source], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return folder
@@ -82,3 +132,26 @@ def test_a_wheel_is_installed_without_its_dependencies(wheel, tmp_path, monkeypa
     text, _ = run(found, tmp_path, monkeypatch, PIP_TARGET=site, PYTHONPATH=site, PIP_NO_INDEX=1)
     assert str(site / "trainer" / "__init__.py") in text
     assert {path.name.partition("-")[0] for path in site.iterdir()} == {"shardify", "trainer", "bin"}
+
+
+def test_a_source_that_is_not_attached_is_answered_with_what_is(tmp_path, monkeypatch):
+    (tmp_path / "input/datasets/owner/shardify").mkdir(parents=True)
+    found = notebook(SOURCE="owner/shardfy")
+    found.cells = found.cells[:4]
+    found.cells[3].source = found.cells[3].source.replace("/kaggle/input", str(tmp_path / "input"))
+    there = tmp_path / "input/datasets/owner/shardify"
+    with pytest.raises(CellExecutionError) as stopped:
+        run(found, tmp_path, monkeypatch, PIP_NO_INDEX=1)
+    assert stopped.value.evalue.startswith("owner/shardfy is not attached")
+    assert stopped.value.evalue.endswith(f"Attached are: {there}")
+
+
+def test_the_page_resumes_with_the_notebooks_own_settings():
+    """Other settings are refused, and without epochs a finished run would be trained on to the default."""
+    values = {}
+    exec(next(cell for cell in nbformat.read(PATH, as_version=4).cells if cell.cell_type == "code").source, values)
+    page = (ROOT / "docs" / "kaggle.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^python -m trainer .*--resume.*$", page, re.MULTILINE)
+    words = shlex.split(line)
+    assert words[words.index("--out") + 1] == values["OUT"]
+    assert [words[i + 1] for i, word in enumerate(words) if word == "--set"] == values["SETTINGS"]

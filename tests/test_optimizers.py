@@ -43,6 +43,16 @@ def test_plateau_waits_and_then_lowers(optimizer, maximise, worse):
     assert rates == pytest.approx([0.1, 0.1, 0.1, 0.05, 0.05])
 
 
+@pytest.mark.parametrize(("maximise", "value"), [(True, -0.5), (True, 0.5), (False, 0.5), (False, -0.5)])
+def test_plateau_whatever_the_metrics_sign(optimizer, maximise, value):
+    schedule = Schedule(optimizer, SchedulerSettings(factor=0.5, patience=1), 10, 5, maximise)
+    rates = []
+    for step in range(6):
+        schedule.after_epoch(value + (1e-6 if maximise else -1e-6) * min(step, 2))  # better until the third
+        rates.append(rate(optimizer))
+    assert rates == [0.1, 0.1, 0.1, 0.1, 0.05, 0.05]
+
+
 def test_cosine_warms_up_and_ends_at_zero(optimizer):
     schedule = Schedule(optimizer, SchedulerSettings(name="cosine", warmup_epochs=1), 4, 5, True)
     rates = [rate(optimizer)]
@@ -62,7 +72,7 @@ def test_cosine_halfway_is_half():
 
 @pytest.mark.parametrize("name", ["plateau", "cosine", "constant"])
 def test_state_goes_on(name, optimizer):
-    settings = SchedulerSettings(name=name, patience=0)
+    settings = SchedulerSettings(name=name, **({"patience": 0} if name == "plateau" else {}))
     schedule = Schedule(optimizer, settings, 4, 5, True)
     for _ in range(3):
         optimizer.step()

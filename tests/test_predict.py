@@ -4,13 +4,15 @@ import csv
 import io
 import json
 import os
+import shutil
 from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from conftest import build_shards
+from conftest import build_shards, make_clips
+from torch import nn
 
 from trainer import __main__, evaluate, export, metrics, predict
 from trainer.loader import ClipLoader
@@ -138,3 +140,112 @@ def test_what_cannot_be_read_has_a_row_with_the_reason(run, data_folder, tmp_pat
     assert list(rows[0]) == ["source", "score", "prediction", "error"]
     assert [bool(row["error"]) for row in rows] == [False, True, True]
     assert "not a video" in rows[1]["error"] and "No such file" in rows[2]["error"]
+
+
+def test_names_that_are_not_utf8_and_nothing_that_can_be_read(run, data_folder, tmp_path):
+    good = next((data_folder / "test" / "a").iterdir())
+    odd = os.fsdecode(bytes(tmp_path) + b"/bad\xff name.mp4")
+    shutil.copy(good, odd)
+    result = call(predict.main, "--run", run, odd, good, "--csv", tmp_path / "out.csv")
+    assert result.exit_code == 0, result.output
+    rows = read_csv((tmp_path / "out.csv").read_text())
+    assert [row["error"] for row in rows] == ["its name is not UTF-8; rename it", ""]
+    assert "bad\\xff name.mp4" in rows[0]["source"] and float(rows[1]["score"]) <= 1
+    result = call(predict.main, "--run", run, odd, "--csv", tmp_path / "out.csv")
+    assert (result.exit_code, len(read_csv((tmp_path / "out.csv").read_text()))) == (1, 1)
+    assert "none of 1 videos could be read" in result.stderr
+
+
+def test_files_that_cannot_be_written(run, data_folder, shards_folder, tmp_path):
+    """Said before anything is computed."""
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file" / "x.csv", tmp_path):
+        for arguments in ((evaluate.main, "--shards", shards_folder), (predict.main, data_folder / "test")):
+            result = call(*arguments, "--run", run, "--csv", path)
+            assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)
+            assert result.stderr.startswith(f"error: {path}: ")
+
+
+def test_a_folder_for_the_file_is_made(run, data_folder, tmp_path):
+    video = next((data_folder / "test" / "a").iterdir())
+    result = call(predict.main, video, "--run", run, "--csv", tmp_path / "new" / "out.csv")
+    assert (result.exit_code, result.output) == (0, "")
+    assert os.listdir(tmp_path / "new") == ["out.csv"], "the name that it grew under is gone"
+
+
+def test_mistakes_leave_an_earlier_file_alone(run, data_folder, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "out.csv").write_text("earlier\n")
+    test = data_folder / "test"
+    for arguments, message in (
+        ((test, "--run", tmp_path), "holds no models/best_model.pth"),
+        ((test, "--run", run, "--devices", "many"), "--devices is many"),
+        ((test, "--run", run, "--boxes", tmp_path / "none.csv"), "none.csv: cannot be read"),
+        ((test, tmp_path / "empty", "--run", run), f"no videos in {tmp_path / 'empty'}"),
+    ):
+        result = call(predict.main, *arguments, "--csv", tmp_path / "out.csv")
+        assert result.exit_code in (1, 2) and message in result.output and result.output.count("\n") == 1
+        assert sorted(os.listdir(tmp_path)) == ["empty", "out.csv"]
+        assert (tmp_path / "out.csv").read_text() == "earlier\n"
+
+
+def test_rows_can_be_read_as_they_come_and_outlive_an_interruption(tmp_path, capsys):
+    path, part = tmp_path / "out.csv", tmp_path / "out.csv.part"
+    path.write_text("earlier\n")
+
+    def rows():
+        yield {"source": "a.mp4", "score": 1}
+        assert part.read_text() == "source,score,prediction,error\na.mp4,1,,\n"
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), predict.open_target(path) as file:
+        predict.write_rows(file, rows())
+    assert capsys.readouterr().err == f"the rows written so far are in {part}\n"
+    assert "a.mp4" in part.read_text() and path.read_text() == "earlier\n"
+    with predict.open_target(path) as file:
+        predict.write_rows(file, iter([{"source": "b.mp4"}]))
+    assert path.read_text().endswith("\nb.mp4,,,\n") and not part.exists()
+
+
+class Crowded(nn.Module):
+    """Runs out of memory, as a GPU would, on more than `most` clips at once."""
+
+    most = 99
+
+    def __init__(self, num_classes):
+        super().__init__()
+        self.head = nn.Linear(3, num_classes)
+
+    def forward(self, clips):
+        if len(clips) > Crowded.most:
+            raise torch.OutOfMemoryError(f"CUDA out of memory with {len(clips)} clips")
+        return self.head(clips.mean((1, 3, 4)))
+
+
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory):
+    """Videos, shards with three clips of each, and a run on these that has never run out of memory."""
+    folder = tmp_path_factory.mktemp("crowded")
+    data = make_clips(folder / "data", {f"{split}/{name}": 2 for split in ("train", "val", "test") for name in "ab"})
+    shards = build_shards(data, folder / "shards", clips=3)
+    own = [part for text in (f"model.name={__name__}:Crowded", "epochs=1", "batch_size=8") for part in ("--set", text)]
+    with patch.object(metrics, "RESAMPLES", 10):
+        result = call(__main__.main, "--shards", shards, "--out", folder / "run", "--devices", "cpu", *own)
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+def test_where_memory_runs_out_fewer_clips_go_at_once(crowded, monkeypatch):
+    scoring = (evaluate.main, "--run", crowded / "run", "--shards", crowded / "shards")
+    predicting = (predict.main, crowded / "data" / "test", "--run", crowded / "run")
+    expected = [call(*scoring).stdout, call(*predicting).stdout]
+    monkeypatch.setattr(Crowded, "most", 2)
+    results = [call(*scoring), call(*predicting)]
+    assert [result.stdout for result in results] == expected
+    assert results[0].stderr.splitlines()[-1] == "warning: out of memory; again, with 2 clips at a time"
+    monkeypatch.setattr(Crowded, "most", 0)
+    for arguments in (scoring, predicting):
+        result = call(*arguments)
+        assert result.exit_code == 1 and "Traceback" not in result.output
+        line = result.stderr.splitlines()[-1]
+        assert line.startswith("error: out of memory (CUDA out of memory with 1 clips)") and "--devices cpu" in line

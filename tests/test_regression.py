@@ -14,12 +14,13 @@ from torch import nn
 
 from shardify.build import build
 from shardify.settings import BuildSettings
+from trainer.config import load_settings
 from trainer.errors import FormatError
 from trainer.evaluate import evaluate_run
 from trainer.export import export
 from trainer.losses import build_loss
 from trainer.models.regressor import Regressor
-from trainer.parts import targets_of
+from trainer.parts import target_notes, targets_of
 from trainer.predict import main as predict
 from trainer.settings import LossSettings
 from trainer.shards import open_shards
@@ -97,6 +98,13 @@ def test_one_class_has_nothing_to_classify(lit_folder, tmp_path):
         run_small(lit_folder, tmp_path / "run")
 
 
+def test_class_numbers_as_targets_are_noted(shards_folder, lit_folder):
+    for folder, noted in ((shards_folder, True), (lit_folder, False)):
+        notes = target_notes(load_settings(None, ("loss.name=mse",)), open_shards(folder))
+        assert bool(notes) == noted
+    assert target_notes(load_settings(None, ()), open_shards(shards_folder)) == []
+
+
 def test_targets_that_are_no_numbers(lit_folder):
     shards = open_shards(lit_folder)
     samples = np.array(shards.samples)
@@ -108,7 +116,7 @@ def test_targets_that_are_no_numbers(lit_folder):
 
 @pytest.mark.parametrize(("name", "expected"), [("mse", [1.0, 4.0]), ("l1", [1.0, 2.0])])
 def test_losses_by_hand(name, expected):
-    loss = build_loss(LossSettings(name=name), np.zeros(0), 2, torch.device("cpu"), unit=10.0)
+    loss = build_loss(LossSettings(name=name), np.zeros(2), torch.device("cpu"), unit=10.0)
     losses = loss(torch.tensor([[110.0], [80.0]]), torch.tensor([100.0, 100.0], dtype=torch.float64))
     assert losses.tolist() == pytest.approx(expected)
 

@@ -6,7 +6,8 @@ from torch import nn
 
 from trainer.config import load_settings
 from trainer.errors import SettingsError
-from trainer.resolve import resolve_by_device, resolve_by_model, take_over
+from trainer.resolve import OF_RESNET_LSTM, check_used, resolve_by_device, resolve_by_model, take_over
+from trainer.settings import ModelSettings
 
 
 @pytest.mark.parametrize(("device", "backbone"), [("cpu", "resnet18"), ("cuda", "resnet50")])
@@ -47,8 +48,33 @@ def test_a_run_that_goes_on_keeps_what_it_came_to():
 
 def test_random_weights_are_not_frozen_for_good():
     model = nn.Linear(1, 1)
+    resolve_by_model(load_settings(None, ("model.freeze=backbone",)), model)  # may have loaded weights by itself
+    model.weights_origin = "random (tiny)"
     with pytest.raises(SettingsError, match=r"model\.weights=PATH"):
         resolve_by_model(load_settings(None, ("model.freeze=backbone",)), model)
     resolve_by_model(load_settings(None, ("model.freeze=backbone", "model.unfreeze_every=1")), model)
     model.weights_origin = "a.pth"
     resolve_by_model(load_settings(None, ("model.freeze=backbone",)), model)
+
+
+OTHERS = ("backbone=tiny", "weights=none", "differences=False", "lstm_hidden=8", "lstm_layers=2", "attention_heads=2")
+
+
+@pytest.mark.parametrize("text", [*OTHERS, "dropout=0.1"])
+def test_settings_that_a_model_of_ones_own_does_not_have(text):
+    name, value = text.split("=")
+    check_used(load_settings(None, (f"model.{text}",)))
+    with pytest.raises(
+        SettingsError, match=rf"model\.{name} is {value}, .* only resnet_lstm has it, not a\.b:C"
+    ) as caught:
+        check_used(load_settings(None, ("model.name=a.b:C", f"model.{text}")))
+    assert "model.options" in str(caught.value)
+
+
+def test_what_a_model_of_ones_own_may_be_told():
+    used = ("freeze=backbone", "unfreeze_every=2", "batch_norm=train", "compile=true", "options.width=3")
+    settings = load_settings(None, ("model.name=a.b:C", *(f"model.{text}" for text in used)))
+    check_used(settings)
+    assert resolve_by_device(settings, torch.device("cpu")).model == settings.model, "it has no backbone of ours"
+    known = {"name", "gradient_checkpointing", *(text.split("=")[0].split(".")[0] for text in used)}
+    assert set(OF_RESNET_LSTM) | known == set(ModelSettings().__dataclass_fields__)

@@ -1,5 +1,7 @@
 """Runs that stop and go on: the same to the last bit, from any step, after damage, never as another run."""
 
+import shutil
+
 import pytest
 import torch
 from runs import Stopping, best_weights, history, run_small
@@ -52,7 +54,8 @@ def test_time_is_over(shards_folder, tmp_path):
 
 def test_resume_starts_where_nothing_is_and_stops_where_all_is_done(shards_folder, tmp_path, capfd):
     first = run_small(shards_folder, tmp_path / "run", resume=True)
-    assert "going on" not in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert f"nothing to resume in {tmp_path / 'run'}: starting at epoch 1\n" in said and "going on" not in said
     assert run_small(shards_folder, tmp_path / "run", resume=True) == first
     assert "is complete" in capfd.readouterr().err
     more = run_small(shards_folder, tmp_path / "run", "epochs=3", resume=True)
@@ -70,6 +73,56 @@ def test_resume_falls_back_from_a_damaged_checkpoint(shards_folder, tmp_path, ca
     assert f"{newest} is damaged" in said
     assert "going on at epoch 2, step 0" in said
     assert history(out) == expected
+
+
+def damage_checkpoints(out):
+    for path in (out / "checkpoints").iterdir():
+        path.write_bytes(path.read_bytes()[:1000])
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (damage_checkpoints, "every checkpoint in it is damaged"),
+        (lambda out: shutil.rmtree(out / "checkpoints"), "holds a finished run, but no checkpoint"),
+        (
+            lambda out: (out / "models" / "best_model.pth").unlink(),
+            r"best_model\.pth is missing, the best model so far",
+        ),
+        (lambda out: (out / "models" / "best_model.pth").write_bytes(b"PK"), r"best_model\.pth cannot be read"),
+    ],
+    ids=["damaged", "none", "no model", "cut"],
+)
+def test_a_run_that_has_lost_a_part_is_not_overwritten(shards_folder, tmp_path, damage, message):
+    out = tmp_path / "run"
+    run_small(shards_folder, out, "epochs=1")
+    damage(out)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(TrainerError, match=message) as caught:
+        run_small(shards_folder, out, resume=True)
+    assert str(out) in str(caught.value) and "another --out" in str(caught.value)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_a_complete_run_needs_no_model_to_say_so(shards_folder, tmp_path):
+    record = run_small(shards_folder, tmp_path / "run", "epochs=1")
+    (tmp_path / "run" / "models" / "best_model.pth").unlink()
+    assert run_small(shards_folder, tmp_path / "run", "epochs=1", resume=True) == record
+
+
+def test_only_a_run_that_begins_starts_from_scratch(shards_folder, tmp_path, capfd):
+    run_small(shards_folder, tmp_path / "run", "epochs=1", "model.weights=auto")
+    assert "training starts from scratch" in capfd.readouterr().err
+    run_small(shards_folder, tmp_path / "run", "model.weights=auto", resume=True)
+    said = capfd.readouterr().err
+    assert "going on at epoch 2" in said and "from scratch" not in said
+
+
+def test_the_opening_names_the_backbone_of_our_own_model_alone(shards_folder, tmp_path, capfd):
+    run_small(shards_folder, tmp_path / "a", "epochs=1")
+    assert "resnet_lstm on tiny, 0." in capfd.readouterr().err
+    run_small(shards_folder, tmp_path / "b", "epochs=1", "model.name=runs:MeanColours")
+    assert "\nruns:MeanColours, 0.0 M parameters; " in capfd.readouterr().err
 
 
 def test_resume_refuses_other_settings_and_shards(shards_folder, raw_folder, tmp_path):

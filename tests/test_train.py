@@ -13,12 +13,14 @@ import torch
 import yaml
 from conftest import build_shards, make_clips
 from PIL import Image
-from runs import SMALL, MeanColours, best_weights, history, newest_weights, run_small
+from runs import CPU, SMALL, MeanColours, best_weights, history, newest_weights, run_small
 from safetensors import safe_open
 
 from trainer.config import load_settings
-from trainer.errors import TrainerError
+from trainer.errors import Interrupted, TrainerError
+from trainer.evaluate import evaluate_run
 from trainer.report import figures_of
+from trainer.saved import load_saved
 from trainer.shards import open_shards
 
 TESTS = Path(__file__).parent
@@ -128,6 +130,36 @@ def test_out_of_memory_elsewhere_is_one_line(shards_folder, tmp_path, monkeypatc
     monkeypatch.setattr(MeanColours, "forward", forward)
     with pytest.raises(TrainerError, match=r"out of memory in the optimizer or in evaluation \(CUDA .* 2 GiB\.\); use"):
         run_small(shards_folder, tmp_path / "run", "model.name=runs:MeanColours")
+
+
+def test_evaluation_agrees_with_the_run(tmp_path):
+    """Also where the evaluated split has other shares of the classes than train, which weigh the loss."""
+    data = make_clips(tmp_path / "data", {"train/a": 12, "train/b": 3, "val/a": 4, "val/b": 4})
+    shards = build_shards(data, tmp_path / "shards")
+    run_small(shards, tmp_path / "run", "loss.class_weights=true", "epochs=1")
+    record = json.loads((tmp_path / "run" / "results" / "experiment_results.json").read_text())
+    figures = evaluate_run(tmp_path / "run", shards, "val", "cpu", None)
+    assert figures == {name: pytest.approx(value) for name, value in record["validation"].items()}
+
+
+def test_a_run_that_goes_on_after_its_end_leaves_no_stale_figures(shards_folder, tmp_path):
+    out = tmp_path / "run"
+    threshold = run_small(shards_folder, out)["threshold"]
+    assert load_saved(out, CPU).threshold == threshold
+    with pytest.raises(Interrupted):
+        run_small(shards_folder, out, "epochs=6", "max_hours=1e-9", resume=True)
+    assert not (out / "results" / "experiment_results.json").exists()
+    assert evaluate_run(out, shards_folder, "test", "cpu", None)["clips"] == 8
+    last = run_small(shards_folder, out, "epochs=6", resume=True)
+    assert load_saved(out, CPU).threshold == last["threshold"]
+
+
+def test_damaged_figures_of_a_finished_run_are_made_again(shards_folder, tmp_path):
+    first = run_small(shards_folder, tmp_path / "run")
+    path = tmp_path / "run" / "results" / "experiment_results.json"
+    path.write_bytes(path.read_bytes()[:100])
+    assert run_small(shards_folder, tmp_path / "run", resume=True)["test"] == first["test"]
+    assert json.loads(path.read_text())["test"] == first["test"]
 
 
 def test_early_stopping(shards_folder, tmp_path):

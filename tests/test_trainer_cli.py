@@ -72,6 +72,7 @@ def break_shard(shards):
         (None, ["--set", "epoch=3"], 2, "did you mean epochs?"),
         (None, ["--set", "model.weights=no.pth"], 2, "no.pth is not a file"),
         (None, ["--set", "model.attention_heads=5"], 2, "must divide"),
+        (None, ["--set", "model.name=runs:Stopping"], 2, "model.backbone is tiny, but only resnet_lstm has it"),
         (None, ["--config", "no.yaml"], 2, "no.yaml"),
         (None, ["--devices", "many"], 2, "--devices is many"),
         (None, ["--devices", "99"], 2, "--devices is 99, but"),
@@ -86,6 +87,17 @@ def test_failures_are_one_line(command, own_shards, damage, extra, code, message
     assert message in result.stderr.splitlines()[-1]
     assert result.stderr.splitlines()[-1].startswith("error: ")
     assert "Traceback" not in result.output
+
+
+def test_folders_of_other_things(command, data_folder, tmp_path):
+    for folder in ("run/models", "run/results"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "run" / "config.yaml").touch()
+    expected = {data_folder: "is no shards folder; make one with", tmp_path / "run": "is the folder of a run, not of"}
+    for folder, message in expected.items():
+        code, printed, said = command("--shards", folder)
+        assert (code, printed, said.count("\n")) == (1, "", 1)
+        assert said.startswith(f"error: {folder}: {message}")
 
 
 def test_no_shards_folder(command):

@@ -1,6 +1,7 @@
 """The page of the worst clips: which ones, in which order, readable without any other file."""
 
 import base64
+import dataclasses
 import io
 import re
 
@@ -80,6 +81,17 @@ def test_regression_shows_the_largest_errors(shards_folder, tmp_path):
     keys = re.findall(r'alt="([^"]+)"', page)
     assert keys[:3] == [shards.key(numbers[i]) for i in (1, 4, 2)]
     assert "target 10, predicted 6" in page and "width:50.0%" in page
+
+
+@pytest.mark.parametrize(("size", "is_enlarged"), [(16, True), (120, False)])
+def test_only_sheets_that_are_enlarged_keep_their_pixels(shards_folder, tmp_path, monkeypatch, size, is_enlarged):
+    """5 frames of 16 px are a sheet 48 px wide, of 120 px one of 360, where the page's columns have 340."""
+    monkeypatch.setattr(worst, "_picture", lambda shards, number: "data:,")
+    shards = dataclasses.replace(open_shards(shards_folder), size=size)
+    worst.write_worst_clips(tmp_path / "r" / "worst.html", shards, predictions_of(shards), None, {})
+    page = (tmp_path / "r" / "worst.html").read_text()
+    assert page.count('<img class="enlarged"') == (8 if is_enlarged else 0)
+    assert ".enlarged { image-rendering: pixelated }" in page
 
 
 def test_what_the_threshold_makes_wrong_comes_before_what_it_makes_right():

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import json
 import math
-import sys
 import tarfile
 from pathlib import Path, PurePosixPath
 
@@ -19,10 +18,11 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.tree import DecisionTreeClassifier
 
-from trainer.errors import FormatError, ShardifyError
+from trainer.errors import FormatError
+from trainer.failures import failures_as_one_line
 from trainer.shards import ShardSet, open_shards
 
-ALARM = 0.6  # area under ROC; chance is 0.5
+ALARM = 0.6  # area under ROC from which a shortcut is worth a warning, however sure it is; chance is 0.5
 NUMBERS = ("duration_seconds", "fps", "source_width", "source_height", "source_frames", "source_bytes")
 NAMES = ("codec", "container", "pixel_format", "rotation_degrees")
 MIN_PER_CLASS = 10  # groups; fewer say nothing
@@ -32,26 +32,28 @@ MIN_PER_CLASS = 10  # groups; fewer say nothing
 @click.option("--shards", type=click.Path(path_type=Path), required=True, help="Folder made by `shardify build`.")
 def main(shards: Path) -> None:
     """Warn where the files' metadata alone tell the classes apart."""
-    try:
+    with failures_as_one_line():
         click.echo("\n".join(audit(open_shards(shards))))
-    except ShardifyError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
 
 
 def audit(shards: ShardSet) -> list[str]:
     """Lines that say how well metadata alone predict the class, and a warning with the columns that do."""
+    if len(shards.classes) < 2:
+        return [f"nothing to audit: all clips are of one class, {shards.classes[0]}"]
     table = metadata_table(shards)
     labels, groups = shards.samples["label"].astype(int), shards.samples["group"].astype(int)
-    smallest = min(len(np.unique(groups[labels == label])) for label in range(len(shards.classes)))
-    if len(shards.classes) < 2 or smallest < MIN_PER_CLASS:
-        return [f"too few groups per class to audit ({smallest}; it takes {MIN_PER_CLASS})"]
+    num_groups = [len(np.unique(groups[labels == label])) for label in range(len(shards.classes))]
+    if min(num_groups) < MIN_PER_CLASS:
+        return [f"too few groups per class to audit ({min(num_groups)}; it takes {MIN_PER_CLASS})"]
     overall = metadata_auc(np.stack(list(table.values()), 1), labels, groups)
+    by_chance = 0.5 + 2 * chance_deviation(num_groups)
+    alarm = max(ALARM, by_chance)
     verdict = "0.5 is chance" if overall > 0.5 else "no better than chance, 0.5"
-    lines = [f"metadata alone predict the class with AUC {overall:.3f} ({verdict})"]
-    if overall > max(ALARM, 0.5 + 2 * chance_deviation(labels)):
+    why = f": within chance for so few groups, {min(num_groups)} of a class" if by_chance > ALARM else ""
+    lines = [f"metadata alone predict the class with AUC {overall:.3f} ({verdict}; no alarm up to {alarm:.2f}{why})"]
+    if overall > alarm:
         alone = {name: metadata_auc(column[:, None], labels, groups) for name, column in table.items()}
-        telling = sorted((name for name in alone if alone[name] > ALARM), key=alone.get, reverse=True)
+        telling = sorted((name for name in alone if alone[name] > alarm), key=alone.get, reverse=True)
         listed = ", ".join(f"{name} ({alone[name]:.2f})" for name in telling) or "several columns together"
         lines.append(
             f"WARNING: a shortcut in the data: {listed}. A model may learn this instead of the content; encode the "
@@ -75,10 +77,13 @@ def metadata_auc(columns: np.ndarray, labels: np.ndarray, groups: np.ndarray) ->
     return float(roc_auc_score(labels, scores, multi_class="ovr"))
 
 
-def chance_deviation(labels: np.ndarray) -> float:
-    """Standard deviation of the area under ROC where nothing is to be learned (the rank sum's), smallest class."""
-    few = np.bincount(labels).min()
-    return math.sqrt((len(labels) + 1) / (12 * few * (len(labels) - few)))
+def chance_deviation(num_groups: list[int]) -> float:
+    """Standard deviation of the area under ROC where nothing is to be learned (the rank sum's), smallest class.
+
+    num_groups: of each class; clips of one group have much the same metadata and count as one.
+    """
+    few, total = min(num_groups), sum(num_groups)
+    return math.sqrt((total + 1) / (12 * few * (total - few)))
 
 
 def metadata_table(shards: ShardSet) -> dict[str, np.ndarray]:

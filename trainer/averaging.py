@@ -11,8 +11,9 @@ from torch import nn
 class MovingAverage:
     """`module` is the average: average ← decay · average + (1 - decay) · model, from the model as it is now.
 
-    Polyak and Juditsky, "Acceleration of stochastic approximation by averaging" (1992). torch's AveragedModel keeps
-    its count of updates on the host and copies it at every step, which makes the CPU wait for the GPU.
+    Polyak and Juditsky, "Acceleration of stochastic approximation by averaging" (1992). After n updates the decay is
+    (1 + n) / (10 + n) at most, as TensorFlow has it: what a short run began with would be most of its average.
+    torch's AveragedModel knows no such start, and makes the CPU wait for the GPU at every step.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -20,7 +21,7 @@ class MovingAverage:
         for module in self.module.modules():
             if isinstance(module, nn.RNNBase):
                 module.flatten_parameters()  # a copy's are scattered: cuDNN would gather them at every call
-        self._decay = decay
+        self._decay, self._updates = decay, 0
         values, averages = ([*part.parameters(), *part.buffers()] for part in (model, self.module))
         pairs = list(zip(averages, values, strict=True))
         self._floats = [pair for pair in pairs if pair[0].is_floating_point()]
@@ -30,6 +31,15 @@ class MovingAverage:
     def update(self) -> None:
         """After a step of the model that it was made of."""
         averages, values = zip(*self._floats, strict=True)
-        torch._foreach_lerp_(averages, values, 1 - self._decay)
+        self._updates += 1
+        decay = min(self._decay, (1 + self._updates) / (10 + self._updates))
+        torch._foreach_lerp_(averages, values, 1 - decay)
         for average, value in self._counts:
             average.copy_(value)
+
+    def state_dict(self) -> dict:
+        return {"module": self.module.state_dict(), "updates": self._updates}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.module.load_state_dict(state["module"])
+        self._updates = state["updates"]

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from trainer.distributed import Group
+from trainer.engine import is_out_of_memory
 from trainer.errors import SettingsError
 from trainer.loader import Batch
 from trainer.parts import make_engine
@@ -82,7 +83,9 @@ def peak_bytes(
                 torch.cuda.reset_peak_memory_stats(device)
             take_steps(settings, shards, numbers, copy.deepcopy(model), device, size)
             return torch.cuda.max_memory_allocated(device) if on_gpu else 0.0
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         return float("inf")
     finally:
         if on_gpu:

@@ -28,7 +28,7 @@ def save_checkpoint(folder: Path, state: dict, step: int, keep: int) -> Path:
     payload = buffer.getvalue()
     path = folder / f"step-{step:08d}-{hashlib.sha256(payload).hexdigest()[:16]}.pth"
     for left_over in folder.glob(".step-*.pth.tmp"):  # of a process that was killed while it wrote
-        left_over.unlink()
+        left_over.unlink(missing_ok=True)
     write_atomically(path, payload)
     for old in list_checkpoints(folder)[keep:]:
         if old != path:
@@ -104,5 +104,5 @@ def write_atomically(path: Path, payload: bytes) -> None:
 def own_copies(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Contiguous, on the CPU, each with memory of its own: safetensors refuses weights that share theirs."""
     return {
-        name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in weights.items()
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in weights.items()
     }

@@ -141,7 +141,9 @@ class Engine:
         seed_step(self.settings.seed, epoch, step, self.group.rank)
         try:
             return self.add_gradients(batch, epoch)
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             return None
 
     def _truth(self, batch: Batch) -> Tensor:
@@ -224,6 +226,11 @@ def evaluate(
     labels = truth.astype(np.float64 if logits.shape[1] == 1 else np.int64)
     losses = loss(torch.from_numpy(logits[order]).to(group.device), torch.from_numpy(labels).to(group.device))
     return Predictions(numbers[order], labels, logits[order], float(losses.double().mean()))
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """cuBLAS and cuDNN, which take memory of their own, have no type for it."""
+    return isinstance(error, torch.OutOfMemoryError) or "ALLOC_FAILED" in str(error)
 
 
 def hits_or_errors(outputs: Tensor, truth: Tensor) -> Tensor:

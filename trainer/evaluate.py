@@ -22,11 +22,12 @@ def main(run: Path, shards: Path, split: str, devices: str, csv_path: Path | Non
     with failures_as_one_line():
         figures = evaluate_run(run, shards, split, devices, csv_path)
     for name, value in figures.items():
-        click.echo(f"{name:<18} {value if value is None or not isinstance(value, float) else f'{value:.4f}'}")
+        shown = f"{value:.4f}" if isinstance(value, float) else value
+        click.echo(f"{name:<18} {'undefined' if value is None else shown}")
 
 
 def evaluate_run(run: Path, shards: Path, split: str, devices: str, csv_path: Path | None) -> dict:
-    """The metrics of one split. Raises ShardifyError, OSError where the CSV cannot be written, torch.OutOfMemoryError."""
+    """The metrics of one split. Raises ShardifyError, torch.OutOfMemoryError."""
     from trainer import report
     from trainer.checkpoint import write_atomically
     from trainer.distributed import join_group, num_devices
@@ -47,8 +48,8 @@ def evaluate_run(run: Path, shards: Path, split: str, devices: str, csv_path: Pa
         found, split, saved.settings.batch_size, shuffle=False, device=group.device,
         on_error=saved.settings.data.on_error, max_errors=saved.settings.data.max_errors,
     )  # fmt: skip
-    labels, settings = found.samples["label"][loader.numbers], saved.settings
-    loss = build_loss(settings.loss, labels, len(saved.classes), group.device, loss_unit(saved.model))
+    settings = saved.settings
+    loss = build_loss(settings.loss, saved.class_counts, group.device, loss_unit(saved.model))
     dtype = choose_dtype(settings.amp, group.device)
     predictions = evaluate_in_parts(saved.model, loader, loss, dtype, group, settings)
     if csv_path:
@@ -62,19 +63,19 @@ def evaluate_in_parts(model, loader, loss, dtype, group, settings):
 
     Raises torch.OutOfMemoryError where it does not hold a single clip.
     """
-    import torch
-
-    from trainer.engine import evaluate
+    from trainer.engine import evaluate, is_out_of_memory
 
     parts = settings.accumulate
     while True:
         try:
             return evaluate(model, loader, loss, dtype, group, settings.data, parts)
-        except torch.OutOfMemoryError:
-            if parts >= loader.batch_size:
+        except RuntimeError as error:
+            if not is_out_of_memory(error) or parts >= loader.batch_size:
                 raise
         parts *= 2  # here, where the error no longer holds the tensors
-        click.echo(f"warning: out of memory; again, with {math.ceil(loader.batch_size / parts)} clips at a time", err=True)
+        click.echo(
+            f"warning: out of memory; again, with {math.ceil(loader.batch_size / parts)} clips at a time", err=True
+        )
 
 
 def check_fits(saved, shards) -> None:

@@ -36,7 +36,7 @@ def main(run: Path, kind: str, out: Path | None) -> None:
 
 
 def export(run: Path, kind: str, path: Path) -> float:
-    """Write the model and return how far its scores are from the run's, on random clips. Raises TrainerError and OSError."""
+    """Write the model and return how far its scores are from the run's, on random clips. Raises TrainerError."""
     import torch
 
     from trainer.saved import load_saved

@@ -27,8 +27,8 @@ def failures_as_one_line() -> Iterator[None]:
     except OSError as error:
         _fail(f"error: {error}", 1)
     except Exception as error:
-        torch = sys.modules.get("torch")  # not imported for this: `--help` is quick
-        if torch is None or not isinstance(error, torch.OutOfMemoryError):
+        engine = sys.modules.get("trainer.engine")  # not imported for this: `--help` is quick
+        if engine is None or not engine.is_out_of_memory(error):
             raise
         reason = str(error).splitlines()[0]
         _fail(f"error: out of memory ({reason}); end what else uses the GPU, or pass --devices cpu", 1)
@@ -37,13 +37,16 @@ def failures_as_one_line() -> Iterator[None]:
 def check_writable(path: Path) -> None:
     """See to it that a file can be written there, before the hours that its content takes.
 
-    Makes the folder. Raises TrainerError, or OSError as it comes.
+    Makes the folder. Raises TrainerError.
     """
-    if path.exists() and not path.is_file():
-        raise TrainerError(f"{path}: is not a regular file; pass another name")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=path.parent):
-        pass
+    try:
+        if path.exists() and not path.is_file():
+            raise TrainerError(f"{path}: is not a regular file; pass another name")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise TrainerError(f"{path}: cannot be written ({error.strerror}); pass another name") from error
 
 
 def _fail(line: str, code: int) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from trainer.errors import FormatError
 
 KAGGLE_INPUT = Path("/kaggle/input")
+PAGE = re.compile(r"https?:/+(?:www\.)?kaggle\.com/datasets/([\w-]+/[\w-]+)")
 DATA_SET = re.compile(r"([\w-]+/)?[\w-]+")  # owner/slug, or slug
 BRACES = re.compile(r"\{([^{}]*)\}")
 MAX_NAMES = 100_000  # that a brace pattern may stand for
@@ -20,6 +21,8 @@ def find_shards(name: str | Path, kaggle_input: Path = KAGGLE_INPUT) -> tuple[Pa
 
     Raises FormatError, which says where it has looked.
     """
+    if page := PAGE.match(str(name)):
+        name = page[1]
     path = Path(name)
     if path.is_dir():
         return _inside(path)
@@ -28,6 +31,8 @@ def find_shards(name: str | Path, kaggle_input: Path = KAGGLE_INPUT) -> tuple[Pa
     if set("*?[{") & set(str(name)):
         return _pattern(str(name))
     looked = [path]
+    if DATA_SET.fullmatch(str(name)):
+        path = Path(str(name).lower())  # as Kaggle spells all names
     if DATA_SET.fullmatch(str(name)) or path.is_relative_to(kaggle_input):  # a path may be of the other layout
         owner = "*" if path.parent in (kaggle_input, Path()) else path.parent.name
         looked += [kaggle_input / "datasets" / owner / path.name, kaggle_input / path.name]

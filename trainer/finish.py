@@ -14,18 +14,25 @@ from safetensors.torch import save as safetensors_bytes
 from shardify.errors import FormatError
 from shardify.index import read_meta
 from trainer import report
-from trainer.checkpoint import write_atomically
+from trainer.checkpoint import own_copies, write_atomically
+from trainer.errors import TrainerError
 from trainer.metrics import best_threshold, softmax
+from trainer.models import is_own
+from trainer.parts import class_counts
 from trainer.shards import input_shape
 
 if TYPE_CHECKING:
+    from trainer.engine import Predictions
     from trainer.train import Run
 
 
-def save_model(run: Run) -> None:
-    """models/best_model.pth and .safetensors: the weights, with what is needed to use them."""
+def save_model(run: Run, validation: Predictions) -> None:
+    """models/best_model.pth and .safetensors: the weights, with what is needed to use them.
+
+    validation: this model's predictions, from which the threshold is chosen.
+    """
     model = run.engine.ema.module if run.engine.ema else run.model
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    weights = own_copies(model.state_dict())
     shards, data = run.shards, run.settings.data
     frames, size = input_shape(shards, data.frames, data.size)
     about = {
@@ -36,12 +43,34 @@ def save_model(run: Run) -> None:
         "stored_frames": shards.frames,
         "stored_size": shards.size,
         "build": build_settings(shards.folder),
+        "class_counts": class_counts(shards, run.loaders["train"].numbers).tolist(),
+        "threshold": choose_threshold(validation),
     }
     buffer = io.BytesIO()
     torch.save({"model": weights, **about}, buffer)
     write_atomically(run.out / "models" / "best_model.pth", buffer.getvalue())
     metadata = {name: json.dumps(value) for name, value in about.items()}
     write_atomically(run.out / "models" / "best_model.safetensors", safetensors_bytes(weights, metadata))
+
+
+def choose_threshold(validation: Predictions) -> float | None:
+    """The score from which class 1 of two is predicted."""
+    return None if validation.is_regression else best_threshold(validation.labels, softmax(validation.logits))
+
+
+def check_best_model(out: Path, best_epoch: int) -> None:
+    """Raises TrainerError where a run is to go on whose best model is lost: the report at its end is on that."""
+    path = out / "models" / "best_model.pth"
+    if not best_epoch:
+        return
+    try:
+        torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # mmap: reads the table of contents
+    except Exception as error:  # the reader raises a dozen types for damaged files
+        what = "cannot be read" if path.exists() else "is missing"
+        raise TrainerError(
+            f"{path} {what}, the best model so far (epoch {best_epoch}); put it back from a copy, or start a new run "
+            f"with another --out"
+        ) from error
 
 
 def build_settings(folder: Path) -> dict:
@@ -60,9 +89,7 @@ def final_report(run: Run) -> dict:
     split = "test" if "test" in run.loaders else "val"
     validation = run.engine.evaluate(run.loaders["val"])
     predictions = run.engine.evaluate(run.loaders["test"]) if split == "test" else validation
-    threshold = None
-    if not validation.is_regression:
-        threshold = best_threshold(validation.labels, softmax(validation.logits))
+    threshold = best["threshold"]
     record = {
         "run": run.out.name,
         "test": report.split_figures(predictions, split, threshold),
@@ -101,7 +128,7 @@ def describe_run(run: Run) -> dict:
         },
         "model": {
             "name": settings.model.name,
-            "backbone": settings.model.backbone,
+            "backbone": None if is_own(settings.model) else settings.model.backbone,
             "weights": weights_origin(run),
             "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
             "input": dict(

@@ -19,9 +19,9 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def build_loss(
-    settings: LossSettings, labels: np.ndarray, num_classes: int, device: torch.device, unit: Tensor | float = 1.0
+    settings: LossSettings, class_counts: np.ndarray, device: torch.device, unit: Tensor | float = 1.0
 ) -> Loss:
-    """The loss over `num_classes` classes; `labels` are the train split's, for the class weights.
+    """The loss over K classes; class_counts, int (K,), are the train split's clips of each, for the class weights.
 
     unit: in regression, what errors are measured in: the deviation of train's targets.
     Raises SettingsError where the loss does not fit the number of classes.
@@ -31,15 +31,16 @@ def build_loss(
         return lambda values, target: distance(values[:, 0].float() / unit, target.float() / unit, reduction="none")
     weight = None
     if settings.class_weights:
-        counts = np.bincount(labels, minlength=num_classes).clip(1)
-        weight = torch.tensor(len(labels) / (num_classes * counts), dtype=torch.float32, device=device)
+        weights = class_counts.sum() / (len(class_counts) * class_counts.clip(1))
+        weight = torch.tensor(weights, dtype=torch.float32, device=device)
     if settings.name == "cross_entropy":
         return lambda logits, target: functional.cross_entropy(
             logits.float(), target, weight, reduction="none", label_smoothing=settings.smoothing
         )
-    if num_classes != 2 and (settings.name == "bce" or settings.alpha != -1):
+    if len(class_counts) != 2 and (settings.name == "bce" or settings.alpha != -1):
         what = "loss.name=bce" if settings.name == "bce" else "loss.alpha"
-        raise SettingsError(f"{what} is for two classes, the shards have {num_classes}; use cross_entropy or focal")
+        count = len(class_counts)
+        raise SettingsError(f"{what} is for two classes, the shards have {count}; use cross_entropy or focal")
     if settings.name == "bce":
         return lambda logits, target: _weigh(_binary_cross_entropy(logits.float(), target), target, weight)
     return lambda logits, target: _weigh(
@@ -53,7 +54,8 @@ def focal_loss(logits: Tensor, target: Tensor, alpha: float, gamma: float) -> Te
     alpha weighs class 1 of two, 1 - alpha class 0; -1 disables it.
     """
     log_p = functional.log_softmax(logits, 1).gather(1, target[:, None])[:, 0]
-    loss = -((1 - log_p.exp()) ** gamma) * log_p
+    # at p = 1 the power's slope is infinite where gamma < 1
+    loss = -((1 - log_p.exp()).clamp(min=1e-6) ** gamma) * log_p
     return loss if alpha == -1 else loss * torch.where(target == 1, alpha, 1 - alpha)
 
 

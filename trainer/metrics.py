@@ -20,15 +20,19 @@ def classification_metrics(labels: np.ndarray, scores: np.ndarray, threshold: fl
     """Figures over labels int (N,) and class probabilities float (N, K); None where they are not defined.
 
     threshold: the score from which class 1 of two is predicted; the largest probability decides without it.
-    With two classes, precision, recall, f1 and the areas are those of class 1; with more they are macro averages.
+    With two classes, precision, recall, f1 and the areas are those of class 1; with more they are macro averages over
+    the classes that have clips. Without clips of class 1, precision, recall and f1 are None: no prediction could raise
+    them above 0. A class that has clips and is never predicted has 0.
     """
     predictions = predict(scores, threshold)
-    average = "binary" if scores.shape[1] == 2 else "macro"
+    judged = [1] if scores.shape[1] == 2 else np.unique(labels)
+    precision = recall = f1 = None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a class without clips or predictions: the figures say so themselves
-        precision, recall, f1, _ = metrics.precision_recall_fscore_support(
-            labels, predictions, average=average, zero_division=0
-        )
+        if np.isin(labels, judged).any():
+            precision, recall, f1, _ = metrics.precision_recall_fscore_support(
+                labels, predictions, labels=judged, average="macro", zero_division=0
+            )
         figures = {
             "accuracy": metrics.accuracy_score(labels, predictions),
             "balanced_accuracy": metrics.balanced_accuracy_score(labels, predictions),
@@ -78,7 +82,12 @@ def auc_pr(labels: np.ndarray, scores: np.ndarray) -> float | None:
 
 
 def equal_error_rate(labels: np.ndarray, scores: np.ndarray) -> float | None:
-    """Where the shares of false alarms and of misses are equal; one class against the rest, macro."""
+    """Where the shares of false alarms and of misses are equal, on the line between the ROC's points around it.
+
+    One class against the rest, macro, with more than two. The ROC joins its points, so this is the root of
+    1 - x - ROC(x), as most published code finds it (by scipy's brentq). Taking the nearest point instead would depend
+    on which points of a straight stretch are kept: scikit-learn drops those between its ends.
+    """
     return _over_classes(_binary_eer, labels, scores)
 
 
@@ -114,12 +123,15 @@ def bootstrap_intervals(
 ) -> dict[str, list[float] | None]:
     """95% percentile intervals of INTERVALS, whole groups resampled: clips of one group are not independent.
 
-    In regression, of VALUE_INTERVALS: labels are then the targets, float (N,), scores the values, (N, 1).
+    In regression, of VALUE_INTERVALS: labels are then the targets, float (N,), scores the values, (N, 1). None where
+    there is nothing to resample: fewer than two groups, or labels that are all the same.
     """
     is_regression = scores.shape[1] == 1
     names = VALUE_INTERVALS if is_regression else INTERVALS
     order = np.argsort(groups, kind="stable")
     members = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
+    if len(members) < 2 or len(np.unique(labels)) < 2:
+        return dict.fromkeys(names)
     rng, drawn = np.random.default_rng(seed), []
     for _ in range(RESAMPLES):
         chosen = np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))])
@@ -128,7 +140,7 @@ def bootstrap_intervals(
             drawn.append([np.nan if figures[name] is None else figures[name] for name in names])
         elif len(np.unique(labels[chosen])) == len(np.unique(labels)):
             drawn.append(_resampled(labels[chosen], scores[chosen], threshold))
-    if not drawn or len(np.unique(labels)) < 2:
+    if not drawn:
         return dict.fromkeys(names)
     low, high = np.nanpercentile(np.array(drawn), [2.5, 97.5], axis=0)
     return {name: [float(low[i]), float(high[i])] for i, name in enumerate(names)}
@@ -158,5 +170,5 @@ def _over_classes(figure: Callable, labels: np.ndarray, scores: np.ndarray) -> f
 
 def _binary_eer(labels: np.ndarray, scores: np.ndarray) -> float:
     false_alarms, hits, _ = metrics.roc_curve(labels, scores)
-    nearest = np.argmin(np.abs(false_alarms - (1 - hits)))
-    return float((false_alarms[nearest] + 1 - hits[nearest]) / 2)
+    excess = false_alarms + hits - 1  # of false alarms over misses; rises from -1 to 1, at every point
+    return float(np.interp(0, excess, false_alarms))

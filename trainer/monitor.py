@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from tqdm import tqdm
 from trainer import report
 from trainer.events import open_events, write_events
 from trainer.finish import gpu_memory, weights_origin
+from trainer.models import is_own
 from trainer.profiling import StepProfiler
 from trainer.settings import Settings
 from trainer.shards import input_shape
@@ -32,7 +34,8 @@ class Monitor:
         self._run, self._steps = run, len(run.loaders["train"])
         self._title = f"epoch {progress.epoch + 1}/{settings.epochs}"
         self._steps_before = progress.epoch * self._steps  # of earlier epochs
-        self._is_terminal = sys.stderr.isatty()
+        in_notebook = "JPY_PARENT_PID" in os.environ  # its `!` looks like a terminal and keeps every redrawing
+        self._is_terminal = sys.stderr.isatty() and not in_notebook
         hide = not (run.group.is_main and self._is_terminal)
         self._bar = tqdm(
             total=self._steps, initial=progress.step, desc=self._title, unit="step", disable=hide, dynamic_ncols=True
@@ -139,8 +142,10 @@ def show_opening(run: Run) -> None:
     for note in run.notes:
         run.say(f"note: {note}")
     weights = weights_origin(run)
-    if settings.model.weights == "auto" and weights.startswith("random"):
+    is_new = not (run.progress.epoch or run.progress.step)
+    if is_new and settings.model.weights == "auto" and weights.startswith("random"):
         run.say(f"warning: weights are {weights}; training starts from scratch")
+    model = settings.model.name if is_own(settings.model) else f"resnet_lstm on {settings.model.backbone}"
     counts = ", ".join(f"{len(loader.numbers)} {split}" for split, loader in loaders.items())
     size = sum(parameter.numel() for parameter in run.model.parameters()) / 1e6
     where = report.environment(run.group.device, run.engine.dtype, run.group.world)
@@ -151,8 +156,7 @@ def show_opening(run: Run) -> None:
         f"{shards.folder}: {counts} clips of {frames} frames, {side} px{stored}; classes {', '.join(shards.classes)}"
     )
     run.say(
-        f"{settings.model.name} on {settings.model.backbone}, {size:.1f} M parameters; {where['device']}, "
-        f"{where['precision']}; cache: {loaders['train'].cache}"
+        f"{model}, {size:.1f} M parameters; {where['device']}, {where['precision']}; cache: {loaders['train'].cache}"
     )
 
 

@@ -45,7 +45,7 @@ class Schedule:
         self.scheduler = None
         if settings.name == "plateau":
             mode = "max" if maximise else "min"
-            self.scheduler = ReduceLROnPlateau(optimizer, mode, settings.factor, settings.patience)
+            self.scheduler = ReduceLROnPlateau(optimizer, mode, settings.factor, settings.patience, threshold=0)
         elif settings.name == "cosine":
             warmup = round(settings.warmup_epochs * steps_per_epoch)
             self.scheduler = LambdaLR(optimizer, cosine_with_warmup(warmup, epochs * steps_per_epoch))

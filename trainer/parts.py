@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -16,6 +17,7 @@ from trainer.errors import FormatError
 from trainer.freezing import Freezing
 from trainer.loader import ClipLoader
 from trainer.losses import build_loss
+from trainer.metrics import classification_metrics, regression_metrics
 from trainer.models import build_for
 from trainer.models.compiled import compile_backbone
 from trainer.models.memory import checkpoint_blocks
@@ -27,14 +29,40 @@ from trainer.settings import Settings
 from trainer.shards import ShardSet, input_shape
 
 
+def check_classes(settings: Settings, shards: ShardSet, splits: dict[str, np.ndarray]) -> tuple[Settings, list[str]]:
+    """A note on each split that lacks classes; where the metric is undefined on val, the loss chooses the best epoch.
+
+    Raises FormatError where train has one class.
+    """
+    if settings.loss.is_regression:
+        notes, targets = {}, targets_of(shards, splits["val"])
+        perfect = regression_metrics(targets, targets)
+    else:
+        notes, labels = _missing_classes(shards, splits), shards.samples["label"][splits["val"]]
+        perfect = classification_metrics(labels, np.eye(len(shards.classes))[labels])
+    if perfect.get(settings.metric, 0) is None:
+        why = notes.get("val", "val's targets are all the same")
+        notes["val"] = f"{why}: {settings.metric} is undefined there, so the best epoch is chosen by val's loss"
+        settings = dataclasses.replace(settings, metric="loss")
+    return settings, list(notes.values())
+
+
+def _missing_classes(shards: ShardSet, splits: dict[str, np.ndarray]) -> dict[str, str]:
+    """split → what it lacks."""
+    counts = {split: class_counts(shards, numbers) for split, numbers in splits.items()}
+    present = np.flatnonzero(counts["train"])
+    if len(present) < 2:
+        what, remedy = "train", "build shards with two or more there, or learn the targets with loss.name=mse"
+        if np.count_nonzero(class_counts(shards, shards.numbers("train"))) > 1:
+            what, remedy = "what is left of train once val is held out", "build a val split of other videos"
+        raise FormatError(f"{shards.folder}: {what} has one class, {shards.classes[present[0]]}; {remedy}")
+    missing = {split: [shards.classes[k] for k in np.flatnonzero(count == 0)] for split, count in counts.items()}
+    return {split: f"{split} has no clips of {', '.join(names)}" for split, names in missing.items() if names}
+
+
 def make_model(settings: Settings, shards: ShardSet, numbers: np.ndarray, checkpoint: dict | None) -> nn.Module:
     """The model to train on the clips of these numbers; with a checkpoint, whose weights will replace these, it needs
     no pretrained ones."""
-    if len(shards.classes) < 2 and not settings.loss.is_regression:
-        raise FormatError(
-            f"{shards.folder}: has one class, {shards.classes[0]}; build shards of two or more, or learn the targets "
-            f"with loss.name=mse"
-        )
     if checkpoint:
         settings = with_model(settings, weights="none")
     _, size = input_shape(shards, settings.data.frames, settings.data.size)
@@ -56,6 +84,13 @@ def targets_of(shards: ShardSet, numbers: np.ndarray) -> np.ndarray:
         number = int(is_bad.argmax())
         raise FormatError(f"{shards.where(number)}: its target is {targets[number]}; correct the manifest, build again")
     return targets[numbers]
+
+
+def target_notes(settings: Settings, shards: ShardSet) -> list[str]:
+    """For people: what regression would learn without saying so."""
+    if settings.loss.is_regression and (shards.samples["target"] == shards.samples["label"]).all():
+        return [f"every target is its class's number, 0 for {shards.classes[0]}: the shards were built without targets"]
+    return []
 
 
 def choose_run_cache(
@@ -104,10 +139,9 @@ def make_engine(settings: Settings, shards: ShardSet, numbers: np.ndarray, model
     dtype = choose_dtype(settings.amp, group.device)
     optimizer = build_optimizer(model, settings.optimizer)
     steps = num_steps(len(numbers), settings.batch_size)
-    labels, unit = shards.samples["label"][numbers], loss_unit(model)
     return Engine(
         model=model,
-        loss=build_loss(settings.loss, labels, len(shards.classes), group.device, unit),
+        loss=build_loss(settings.loss, class_counts(shards, numbers), group.device, loss_unit(model)),
         optimizer=optimizer,
         schedule=Schedule(optimizer, settings.scheduler, settings.epochs, steps, settings.maximises),
         scaler=torch.amp.GradScaler(group.device.type, enabled=dtype == torch.float16),
@@ -118,6 +152,11 @@ def make_engine(settings: Settings, shards: ShardSet, numbers: np.ndarray, model
         targets=shards.samples["target"] if settings.loss.is_regression else None,
         ema=MovingAverage(model, settings.ema) if settings.ema else None,
     )
+
+
+def class_counts(shards: ShardSet, numbers: np.ndarray) -> np.ndarray:
+    """Clips of each class among these numbers, int64 (K,)."""
+    return np.bincount(shards.samples["label"][numbers], minlength=len(shards.classes))
 
 
 def loss_unit(model: nn.Module) -> Tensor | float:

@@ -23,6 +23,7 @@ PAIRS = plt.get_cmap("tab20").colors
 COLOURS = PAIRS[0::2] + PAIRS[1::2]  # of classes: ten that differ clearly (tab10), then their pale sisters
 MANY = 8  # classes, from which on there is no room for shares and tall rows
 LONGEST_NAME = 30  # characters
+BINS = np.linspace(0, 1, 41)  # of scores: narrow, to see on which side of the threshold a clip is
 NAMES = {
     "auc_roc": "area under ROC", "balanced_accuracy": "balanced accuracy", "f1": "F1", "mae": "mean absolute error",
     "rmse": "root mean squared error", "r2": "R²", "pearson": "correlation",
@@ -33,33 +34,21 @@ def plot_history(rows: list[dict], metric: str, path: Path) -> None:
     """Loss, the chosen metric and the learning rate by epoch; what is undefined in every epoch is left out."""
     default, in_training = ("mae", "mae") if "val_mae" in rows[0] else ("auc_roc", "accuracy")
     shown = default if metric in ("auto", "loss") else metric
-    has_own_scale = shown in ("r2", "pearson")  # beside errors in the targets' unit they would be flat
-    seconds = [f"train_{in_training}", f"val_{in_training}"] if not has_own_scale else []
-    panels = [["train_loss", "val_loss"], list(dict.fromkeys([*seconds, f"val_{shown}"]))]
-    epochs = [row["epoch"] for row in rows]
+    seconds = [f"train_{in_training}", f"val_{in_training}", f"val_{shown}"]
+    if shown in ("r2", "pearson"):  # beside errors in the targets' unit they would be flat
+        seconds = seconds[2:]
+    epochs, rates = [row["epoch"] for row in rows], [row["lr"] for row in rows]
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, 3, figsize=(12.5, 3.6), layout="constrained", width_ratios=(1, 1, 0.7))
-        for axis, columns in zip(axes, panels, strict=False):
-            drawn = [name for name in columns if any(row.get(name) is not None for row in rows)]
-            for name in drawn:
-                split, _, figure_name = name.partition("_")
-                label = f"{'validation' if split == 'val' else split} {NAMES.get(figure_name, figure_name)}"
-                style = {"color": VALIDATION if split == "val" else TRAIN}
-                is_second = name == f"val_{shown}" and shown != in_training and len(drawn) > 1
-                axis.plot(
-                    epochs, [_number(row.get(name)) for row in rows], "--" if is_second else "-", marker=".",
-                    label=label, **style,
-                )  # fmt: skip
-            _title_by(axis, drawn)
-            axis.legend()
-        axes[2].stairs(
-            [row["lr"] for row in rows], np.append(epochs, epochs[-1] + 1) - 0.5, baseline=None, color="#444"
-        )
+        _draw_columns(axes[0], rows, ["train_loss", "val_loss"])
+        _draw_columns(axes[1], rows, list(dict.fromkeys(seconds)))
+        edges = np.append(epochs, epochs[-1] + 1) - 0.5
+        axes[2].stairs(rates, edges, baseline=None, color="#444444", linewidth=1.8)
         axes[2].set_title("Learning rate")
         axes[2].yaxis.set_major_formatter("{x:.2g}")
         for axis in axes:
-            axis.set(xlabel="epoch", xlim=(epochs[0] - 0.5, epochs[-1] + 0.5))
-            axis.xaxis.get_major_locator().set_params(integer=True)
+            axis.set(xlabel="epoch", xlim=(edges[0], edges[-1]))
+            axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         if default == "auc_roc":
             axes[1].set_ylim(0, 1.02)
         for axis in axes[[0, 2]]:
@@ -67,6 +56,24 @@ def plot_history(rows: list[dict], metric: str, path: Path) -> None:
             axis.autoscale_view()
             axis.set_ylim(bottom=0)
         _save(figure, path)
+
+
+def _draw_columns(axis, rows: list[dict], columns: list[str]) -> None:
+    """Columns train_… and val_… of the history by epoch; of the same split, the second is dashed."""
+    drawn = [name for name in columns if any(row.get(name) is not None for row in rows)]
+    splits = [name.partition("_")[0] for name in drawn]
+    figures = [NAMES.get(name, name) for name in (name.partition("_")[2] for name in drawn)]
+    for i, name in enumerate(drawn):
+        values = [np.nan if row.get(name) is None else row[name] for row in rows]
+        is_val = splits[i] == "val"
+        axis.plot(
+            [row["epoch"] for row in rows], values, "--" if splits[i] in splits[:i] else "-", marker=".",
+            color=VALIDATION if is_val else TRAIN, label=f"{'validation' if is_val else 'train'} {figures[i]}",
+        )  # fmt: skip
+    title = " and ".join(dict.fromkeys(figures))
+    axis.set_title(title[:1].upper() + title[1:])
+    if drawn:
+        axis.legend()
 
 
 def plot_confusion(labels: np.ndarray, predictions: np.ndarray, classes: list[str], path: Path) -> None:
@@ -118,11 +125,12 @@ def plot_curves(labels: np.ndarray, scores: np.ndarray, classes: list[str], path
             area = metrics.average_precision_score(positive, scores[:, k])
             steps = precision_steps(positive, scores[:, k])
             axes[1].plot(*steps, label=f"{name}  {area:.3f}", drawstyle="steps-post", **style)
-        axes[0].plot([0, 1], [0, 1], linestyle=":", color="#888888", label="chance")
         if len(np.unique(labels)) < 2:
             for axis in axes:
-                axis.text(0.5, 0.55, f"undefined: all clips are {_short(classes[labels[0]])}", ha="center")
-        elif is_binary:
+                axis.text(0.5, 0.5, f"undefined: all clips are {_short(classes[labels[0]])}", ha="center")
+        else:
+            axes[0].plot([0, 1], [0, 1], linestyle=":", color="#888888", label="chance")
+        if is_binary and 0 < labels.sum() < len(labels):
             axes[1].axhline(np.mean(labels == 1), linestyle=":", color="#888888", label="chance")
         axes[0].set(title="ROC, area below", xlabel="share of false alarms", ylabel="share of hits")
         axes[1].set(title="Precision and recall, average precision", xlabel="recall", ylabel="precision")
@@ -148,7 +156,6 @@ def plot_scores(
 ) -> None:
     """How the score of class 1 (with more classes: of the clip's own class) is spread, one row per class."""
     is_binary = len(classes) == 2
-    bins = np.linspace(0, 1, num_bins(np.bincount(labels).max()) + 1)
     with plt.rc_context(STYLE):
         height = 1.1 + (1.5 if len(classes) <= MANY else 0.8) * len(classes)
         figure, axes = plt.subplots(
@@ -156,7 +163,7 @@ def plot_scores(
         )
         for k, (axis, name) in enumerate(zip(axes[:, 0], classes, strict=True)):
             chosen = scores[labels == k, 1 if is_binary else k]
-            axis.hist(chosen, bins, color=(TRAIN, VALIDATION)[k] if is_binary else COLOURS[k % len(COLOURS)])
+            axis.hist(chosen, BINS, color=(TRAIN, VALIDATION)[k] if is_binary else COLOURS[k % len(COLOURS)])
             axis.set_title(f"{_short(name)}, {len(chosen)} clips")
             _count_clips(axis)
             if threshold is not None:
@@ -199,23 +206,13 @@ def _count_clips(axis) -> None:
     axis.set_ylim(0, max(1, axis.get_ylim()[1]))  # where there are none, too
 
 
-def _title_by(axis, columns: list[str]) -> None:
-    """What the columns, train_… and val_…, are."""
-    text = " and ".join(dict.fromkeys(NAMES.get(name.partition("_")[2], name.partition("_")[2]) for name in columns))
-    axis.set_title(text[:1].upper() + text[1:])
-
-
 def _short(name: str) -> str:
     if len(name) <= LONGEST_NAME:
         return name
     return f"{name[: LONGEST_NAME - 11]}…{name[-10:]}"
 
 
-def _number(value: float | None) -> float:
-    return np.nan if value is None else value
-
-
 def _save(figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=DPI)
+    figure.savefig(path, dpi=DPI, bbox_inches="tight")  # never cuts a legend or a long name
     plt.close(figure)

@@ -6,15 +6,18 @@ the model sees the very uint8 that it would have seen from a shard.
 
 from __future__ import annotations
 
-import contextlib
 import csv
+import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import click
 
-from trainer.errors import ShardifyError, TrainerError
+from trainer.errors import TrainerError
+from trainer.failures import check_writable, failures_as_one_line
 
 COLUMNS = ("source", "score", "prediction", "error")
 
@@ -34,29 +37,56 @@ def main(
     """Score VIDEOS, files or folders, with a run's best model.
 
     score: the probability of class 1 of two, else of the predicted class; prediction: the class index; in regression
-    both are the value. What cannot be read has a row with the reason.
+    both are the value. What cannot be read has a row with the reason. The file of --csv grows as FILE.part and is
+    renamed when it is complete.
     """
-    try:
-        rows = predict_videos(videos, run, boxes, devices, workers, timeout)
-        target = csv_path.open("w", newline="", encoding="utf-8") if csv_path else contextlib.nullcontext(sys.stdout)
-        with target as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            for row in rows:
-                writer.writerow(row)
-    except ShardifyError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
-    except ModuleNotFoundError as error:  # where only the trainer's needs are installed, as on Kaggle
-        click.echo(f"error: videos are decoded with {error.name}: pip install --no-deps {error.name}", err=True)
-        sys.exit(1)
+    with failures_as_one_line():
+        try:
+            if csv_path:
+                check_writable(csv_path)
+            rows = predict_videos(videos, run, boxes, devices, workers, timeout)
+            with open_target(csv_path) as file:
+                count, failed = write_rows(file, rows)
+            if count == failed:
+                raise TrainerError(f"none of {count} videos could be read; their rows say why")
+        except ModuleNotFoundError as error:  # where only the trainer's needs are installed, as on Kaggle
+            raise TrainerError(f"videos are decoded with {error.name}: pip install --no-deps {error.name}") from error
+
+
+@contextmanager
+def open_target(path: Path | None) -> Iterator[TextIO]:
+    """The terminal, or a file that has its name once it is complete; until then, or after a failure, PATH.part."""
+    if path is None:
+        yield sys.stdout
+        return
+    part = path.with_name(f"{path.name}.part")
+    with part.open("w", newline="", encoding="utf-8") as file:
+        try:
+            yield file
+        except BaseException:
+            click.echo(f"the rows written so far are in {part}", err=True)
+            raise
+    os.replace(part, path)
+
+
+def write_rows(file: TextIO, rows: Iterator[dict]) -> tuple[int, int]:
+    """How many there are, and how many of them are of videos that could not be read."""
+    writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    count = failed = 0
+    for row in rows:
+        writer.writerow(row)
+        file.flush()  # whoever waits for hours can read them, and a killed process loses none
+        count, failed = count + 1, failed + ("error" in row)
+    return count, failed
 
 
 def predict_videos(
     videos: tuple[Path, ...], run: Path, boxes: Path | None, devices: str, workers: int | None, timeout: float
 ) -> Iterator[dict]:
-    """A row of COLUMNS for every video, in order. Raises ShardifyError."""
+    """A row of COLUMNS for every video, in order. Raises ShardifyError, before the first row for all but damage."""
     from shardify.boxes import read_boxes
+    from shardify.catalog import printable, unusable_name
     from shardify.cores import usable_cores
     from shardify.settings import BuildSettings
     from shardify.workers import run_tasks
@@ -71,21 +101,26 @@ def predict_videos(
         raise TrainerError(f"{run}: was trained on clips cut to boxes; pass those of these videos with --boxes")
     tasks = list(video_tasks(videos, read_boxes(boxes) if boxes else {}))
     settings = BuildSettings(**saved.build)
-    outcomes = run_tasks(tasks, settings, workers=workers or usable_cores(), timeout_seconds=timeout)
-    for task, outcome in zip(tasks, outcomes, strict=True):
+    usable = [task for task in tasks if not unusable_name(task.source)]
+    outcomes = run_tasks(usable, settings, workers=workers or usable_cores(), timeout_seconds=timeout)
+
+    def row(task) -> dict:
+        outcome = unusable_name(task.source) or next(outcomes)
         if isinstance(outcome, str):
-            yield {"source": task.source, "error": outcome}
-        else:
-            yield {"source": task.source, **score_clips(saved, outcome, settings.codec, group.device)}
+            return {"source": printable(task.source), "error": outcome}
+        return {"source": task.source, **score_clips(saved, outcome, settings.codec, group.device)}
+
+    return map(row, tasks)
 
 
 def score_clips(saved, samples: list, codec: str, device) -> dict:
-    """The score and class of one video, the probabilities of its clips averaged."""
+    """The score and class of one video, the probabilities of its clips averaged.
+
+    Raises torch.OutOfMemoryError where memory does not hold a single clip.
+    """
     import torch
 
     from shardify import sheet
-    from trainer.augment import normalise, to_float
-    from trainer.engine import autocast, choose_dtype
     from trainer.metrics import predict
     from trainer.payload import decode_into
 
@@ -98,8 +133,7 @@ def score_clips(saved, samples: list, codec: str, device) -> dict:
         decode_into(next(sample.members[name] for name in ("jpg", "npy") if name in sample.members), codec, picture)
         pixels = picture.numpy() if codec == "raw" else sheet.from_sheet(picture.numpy(), frames)
         clips.append(torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2))
-    with torch.inference_mode(), autocast(device, choose_dtype(saved.settings.amp, device)):
-        logits = saved.model(normalise(to_float(torch.stack(clips).to(device), saved.frames, saved.size)))
+    logits = logits_in_parts(saved, torch.stack(clips), device)
     if saved.settings.loss.is_regression:
         value = f"{float(logits.float().mean()):.6g}"
         return {"score": value, "prediction": value}
@@ -108,13 +142,37 @@ def score_clips(saved, samples: list, codec: str, device) -> dict:
     return {"score": f"{scores[0, 1 if len(saved.classes) == 2 else chosen]:.6f}", "prediction": chosen}
 
 
+def logits_in_parts(saved, clips, device):
+    """uint8 (B, T, 3, S, S) → (B, K) on the device; where memory runs out, again in twice as many parts."""
+    import torch
+
+    from trainer.augment import normalise, to_float
+    from trainer.engine import autocast, choose_dtype, is_out_of_memory
+
+    parts = 1
+    while True:
+        try:
+            with torch.inference_mode(), autocast(device, choose_dtype(saved.settings.amp, device)):
+                pieces = (to_float(part.to(device), saved.frames, saved.size) for part in clips.chunk(parts))
+                return torch.cat([saved.model(normalise(piece)) for piece in pieces])
+        except RuntimeError as error:
+            if not is_out_of_memory(error) or parts >= len(clips):
+                raise
+        parts *= 2
+
+
 def video_tasks(videos: tuple[Path, ...], boxes: dict) -> Iterator:
-    """A task for every file named, and for every video below every folder named."""
+    """A task for every file named, and for every video below every folder named.
+
+    Raises TrainerError where there is none in a folder.
+    """
     from shardify.catalog import Source, find_videos
     from shardify.deal import Task
 
     for path in videos:
         found = [(path / name, name) for name in find_videos(path)] if path.is_dir() else [(path, path.name)]
+        if not found:
+            raise TrainerError(f"no videos in {path}; pass video files, or a folder that holds some")
         for file, name in found:
             key = Source(file, str(file), "", None).key
             yield Task(file, str(file), key, "", 0, "", 0.0, key, boxes.get(name))

@@ -114,12 +114,14 @@ def report_text(record: dict) -> str:
     what = "test" if test["split"] == "test" else "VALIDATION (there is no test split; the model was chosen on these)"
     lines = [
         f"Run {record['run']}: {record['shards']['folder']}, classes {', '.join(record['classes'])}",
-        f"{model['name']} on {model['backbone']}, {model['parameters']:,} parameters, weights: {model['weights']}",
+        f"{model['name']}{f' on {name}' if (name := model['backbone']) else ''}, {model['parameters']:,} parameters, "
+        f"weights: {model['weights']}",
         f"{environ['device']}, {environ['precision']}, torch {environ['torch']}",
         "",
         f"best epoch {record['best_epoch']} of {record['epochs_trained']}, by validation's {record['metric']}",
         "",
-        f"Final figures on {what}, {test['clips']} clips; 95% intervals by group; {_threshold_line(record)}",
+        f"Final figures on {what}, {test['clips']} clips; {_intervals_line(record)};",
+        _threshold_line(record),
         *(_figure_line(name, value, record["test_intervals"].get(name)) for name, value in figures_of(test).items()),
         "",
         f"{record['training']['clips_per_second']:.1f} clips/s, data wait {record['training']['data_wait']:.1%}, "
@@ -129,9 +131,18 @@ def report_text(record: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _intervals_line(record: dict) -> str:
+    if any(record["test_intervals"].values()):
+        return "95% intervals by group"
+    labels = "targets that differ" if "mae" in record["test"] else "clips of two classes"
+    return f"no intervals (they take two groups, and {labels})"
+
+
 def _threshold_line(record: dict) -> str:
     if "mae" in record["test"]:
         return "in the targets' unit"
+    if record["threshold"] is None and len(record["classes"]) == 2:
+        return "no threshold (validation has clips of one class), so the larger probability decides"
     if record["threshold"] is None:
         return "the largest probability decides"
     return f"threshold {record['threshold']:.4f}, chosen on validation"

@@ -10,9 +10,24 @@ from torch import nn
 from trainer.checkpoint import flatten
 from trainer.config import from_dict
 from trainer.errors import SettingsError
-from trainer.settings import Settings
+from trainer.models import is_own
+from trainer.settings import ModelSettings, Settings
 
+OF_RESNET_LSTM = (
+    "backbone", "weights", "differences", "lstm_hidden", "lstm_layers", "attention_heads", "dropout",
+)  # fmt: skip
 OF_THE_MACHINE = ("model.backbone", "model.batch_norm", "batch_size", "metric")
+
+
+def check_used(settings: Settings) -> None:
+    """Raises SettingsError where a setting would do nothing, for a model of one's own has no such part."""
+    model = settings.model
+    idle = [name for name in OF_RESNET_LSTM if getattr(model, name) != getattr(ModelSettings, name)]
+    if is_own(model) and idle:
+        raise SettingsError(
+            f"model.{idle[0]} is {getattr(model, idle[0])}, but only resnet_lstm has it, not {model.name}; leave it "
+            f"out, or give your class an argument and pass that with model.options"
+        )
 
 
 def take_over(settings: Settings, earlier: dict) -> Settings:
@@ -28,7 +43,7 @@ def take_over(settings: Settings, earlier: dict) -> Settings:
 
 def resolve_by_device(settings: Settings, device: torch.device) -> Settings:
     """model.backbone and metric."""
-    if settings.model.backbone == "auto":
+    if settings.model.backbone == "auto" and not is_own(settings.model):
         settings = with_model(settings, backbone="resnet50" if device.type == "cuda" else "resnet18")
     if settings.metric == "auto":
         settings = dataclasses.replace(settings, metric="mae" if settings.loss.is_regression else "auc_roc")
@@ -40,14 +55,15 @@ def resolve_by_model(settings: Settings, model: nn.Module) -> Settings:
 
     Raises SettingsError where random weights would stay as they are.
     """
-    is_pretrained = not getattr(model, "weights_origin", "random").startswith("random")
-    if settings.model.freeze == "backbone" and not is_pretrained and not settings.model.unfreeze_every:
+    origin = getattr(model, "weights_origin", "")  # a model of one's own need not say it
+    if settings.model.freeze == "backbone" and origin.startswith("random") and not settings.model.unfreeze_every:
         raise SettingsError(
             "model.freeze is backbone, but its weights are random and would never learn; pass model.weights=PATH, or "
             "leave model.freeze out"
         )
     if settings.model.batch_norm != "auto":
         return settings
+    is_pretrained = origin and not origin.startswith("random")
     return with_model(settings, batch_norm="frozen" if is_pretrained else "train")
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -19,7 +19,7 @@ from trainer.settings import Settings
 
 @dataclass(frozen=True)
 class SavedModel:
-    """models/best_model.pth of a run, and the threshold that the run chose on validation."""
+    """models/best_model.pth of a run."""
 
     model: nn.Module  # in evaluation mode, on the device
     settings: Settings
@@ -29,11 +29,12 @@ class SavedModel:
     stored_frames: int  # of the clips that these are taken from
     stored_size: int
     build: dict  # the builder's settings, {} where unknown
-    threshold: float | None
+    class_counts: np.ndarray  # int64 (K,), of the clips that it was trained on
+    threshold: float | None  # of the score of class 1 of two, chosen on validation
 
 
 def load_saved(run: Path, device: torch.device) -> SavedModel:
-    """Raises TrainerError where the folder holds no finished run."""
+    """Raises TrainerError where the folder holds no run with an evaluated epoch."""
     path = run / "models" / "best_model.pth"
     if not path.is_file():
         raise TrainerError(f"{run}: holds no models/best_model.pth; pass the folder of a run")
@@ -48,10 +49,6 @@ def load_saved(run: Path, device: torch.device) -> SavedModel:
     model = build_for(dataclasses.replace(settings, model=plain), len(saved["classes"]), saved["size"])
     model.load_state_dict(saved["model"])
     model.to(device, memory_format=torch.channels_last).eval()
-    known = {name: saved[name] for name in ("classes", "frames", "size", "stored_frames", "stored_size", "build")}
-    return SavedModel(model, settings, **known, threshold=_threshold(run))
-
-
-def _threshold(run: Path) -> float | None:
-    results = run / "results" / "experiment_results.json"
-    return json.loads(results.read_text())["threshold"] if results.is_file() else None
+    known = ("classes", "frames", "size", "stored_frames", "stored_size", "build", "threshold")
+    counts = np.array(saved["class_counts"])
+    return SavedModel(model, settings, **{name: saved[name] for name in known}, class_counts=counts)

@@ -121,6 +121,10 @@ class SchedulerSettings:
             raise SettingsError(f"scheduler.factor is {self.factor}; it must lie between 0 and 1")
         not_negative("scheduler.patience", self.patience)
         not_negative("scheduler.warmup_epochs", self.warmup_epochs)
+        for name, owner in (("factor", "plateau"), ("patience", "plateau"), ("warmup_epochs", "cosine")):
+            value = getattr(self, name)
+            if value != getattr(SchedulerSettings, name) and self.name != owner:
+                raise SettingsError(f"scheduler.{name} is {value}, but only {owner} has it, not {self.name}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,22 +204,32 @@ class Settings:
         for name in ("epochs", "batch_size", "keep_checkpoints", "accumulate"):
             if getattr(self, name) != "auto":
                 positive(name, getattr(self, name))
-        share("ema", self.ema)
-        for name in ("seed", "checkpoint_every_steps"):
-            not_negative(name, getattr(self, name))
+        if not 0 <= self.ema < 1:
+            raise SettingsError(f"ema is {self.ema}; it must be 0 for none, or below 1")
+        if not 0 <= self.seed < 2**63:
+            raise SettingsError(f"seed is {self.seed}; it must lie between 0 and 2^63")
+        not_negative("checkpoint_every_steps", self.checkpoint_every_steps)
         if self.max_hours is not None:
             positive("max_hours", self.max_hours)
         if self.early_stopping is not None:
             positive("early_stopping", self.early_stopping)
-            if self.scheduler.name == "plateau" and self.early_stopping <= self.scheduler.patience:
+            least = self.scheduler.patience + 2  # one more to be without improvement, one at the lower rate
+            if self.scheduler.name == "plateau" and self.early_stopping < least:
                 raise SettingsError(
                     f"early_stopping is {self.early_stopping}, scheduler.patience {self.scheduler.patience}: the run "
-                    f"would end before the learning rate is ever lowered; make early_stopping the larger"
+                    f"would end before any epoch at a lower learning rate; make early_stopping at least {least}"
                 )
-        if self.loss.class_weights and self.data.balanced:
+        if self.scheduler.name == "cosine" and self.scheduler.warmup_epochs > self.epochs:
             raise SettingsError(
-                "loss.class_weights and data.balanced are both true: rare classes would count twice; use one of them"
+                f"scheduler.warmup_epochs is {self.scheduler.warmup_epochs}, epochs {self.epochs}: the run would end "
+                f"in its warm-up; lower scheduler.warmup_epochs"
             )
+        if self.data.balanced and (self.loss.class_weights or self.loss.alpha != -1 or self.loss.is_regression):
+            other = "class_weights" if self.loss.class_weights else "alpha"
+            why = f"loss.{other} is set: rare classes would count twice; use one of them"
+            if self.loss.is_regression:
+                why = f"loss.name={self.loss.name} learns targets, not classes; leave it out"
+            raise SettingsError(f"data.balanced is true, but {why}")
         fits = ("auto", "loss", *(VALUE_METRICS if self.loss.is_regression else CLASS_METRICS))
         if self.metric not in fits:
             raise SettingsError(

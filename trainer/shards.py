@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,8 @@ try:  # the same checksum, 16 times as fast
     from zlib_ng.zlib_ng import crc32
 except ImportError:
     from zlib import crc32
+
+MOST_FOLDS = 20  # of which some are held out
 
 
 @dataclass(frozen=True)
@@ -221,10 +225,11 @@ def _hold_out(shards: ShardSet, train: np.ndarray, fraction: float, seed: int) -
             f"{shards.folder}: all train clips belong to one group, so none can be held out; build a val split"
         )
     per_class = min(len(np.unique(groups[labels == label])) for label in np.unique(labels))
-    folds = round(1 / fraction)
-    if 2 <= folds <= per_class:
-        splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    share = Fraction(fraction).limit_denominator(MOST_FOLDS)
+    if share.numerator and share.denominator <= per_class:
+        splitter = StratifiedGroupKFold(share.denominator, shuffle=True, random_state=seed)
     else:
         splitter = GroupShuffleSplit(1, test_size=fraction, random_state=seed)
-    kept, held = next(splitter.split(train, labels, groups))
-    return train[kept], train[held]
+    splits = islice(splitter.split(train, labels, groups), max(1, share.numerator))
+    held = np.isin(np.arange(len(train)), np.concatenate([held for _, held in splits]))
+    return train[~held], train[held]

@@ -44,7 +44,7 @@ def save_state(
         "optimizer": engine.optimizer.state_dict(),
         "schedule": engine.schedule.state_dict(),
         "scaler": engine.scaler.state_dict(),
-        "ema": engine.ema.module.state_dict() if engine.ema else {},
+        "ema": engine.ema.state_dict() if engine.ema else {},
         "progress": dataclasses.asdict(progress),
         "settings": engine.settings.to_dict(),
         "shards": shards_fingerprint,
@@ -58,9 +58,10 @@ def load_state(engine: Engine, model: nn.Module, state: dict) -> Progress:
     model.load_state_dict(state["model"])
     engine.optimizer.load_state_dict(state["optimizer"])
     engine.schedule.load_state_dict(state["schedule"])
-    engine.scaler.load_state_dict(state["scaler"])
+    if state["scaler"]:  # empty where the run was not in float16, as on another GPU
+        engine.scaler.load_state_dict(state["scaler"])
     if engine.ema:
-        engine.ema.module.load_state_dict(state["ema"])
+        engine.ema.load_state_dict(state["ema"])
     progress = Progress(**state["progress"])
     engine.guard.counts.copy_(torch.tensor(progress.skips))
     engine.accumulate = progress.accumulate

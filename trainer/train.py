@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import sys
 from dataclasses import dataclass
 from functools import partial
@@ -22,11 +23,19 @@ from trainer.distributed import Group
 from trainer.engine import Engine
 from trainer.errors import Interrupted, TrainerError
 from trainer.events import check_installed
-from trainer.finish import final_report, save_model
+from trainer.finish import check_best_model, final_report, save_model
 from trainer.loader import ClipLoader
-from trainer.parts import choose_run_cache, compile_model, make_engine, make_loaders, make_model
+from trainer.parts import (
+    check_classes,
+    choose_run_cache,
+    compile_model,
+    make_engine,
+    make_loaders,
+    make_model,
+    target_notes,
+)
 from trainer.preflight import check_gpu
-from trainer.resolve import resolve_by_device, resolve_by_model, take_over
+from trainer.resolve import check_used, resolve_by_device, resolve_by_model, take_over
 from trainer.settings import Settings
 from trainer.shards import ShardSet, choose_splits, limit_per_class, open_shards
 from trainer.state import Progress, load_state, save_state, total_sums
@@ -68,6 +77,11 @@ def train(settings: Settings, shards_folder: Path, out: Path, group: Group, resu
     Raises ShardifyError for all that stops a run; Interrupted after a signal or max_hours, with a checkpoint made.
     """
     checkpoint = load_newest(out / "checkpoints", partial(say, group)) if resume else None
+    results = out / "results" / "experiment_results.json"
+    if resume and not checkpoint:
+        if results.exists():
+            raise TrainerError(f"{out} holds a finished run, but no checkpoint to go on from; pass another --out")
+        say(group, f"nothing to resume in {out}: starting at epoch 1")
     try:
         run = prepare(settings, shards_folder, out, group, checkpoint)
     except torch.OutOfMemoryError as error:
@@ -77,11 +91,12 @@ def train(settings: Settings, shards_folder: Path, out: Path, group: Group, resu
         ) from error
     if checkpoint:
         run.progress = load_state(run.engine, run.model, checkpoint)
-    results = out / "results" / "experiment_results.json"
-    if is_over(run) and results.exists():
+    if is_over(run) and (record := read_record(results)):
         run.say(f"{out} is complete: nothing left to train")
-        return json.loads(results.read_text())
+        return record
+    check_best_model(out, run.progress.best_epoch)
     if group.is_main:
+        results.unlink(missing_ok=True)  # of an earlier end, after fewer epochs
         write_atomically(out / "config.yaml", yaml.safe_dump(run.settings.to_dict(), sort_keys=False).encode())
     monitor.show_opening(run)
     if checkpoint:
@@ -114,6 +129,7 @@ def prepare(settings: Settings, shards_folder: Path, out: Path, group: Group, ch
     if settings.tensorboard:
         check_installed()
     check_gpu(group.device)
+    check_used(settings)
     torch.manual_seed(settings.seed)
     torch.backends.cudnn.benchmark = True  # shapes hardly change
     if checkpoint:
@@ -124,8 +140,11 @@ def prepare(settings: Settings, shards_folder: Path, out: Path, group: Group, ch
     splits, notes = choose_splits(shards, settings.data.val_fraction, settings.seed)
     if settings.data.max_per_class:
         splits["train"] = limit_per_class(shards, splits["train"], settings.data.max_per_class, settings.seed)
+    settings, lacking = check_classes(settings, shards, splits)
+    notes += lacking
     if checkpoint:
         check_resumable(checkpoint, settings.to_dict(), shards.fingerprint)
+    notes += target_notes(settings, shards)
     # model
     model = make_model(settings, shards, splits["train"], checkpoint)
     origins = set(group.gather(np.array([getattr(model, "weights_origin", "the model's own")], object)))
@@ -144,6 +163,14 @@ def prepare(settings: Settings, shards_folder: Path, out: Path, group: Group, ch
     notes += compile_model(engine, loaders["train"]) if settings.model.compile else []
     progress = Progress(weights_origin=getattr(model, "weights_origin", "the model's own"))
     return Run(settings, shards, loaders, model, engine, group, out, progress, notes)
+
+
+def read_record(results: Path) -> dict | None:
+    """What the run came to; None where it has not ended, or the file is damaged."""
+    try:
+        return json.loads(results.read_text())
+    except (OSError, ValueError):
+        return None
 
 
 def is_over(run: Run) -> bool:
@@ -211,14 +238,14 @@ def validate_epoch(run: Run, figures: dict) -> None:
     row = figures | {f"val_{name}": value for name, value in report.figures_of(validation).items()}
     progress.history.append(row)
     value = validation[settings.metric]
-    if value is None:  # with one class in validation the metric is undefined; its loss still says something
-        value = -validation["loss"]
+    if value is None:  # equal outputs correlate with nothing: worse than any figure
+        value = -math.inf
     sign = 1 if settings.maximises else -1
     better = progress.best_value is None or sign * value > sign * progress.best_value
     if better:
         progress.best_value, progress.best_epoch = value, progress.epoch + 1
         if run.group.is_main:
-            save_model(run)
+            save_model(run, predictions)
     run.engine.schedule.after_epoch(value)
     progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, [0.0, 0.0, 0.0]
     run.say(monitor.epoch_line(row, settings, better))

@@ -21,6 +21,7 @@ from trainer.shards import ShardSet
 
 MOST = 24  # clips
 SHEET_PIXELS = 480  # largest side of a sheet on the page
+COLUMN_PIXELS = 340  # of the page's grid, at least; narrower sheets are enlarged, and then stay sharp
 HEAD = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -33,6 +34,7 @@ h1 { font-size: 1.4rem; margin: 0 0 .3rem }
 main { display: grid; grid-template-columns: repeat(auto-fill, minmax(340px, 1fr)); gap: 1.2rem; margin-top: 1.4rem }
 figure { margin: 0; background: #fff; border: 1px solid #ddd; border-radius: 6px; overflow: hidden }
 img { display: block; width: 100% }
+.enlarged { image-rendering: pixelated }
 figcaption { padding: .6rem .8rem .8rem; overflow-wrap: anywhere }
 .wrong { color: #b3261e; font-weight: 600 }
 .right { color: #2b6a30; font-weight: 600 }
@@ -95,8 +97,10 @@ def _caption(classes: list[str], label: int, scores: np.ndarray, prediction: int
 def _figure(shards: ShardSet, number: int, caption: str, share: float, rows: dict[str, dict[str, str]]) -> str:
     key = shards.key(number)
     source = html.escape(rows.get(key, {}).get("source", ""))
+    width = sheet.grid_shape(shards.frames)[1] * shards.size
+    kind = ' class="enlarged"' if width < COLUMN_PIXELS else ""
     return (
-        f'<figure><img alt="{html.escape(key)}" src="{_picture(shards, number)}"><figcaption>{caption}'
+        f'<figure><img{kind} alt="{html.escape(key)}" src="{_picture(shards, number)}"><figcaption>{caption}'
         f'<div class="bar"><i style="width:{100 * share:.1f}%"></i></div>'
         f"<small>{source}<br>{html.escape(key)}</small></figcaption></figure>"
     )

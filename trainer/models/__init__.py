@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import traceback
+from functools import partial
+from pathlib import Path
 
+import torch
 from torch import nn
 
-from trainer.errors import SettingsError
+from trainer.errors import SettingsError, ShardifyError
 from trainer.models.regressor import Regressor
 from trainer.models.resnet_lstm import ResNetLSTM
 from trainer.settings import ModelSettings, Settings
@@ -29,15 +33,53 @@ def build_model(settings: ModelSettings, num_classes: int, size: int = 224) -> n
         if settings.options:
             raise SettingsError("model.options belong to a model of your own; resnet_lstm has settings instead")
         return ResNetLSTM(num_classes, settings, size)
-    module, separator, name = settings.name.partition(":")
-    if not separator:
+    if not is_own(settings):
         raise SettingsError(f"model.name is {settings.name}; use resnet_lstm or package.module:Class")
+    return _build_own(settings, num_classes)
+
+
+def is_own(settings: ModelSettings) -> bool:
+    """Whether the model is somebody's own, package.module:Class."""
+    return ":" in settings.name
+
+
+def _build_own(settings: ModelSettings, num_classes: int) -> nn.Module:
+    module, _, name = settings.name.partition(":")
     try:
-        model = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise SettingsError(f"model.name: {settings.name} cannot be imported ({error})") from error
+        make = getattr(importlib.import_module(module), name)
+    except Exception as error:  # whatever its module's own lines raise
+        raise SettingsError(f"model.name: {settings.name} cannot be imported ({_reason(error)})") from error
     try:
-        inspect.signature(model).bind(num_classes, **settings.options)
+        inspect.signature(make).bind(num_classes, **settings.options)
     except TypeError as error:
         raise SettingsError(f"model.name: {settings.name} does not take these model.options ({error})") from error
-    return model(num_classes, **settings.options)
+    try:
+        model = make(num_classes, **settings.options)
+    except (ShardifyError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise SettingsError(f"model.name: {settings.name} cannot be made ({_reason(error)})") from error
+    if not isinstance(model, nn.Module):
+        raise SettingsError(f"model.name: {settings.name} gives a {type(model).__name__}; it must be a torch.nn.Module")
+    model.register_forward_hook(partial(_check_output, settings.name, num_classes))
+    return model
+
+
+def _check_output(name: str, num_classes: int, model: nn.Module, inputs: tuple, output: object) -> None:
+    """At every call, for it costs nothing; the loss would say something else."""
+    expected = (inputs[0].shape[0], num_classes)  # len() would fix it in an exported program
+    if isinstance(output, torch.Tensor) and output.shape == expected and output.is_floating_point():
+        return
+    is_tensor = isinstance(output, torch.Tensor)
+    given = f"a {output.dtype} of shape {tuple(output.shape)}" if is_tensor else f"a {type(output).__name__}"
+    raise SettingsError(
+        f"model.name: {name} maps clips of shape {tuple(inputs[0].shape)} to {given}; it must give logits, floats of "
+        f"shape {expected}: one per clip and class, in regression one per clip"
+    )
+
+
+def _reason(error: Exception) -> str:
+    """The error in one line, with the line of code that raised it."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    text = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__} in {Path(place.filename).name}:{place.lineno}: {text}"

@@ -1,0 +1,56 @@
+"""What a user can mend is one line with an exit code; what is a mistake of ours keeps its traceback."""
+
+from pathlib import Path
+
+import click
+import pytest
+import torch
+from click.testing import CliRunner
+
+from trainer.errors import Interrupted, SettingsError, TrainerError
+from trainer.failures import check_writable, failures_as_one_line
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (TrainerError("a: is damaged"), 1, "error: a: is damaged"),
+        (SettingsError("b is 1"), 2, "error: b is 1"),
+        (Interrupted("time is over"), 75, "error: time is over"),
+        (FileExistsError(17, "File exists", "c"), 1, "error: [Errno 17] File exists: 'c'"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (torch.OutOfMemoryError("CUDA out of memory.\nTried to"), 1, "error: out of memory (CUDA out of memory.); end "
+         "what else uses the GPU, or pass --devices cpu"),
+        (BrokenPipeError(32, "Broken pipe"), 1, ""),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+)  # fmt: skip
+def test_one_line_and_a_code(error, code, line):
+    @click.command()
+    def command():
+        with failures_as_one_line():
+            raise error
+
+    result = CliRunner().invoke(command)
+    assert (result.exit_code, result.stdout, result.stderr.strip()) == (code, "", line)
+
+
+def test_our_own_mistakes_are_not_hidden():
+    with pytest.raises(ZeroDivisionError), failures_as_one_line():
+        raise ZeroDivisionError
+
+
+def test_where_can_be_written(tmp_path):
+    check_writable(tmp_path / "new" / "folder" / "a.csv")
+    assert (tmp_path / "new" / "folder").is_dir() and not any((tmp_path / "new" / "folder").iterdir())
+    (tmp_path / "file").write_text("kept")
+    check_writable(tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "kept"
+    for path, message in (
+        (tmp_path / "file" / "a.csv", "cannot be written"),
+        (tmp_path / "new", "is not a regular file"),
+        (Path("/dev/null"), "is not a regular file"),
+        (Path("/proc/new.csv"), "cannot be written"),
+    ):
+        with pytest.raises(TrainerError, match=f"{path}: {message}.*; pass another name"):
+            check_writable(path)
