@@ -60,6 +60,7 @@ def test_a_folder_is_built_by_one_kind_of_decoder(tmp_path):
         build(data, tmp_path / "shards", BuildSettings(**SMALL, decoder="cuda"), workers=1)
 
 
+@pytest.mark.needs_cuda
 @needs_gpu
 @pytest.mark.parametrize(
     ("codec", "pixel_format"), [("libx264", "yuv420p"), ("libx265", "yuv420p10le"), ("libvpx-vp9", "yuv420p")]
@@ -71,6 +72,7 @@ def test_the_gpu_gives_the_same_frames_within_two_levels(tmp_path, codec, pixel_
     assert np.abs(cuda.clips[0].frames.astype(int) - cpu.clips[0].frames).max() <= 2
 
 
+@pytest.mark.needs_cuda
 @needs_gpu
 def test_what_the_gpu_cannot_do_is_decoded_by_the_cpu(tmp_path):
     video = numbered_video(tmp_path / "a.mkv", 60, size=(320, 240), codec="ffv1", pixel_format="yuv444p")
