@@ -15,4 +15,4 @@ if [ ! -e "$stamp" ]; then
   rm -f "$venv"/installed-*
   touch "$stamp"
 fi
-PATH=$PWD/$venv/bin:$PATH
+PATH=$(cd "$venv" && pwd)/bin:$PATH

@@ -95,9 +95,13 @@ def stage(shards: Path, dataset: str, title: str, license_name: str) -> Staged:
 
 
 def commands(staged: Staged) -> list[str]:
-    """What to type to send the folder without `--upload`, and to see how it went."""
+    """What to type to send the folder, as a new data set or a new version of one, and to see how it went."""
     folder = shlex.quote(str(staged.folder))
-    return [f"kaggle datasets create -p {folder}", f"kaggle datasets status {staged.dataset}"]
+    return [
+        f"kaggle datasets create -p {folder}",
+        f"kaggle datasets version -p {folder} -m 'what is new'   # where {staged.dataset} is there already",
+        f"kaggle datasets status {staged.dataset}",
+    ]
 
 
 def _check_ours(folder: Path) -> None:

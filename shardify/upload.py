@@ -152,7 +152,8 @@ def _connect(staged: Staged, say: Say):
         from shardify.kaggle_client import Client
     except ImportError as error:
         raise UsageError(
-            f"Kaggle's client is missing ({error}); pip install '.[kaggle]', or leave --upload out to see what to type"
+            f"Kaggle's client is missing ({error}); pip install '.[kaggle]', or leave --upload or --new-version out to "
+            f"see what to type"
         ) from error
     client = Client(len(staged.sent), say)
     with contextlib.redirect_stdout(io.StringIO()):

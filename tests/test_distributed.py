@@ -58,7 +58,12 @@ def alive(mark):
 def start(monkeypatch):
     """Start a module on some ranks; at the end nothing of it may be alive."""
     mark = uuid.uuid4().hex
-    for name, value in {"TEST_MARK": mark, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)}.items():
+    for name, value in {
+        "TEST_MARK": mark,
+        "TRAINER_OUT": "",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(Path(__file__).parent),
+    }.items():
         monkeypatch.setenv(name, value)
 
     def run(ranks, module, *arguments):
@@ -94,9 +99,23 @@ def test_ranks_of_a_machine_share_the_cache(shards_folder, start):
 def begin_endless_run(start, ranks, shards_folder, out):
     """Two or more epochs into a run that would take for ever."""
     overrides = [part for text in (*SMALL, "epochs=1000000", "data.cache=ram") for part in ("--set", text)]
+    os.environ["TRAINER_OUT"] = str(out)  # as where the trainer starts the launcher; `start` puts it back
     process = start(ranks, "trainer", "--shards", shards_folder, "--out", out, "--devices", "cpu", *overrides)
     assert any(line.startswith("epoch 2/") for line in process.stderr)
     return process
+
+
+def test_a_second_ctrl_c_over_ranks_ends_at_once_and_not_as_a_run_to_go_on_with(tmp_path, start, monkeypatch):
+    """Where nothing was written; these processes are at no step boundary for a long time."""
+    monkeypatch.setenv("TRAINER_OUT", str(tmp_path / "run"))
+    process = start(2, "sleeping")
+    assert [process.stdout.readline().strip() for _ in range(2)] == ["asleep"] * 2
+    os.kill(process.pid, signal.SIGINT)
+    assert process.stdout.readline().strip() == "stopped by SIGINT"
+    os.kill(process.pid, signal.SIGINT)
+    said = process.communicate(timeout=20)[1]
+    assert process.returncode == 128 + signal.SIGINT
+    assert "Traceback" not in said and not alive(start.mark)
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
@@ -118,6 +137,7 @@ def test_a_run_that_ends_early_on_two_ranks_says_so_once_and_by_its_exit_code(sh
         said = process.communicate(timeout=60)[1]
     assert process.returncode == 75
     assert said.count("a checkpoint is written") == 1
+    assert any((tmp_path / "run" / "checkpoints").iterdir())
     assert "Traceback" not in said
 
 
@@ -127,7 +147,8 @@ def test_a_killed_rank_ends_the_others_within_a_minute(shards_folder, tmp_path, 
     with begin_endless_run(start, 2, shards_folder, tmp_path / "run") as process:
         ranks = {environment.get("LOCAL_RANK"): pid for pid, environment in alive(start.mark).items()}
         os.kill(ranks[killed], signal.SIGKILL)
-        process.communicate(timeout=60)
+        said = process.communicate(timeout=60)[1]
     assert process.returncode == 128 + signal.SIGKILL
+    assert f"error: process {killed} was ended by SIGKILL; if memory ran out, use data.cache=none" in said
     assert not alive(start.mark)
     assert not {path for path in Path("/dev/shm").iterdir() if path.name.startswith("torch")} - before

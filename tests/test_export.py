@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from trainer.config import load_settings
+from trainer.constants import _made
 from trainer.export import deployable, export, main
 from trainer.models import build_model
 from trainer.saved import load_saved
@@ -27,6 +28,12 @@ def run(tmp_path_factory):
     (out / "models").mkdir()
     torch.save({"model": weights, **about}, out / "models" / "best_model.pth")
     return out
+
+
+@pytest.fixture(autouse=True)
+def no_constants_yet():
+    """As in a process that does nothing but export."""
+    _made.cache_clear()
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "torch", "onnx"])

@@ -8,7 +8,7 @@ import torch
 from click.testing import CliRunner
 
 from trainer.errors import Interrupted, SettingsError, TrainerError
-from trainer.failures import check_writable, failures_as_one_line
+from trainer.failures import check_writable, failures_as_one_line, in_parts
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,8 @@ from trainer.failures import check_writable, failures_as_one_line
         (KeyboardInterrupt(), 130, "interrupted"),
         (torch.OutOfMemoryError("CUDA out of memory.\nTried to"), 1, "error: out of memory (CUDA out of memory.); end "
          "what else uses the GPU, or pass --devices cpu"),
+        (RuntimeError("CUDA error: out of memory"), 1, "error: out of memory (CUDA error: out of memory); end what "
+         "else uses the GPU, or pass --devices cpu"),
         (BrokenPipeError(32, "Broken pipe"), 1, ""),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
@@ -38,6 +40,26 @@ def test_one_line_and_a_code(error, code, line):
 def test_our_own_mistakes_are_not_hidden():
     with pytest.raises(ZeroDivisionError), failures_as_one_line():
         raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(("least", "tried"), [(1, [1]), (2, [1, 2]), (5, [1, 2, 4, 6]), (9, [1, 2, 4, 6])])
+def test_parts_become_more_until_they_fit(least, tried):
+    asked = []
+
+    def run(parts):
+        asked.append(parts)
+        if parts < least:
+            raise RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")
+        return "done"
+
+    if least > 6:
+        with pytest.raises(RuntimeError, match="ALLOC_FAILED"):
+            in_parts(run, 1, most=6)
+    else:
+        assert in_parts(run, 1, most=6) == "done"
+    assert asked == tried
+    with pytest.raises(RuntimeError, match="something else"):
+        in_parts(lambda parts: (_ for _ in ()).throw(RuntimeError("something else")), 1, most=6)
 
 
 def test_where_can_be_written(tmp_path):

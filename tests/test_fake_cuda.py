@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from trainer.cache import ClipCache
 from trainer.config import load_settings
-from trainer.constants import constant
+from trainer.constants import _made
 from trainer.distributed import Group
 from trainer.engine import hits_or_errors
 from trainer.loader import Batch
@@ -56,10 +56,10 @@ class Waits(TorchDispatchMode):
 def fake_gpu(monkeypatch):
     """Tensors on CUDA without CUDA; gradients are zeros, for autograd itself asks for the real device."""
     monkeypatch.setattr(torch.backends.cudnn, "enabled", False)
-    constant.cache_clear()
+    _made.cache_clear()
     with FakeTensorMode(allow_non_fake_inputs=True), Waits() as waits:
         yield waits
-    constant.cache_clear()
+    _made.cache_clear()
 
 
 def fake_engine(monkeypatch, *overrides):

@@ -60,7 +60,7 @@ def test_the_report_says_what_was_used(finished):
 def test_such_a_run_goes_on(lopsided, tmp_path, finished):
     run_small(lopsided, tmp_path / "run", "epochs=2", "metric=auc_roc")
     record = run_small(lopsided, tmp_path / "run", "epochs=4", "metric=auc_roc", resume=True)
-    assert record["test"] == finished[1]["test"]
+    assert record["test"] == finished[1]["test"] and record["notes"][:2] == finished[1]["notes"][:2]
 
 
 @pytest.mark.parametrize(("metric", "chosen"), [("f1", "loss"), ("accuracy", "accuracy"), ("loss", "loss")])

@@ -84,7 +84,7 @@ def damage_checkpoints(out):
     ("damage", "message"),
     [
         (damage_checkpoints, "every checkpoint in it is damaged"),
-        (lambda out: shutil.rmtree(out / "checkpoints"), "holds a finished run, but no checkpoint"),
+        (lambda out: shutil.rmtree(out / "checkpoints"), "holds a run, but no checkpoint to go on from"),
         (
             lambda out: (out / "models" / "best_model.pth").unlink(),
             r"best_model\.pth is missing, the best model so far",

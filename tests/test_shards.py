@@ -185,7 +185,7 @@ def test_splits_as_they_are(shards_folder):
     assert notes == []
 
 
-@pytest.mark.parametrize("fraction", [0.05, 0.1, 0.4, 0.5, 0.9])
+@pytest.mark.parametrize("fraction", [0.05, 0.1, 0.4, 0.5, 0.9, 0.98])
 def test_without_val_whole_groups_are_held_out(tmp_path, fraction):
     data = make_clips(tmp_path / "data", {"train/a": 12, "train/b": 12})
     shards = open_shards(build_shards(data, tmp_path / "shards", clips=2))  # the clips of a video are one group

@@ -22,6 +22,15 @@ def test_a_signal_is_a_reason(stop, number):
     assert stop.check() == f"stopped by {number.name}"
 
 
+def test_a_signal_puts_both_handlers_back():
+    """torch's launcher passes a first Ctrl-C on as SIGINT, a second as SIGTERM."""
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    watch = StopWatch(None)
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    assert watch.check() == "stopped by SIGTERM"
+
+
 def test_a_second_interrupt_ends_at_once():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     watch = StopWatch(None)

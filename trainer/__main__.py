@@ -46,14 +46,17 @@ def main(
 
 
 def run(settings, shards: Path, out: Path, resume: bool, devices: str) -> None:
+    from shardify.index import read_index
     from trainer.distributed import join_group, leave_group, num_devices, relaunch
+    from trainer.find import find_shards
     from trainer.report import figures_of
-    from trainer.shards import open_shards
     from trainer.train import train
 
     gpus = num_devices(devices)
     if gpus > 1 and "LOCAL_RANK" not in os.environ:
-        open_shards(shards, settings.data.sheet_frames)  # what is wrong with them is said once, not by every process
+        folder, tars = find_shards(shards)
+        if tars is None:
+            read_index(folder)  # what is wrong with it is said once, not by every process
         relaunch(gpus, sys.argv[1:], out)
     group = join_group(gpus > 0)
     limited = with_session_limit(settings)
@@ -72,7 +75,7 @@ def run(settings, shards: Path, out: Path, resume: bool, devices: str) -> None:
 
 def choose_out(out: Path | None, config: Path | None, resume: bool) -> Path:
     """The run's folder. Raises SettingsError where it would overwrite another run."""
-    if "TRAINER_OUT" in os.environ and "LOCAL_RANK" in os.environ:
+    if os.environ.get("TRAINER_OUT") and "LOCAL_RANK" in os.environ:
         return Path(os.environ["TRAINER_OUT"])
     if out is None:
         base = runs_folder() / (config.stem if config else "run")

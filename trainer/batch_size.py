@@ -12,8 +12,7 @@ import torch
 from torch import nn
 
 from trainer.distributed import Group
-from trainer.engine import is_out_of_memory
-from trainer.errors import SettingsError
+from trainer.errors import SettingsError, is_out_of_memory
 from trainer.loader import Batch
 from trainer.parts import make_engine
 from trainer.settings import Settings

@@ -8,8 +8,14 @@ import torch
 from torch import Tensor
 
 
-@functools.cache
 def constant(values: tuple, device: torch.device) -> Tensor:
     """A tensor of (nested) tuples of numbers, of torch's type for them; not to be changed."""
+    if torch.compiler.is_compiling():  # or exporting: then it is no real tensor
+        return torch.tensor(values, device=device)
+    return _made(values, device)
+
+
+@functools.cache
+def _made(values: tuple, device: torch.device) -> Tensor:
     with torch.inference_mode(False):  # training may use what evaluation has made
         return torch.tensor(values, device=device)

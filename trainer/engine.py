@@ -16,7 +16,7 @@ from torch.profiler import record_function
 from trainer.augment import augment, normalise, to_float
 from trainer.averaging import MovingAverage
 from trainer.distributed import Group
-from trainer.errors import TrainerError
+from trainer.errors import TrainerError, is_out_of_memory
 from trainer.freezing import Freezing
 from trainer.guard import CHECK_STEPS, StepGuard
 from trainer.loader import Batch, ClipLoader
@@ -226,11 +226,6 @@ def evaluate(
     labels = truth.astype(np.float64 if logits.shape[1] == 1 else np.int64)
     losses = loss(torch.from_numpy(logits[order]).to(group.device), torch.from_numpy(labels).to(group.device))
     return Predictions(numbers[order], labels, logits[order], float(losses.double().mean()))
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """cuBLAS and cuDNN, which take memory of their own, have no type for it."""
-    return isinstance(error, torch.OutOfMemoryError) or "ALLOC_FAILED" in str(error)
 
 
 def hits_or_errors(outputs: Tensor, truth: Tensor) -> Tensor:

@@ -19,4 +19,12 @@ class Interrupted(TrainerError):
     exit_code = 75
 
 
-__all__ = ["FormatError", "Interrupted", "SettingsError", "TrainerError"]
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory has run out: cuBLAS, cuDNN and a GPU that others have filled have no type of their own for it."""
+    import torch
+
+    names = ("ALLOC_FAILED", "CUDA error: out of memory")
+    return isinstance(error, torch.OutOfMemoryError) or any(name in str(error) for name in names)
+
+
+__all__ = ["FormatError", "Interrupted", "SettingsError", "TrainerError", "is_out_of_memory"]

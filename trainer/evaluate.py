@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import click
 
 from trainer.errors import TrainerError
-from trainer.failures import check_writable, failures_as_one_line
+from trainer.failures import check_writable, failures_as_one_line, in_parts
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -31,7 +30,7 @@ def evaluate_run(run: Path, shards: Path, split: str, devices: str, csv_path: Pa
     from trainer import report
     from trainer.checkpoint import write_atomically
     from trainer.distributed import join_group, num_devices
-    from trainer.engine import choose_dtype
+    from trainer.engine import choose_dtype, evaluate
     from trainer.loader import ClipLoader
     from trainer.losses import build_loss
     from trainer.parts import loss_unit
@@ -51,31 +50,15 @@ def evaluate_run(run: Path, shards: Path, split: str, devices: str, csv_path: Pa
     settings = saved.settings
     loss = build_loss(settings.loss, saved.class_counts, group.device, loss_unit(saved.model))
     dtype = choose_dtype(settings.amp, group.device)
-    predictions = evaluate_in_parts(saved.model, loader, loss, dtype, group, settings)
+    predictions = in_parts(
+        lambda parts: evaluate(saved.model, loader, loss, dtype, group, settings.data, parts),
+        settings.accumulate,
+        most=loader.batch_size,
+    )
     if csv_path:
         table = report.predictions_csv(found, predictions, saved.threshold, report.source_rows(found))
         write_atomically(csv_path, table)
     return report.split_figures(predictions, split, saved.threshold)
-
-
-def evaluate_in_parts(model, loader, loss, dtype, group, settings):
-    """engine.evaluate in as many parts as training took; where memory runs out, again in twice as many.
-
-    Raises torch.OutOfMemoryError where it does not hold a single clip.
-    """
-    from trainer.engine import evaluate, is_out_of_memory
-
-    parts = settings.accumulate
-    while True:
-        try:
-            return evaluate(model, loader, loss, dtype, group, settings.data, parts)
-        except RuntimeError as error:
-            if not is_out_of_memory(error) or parts >= loader.batch_size:
-                raise
-        parts *= 2  # here, where the error no longer holds the tensors
-        click.echo(
-            f"warning: out of memory; again, with {math.ceil(loader.batch_size / parts)} clips at a time", err=True
-        )
 
 
 def check_fits(saved, shards) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
-from trainer.errors import ShardifyError, TrainerError
+from trainer.errors import ShardifyError, TrainerError, is_out_of_memory
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -27,11 +30,22 @@ def failures_as_one_line() -> Iterator[None]:
     except OSError as error:
         _fail(f"error: {error}", 1)
     except Exception as error:
-        engine = sys.modules.get("trainer.engine")  # not imported for this: `--help` is quick
-        if engine is None or not engine.is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         reason = str(error).splitlines()[0]
         _fail(f"error: out of memory ({reason}); end what else uses the GPU, or pass --devices cpu", 1)
+
+
+def in_parts(run: Callable[[int], T], parts: int, most: int) -> T:
+    """run(parts), and where memory runs out, again in twice as many, up to `most`, where it raises what `run` does."""
+    while True:
+        try:
+            return run(parts)
+        except RuntimeError as error:
+            if not is_out_of_memory(error) or parts >= most:
+                raise
+        parts = min(2 * parts, most)  # here, where the error no longer holds the tensors
+        click.echo(f"warning: out of memory; again, in {parts} parts", err=True)
 
 
 def check_writable(path: Path) -> None:

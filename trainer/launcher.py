@@ -6,7 +6,11 @@ python -m trainer.launcher --standalone --nproc-per-node=2 -m trainer …
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import sys
+import time
+from pathlib import Path
 
 from torch.distributed import run
 from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -16,15 +20,29 @@ from trainer.errors import Interrupted
 
 
 def main() -> None:
-    """Options and arguments are torchrun's. Exits with 75 where the run was stopped by a signal and can go on."""
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # the processes have said what is wrong
+    """Options and arguments are torchrun's. Exits with 75 where a signal has stopped the run and it can go on."""
+    logging.disable(logging.CRITICAL)  # the processes say what is wrong
+    started = time.time()
     try:
         run.run(run.parse_args(sys.argv[1:]))
-    except SignalException:  # passed on to the processes, which had half a minute for a checkpoint
-        sys.exit(Interrupted.exit_code)
+    except SignalException as error:  # passed on to the processes, which had half a minute for a checkpoint
+        sys.exit(Interrupted.exit_code if has_checkpoint_since(started) else 128 + error.sigval)
     except ChildFailedError as error:
-        code = error.get_first_failure()[1].exitcode
-        sys.exit(code if code > 0 else 128 - code)  # a signal's number, as shells put it
+        rank, failure = error.get_first_failure()
+        if failure.exitcode > 0:
+            sys.exit(failure.exitcode)
+        print(
+            f"error: process {rank} was ended by {signal.Signals(-failure.exitcode).name}; if memory ran out, use "
+            f"data.cache=none or fewer data.workers; --resume goes on from the newest checkpoint",
+            file=sys.stderr,
+        )
+        sys.exit(128 - failure.exitcode)  # as shells put it
+
+
+def has_checkpoint_since(started: float) -> bool:
+    """Whether the run in $TRAINER_OUT has written one."""
+    folder = Path(os.environ.get("TRAINER_OUT", "")) / "checkpoints"
+    return any(path.stat().st_mtime >= started for path in folder.glob("step-*.pth"))
 
 
 if __name__ == "__main__":

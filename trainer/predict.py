@@ -17,7 +17,7 @@ from typing import TextIO
 import click
 
 from trainer.errors import TrainerError
-from trainer.failures import check_writable, failures_as_one_line
+from trainer.failures import check_writable, failures_as_one_line, in_parts
 
 COLUMNS = ("source", "score", "prediction", "error")
 
@@ -102,15 +102,17 @@ def predict_videos(
     tasks = list(video_tasks(videos, read_boxes(boxes) if boxes else {}))
     settings = BuildSettings(**saved.build)
     usable = [task for task in tasks if not unusable_name(task.source)]
-    outcomes = run_tasks(usable, settings, workers=workers or usable_cores(), timeout_seconds=timeout)
 
-    def row(task) -> dict:
-        outcome = unusable_name(task.source) or next(outcomes)
-        if isinstance(outcome, str):
-            return {"source": printable(task.source), "error": outcome}
-        return {"source": task.source, **score_clips(saved, outcome, settings.codec, group.device)}
+    def rows() -> Iterator[dict]:  # of its own, so that all checks come before the first row is asked for
+        outcomes = run_tasks(usable, settings, workers=workers or usable_cores(), timeout_seconds=timeout)
+        for task in tasks:
+            outcome = unusable_name(task.source) or next(outcomes)
+            if isinstance(outcome, str):
+                yield {"source": printable(task.source), "error": outcome}
+            else:
+                yield {"source": task.source, **score_clips(saved, outcome, settings.codec, group.device)}
 
-    return map(row, tasks)
+    return rows()
 
 
 def score_clips(saved, samples: list, codec: str, device) -> dict:
@@ -133,7 +135,7 @@ def score_clips(saved, samples: list, codec: str, device) -> dict:
         decode_into(next(sample.members[name] for name in ("jpg", "npy") if name in sample.members), codec, picture)
         pixels = picture.numpy() if codec == "raw" else sheet.from_sheet(picture.numpy(), frames)
         clips.append(torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2))
-    logits = logits_in_parts(saved, torch.stack(clips), device)
+    logits = logits_of(saved, torch.stack(clips), device)
     if saved.settings.loss.is_regression:
         value = f"{float(logits.float().mean()):.6g}"
         return {"score": value, "prediction": value}
@@ -142,23 +144,19 @@ def score_clips(saved, samples: list, codec: str, device) -> dict:
     return {"score": f"{scores[0, 1 if len(saved.classes) == 2 else chosen]:.6f}", "prediction": chosen}
 
 
-def logits_in_parts(saved, clips, device):
-    """uint8 (B, T, 3, S, S) → (B, K) on the device; where memory runs out, again in twice as many parts."""
+def logits_of(saved, clips, device):
+    """uint8 (B, T, 3, S, S) → (B, K) on the device; where memory runs out, again in smaller parts."""
     import torch
 
     from trainer.augment import normalise, to_float
-    from trainer.engine import autocast, choose_dtype, is_out_of_memory
+    from trainer.engine import autocast, choose_dtype
 
-    parts = 1
-    while True:
-        try:
-            with torch.inference_mode(), autocast(device, choose_dtype(saved.settings.amp, device)):
-                pieces = (to_float(part.to(device), saved.frames, saved.size) for part in clips.chunk(parts))
-                return torch.cat([saved.model(normalise(piece)) for piece in pieces])
-        except RuntimeError as error:
-            if not is_out_of_memory(error) or parts >= len(clips):
-                raise
-        parts *= 2
+    def run(parts: int):
+        with torch.inference_mode(), autocast(device, choose_dtype(saved.settings.amp, device)):
+            pieces = (to_float(part.to(device), saved.frames, saved.size) for part in clips.chunk(parts))
+            return torch.cat([saved.model(normalise(piece)) for piece in pieces])
+
+    return in_parts(run, 1, most=len(clips))
 
 
 def video_tasks(videos: tuple[Path, ...], boxes: dict) -> Iterator:

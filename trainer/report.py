@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import platform
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,6 +53,13 @@ def write_history(results: Path, rows: list[dict], metric: str) -> None:
     columns = VALUE_HISTORY_COLUMNS if "val_mae" in rows[0] else HISTORY_COLUMNS
     write_atomically(results / "training_history.csv", _csv(columns, rows))
     plots.plot_history(rows, metric, results / "training_history.png")
+
+
+def remove_results(results: Path) -> None:
+    """What `write_results` has written, at an earlier end of the run, after fewer epochs."""
+    for name in ("experiment_results.json", "experiment_report.txt", "test_predictions.csv", "worst_clips.html"):
+        (results / name).unlink(missing_ok=True)
+    shutil.rmtree(results / "evaluation", ignore_errors=True)
 
 
 def write_results(results: Path, record: dict, shards: ShardSet, predictions: Predictions) -> None:

@@ -36,8 +36,8 @@ def take_over(settings: Settings, earlier: dict) -> Settings:
     for key in OF_THE_MACHINE:
         group, _, name = key.rpartition(".")
         place = values[group] if group else values
-        if place[name] == "auto" and key in known:
-            place[name] = known[key]
+        if place[name] == "auto" and known.get(key, "loss") != "loss":  # that may stand in for an undefined metric,
+            place[name] = known[key]  # which is found out again, with the note that says so
     return from_dict(values)
 
 

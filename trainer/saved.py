@@ -16,6 +16,8 @@ from trainer.models import build_for
 from trainer.preflight import check_gpu
 from trainer.settings import Settings
 
+KNOWN = ("classes", "frames", "size", "stored_frames", "stored_size", "build", "threshold")
+
 
 @dataclass(frozen=True)
 class SavedModel:
@@ -40,15 +42,18 @@ def load_saved(run: Path, device: torch.device) -> SavedModel:
         raise TrainerError(f"{run}: holds no models/best_model.pth; pass the folder of a run")
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        settings = from_dict(saved["settings"])
+        settings, counts = from_dict(saved["settings"]), np.array(saved["class_counts"])
+        known = {name: saved[name] for name in KNOWN}
     except Exception as error:  # the reader raises a dozen types for damaged files
         raise TrainerError(f"{path}: cannot be read ({error}); train again, or restore the file") from error
     check_gpu(device)
     # the weights come from the file; what only helps training is left out
     plain = dataclasses.replace(settings.model, weights="none", compile=False, gradient_checkpointing=False)
     model = build_for(dataclasses.replace(settings, model=plain), len(saved["classes"]), saved["size"])
-    model.load_state_dict(saved["model"])
+    try:
+        model.load_state_dict(saved["model"])
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise TrainerError(f"{path}: does not fit {settings.model.name}, which has changed since ({reason})") from error
     model.to(device, memory_format=torch.channels_last).eval()
-    known = ("classes", "frames", "size", "stored_frames", "stored_size", "build", "threshold")
-    counts = np.array(saved["class_counts"])
-    return SavedModel(model, settings, **{name: saved[name] for name in known}, class_counts=counts)
+    return SavedModel(model, settings, **known, class_counts=counts)

@@ -206,8 +206,8 @@ class Settings:
                 positive(name, getattr(self, name))
         if not 0 <= self.ema < 1:
             raise SettingsError(f"ema is {self.ema}; it must be 0 for none, or below 1")
-        if not 0 <= self.seed < 2**63:
-            raise SettingsError(f"seed is {self.seed}; it must lie between 0 and 2^63")
+        if not 0 <= self.seed < 2**32:
+            raise SettingsError(f"seed is {self.seed}; it must lie between 0 and 2^32 - 1")
         not_negative("checkpoint_every_steps", self.checkpoint_every_steps)
         if self.max_hours is not None:
             positive("max_hours", self.max_hours)
@@ -219,7 +219,7 @@ class Settings:
                     f"early_stopping is {self.early_stopping}, scheduler.patience {self.scheduler.patience}: the run "
                     f"would end before any epoch at a lower learning rate; make early_stopping at least {least}"
                 )
-        if self.scheduler.name == "cosine" and self.scheduler.warmup_epochs > self.epochs:
+        if self.scheduler.name == "cosine" and self.scheduler.warmup_epochs >= self.epochs > 1:
             raise SettingsError(
                 f"scheduler.warmup_epochs is {self.scheduler.warmup_epochs}, epochs {self.epochs}: the run would end "
                 f"in its warm-up; lower scheduler.warmup_epochs"

@@ -220,16 +220,18 @@ def _hold_out(shards: ShardSet, train: np.ndarray, fraction: float, seed: int) -
     from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold
 
     labels, groups = shards.samples["label"][train], shards.samples["group"][train]
-    if len(np.unique(groups)) < 2:
+    num_groups = len(np.unique(groups))
+    if num_groups < 2:
         raise FormatError(
             f"{shards.folder}: all train clips belong to one group, so none can be held out; build a val split"
         )
     per_class = min(len(np.unique(groups[labels == label])) for label in np.unique(labels))
     share = Fraction(fraction).limit_denominator(MOST_FOLDS)
-    if share.numerator and share.denominator <= per_class:
+    if 2 <= share.denominator <= per_class and abs(share - fraction) < fraction / 10:
         splitter = StratifiedGroupKFold(share.denominator, shuffle=True, random_state=seed)
     else:
-        splitter = GroupShuffleSplit(1, test_size=fraction, random_state=seed)
-    splits = islice(splitter.split(train, labels, groups), max(1, share.numerator))
+        num_held = min(max(1, round(fraction * num_groups)), num_groups - 1)
+        share, splitter = Fraction(1), GroupShuffleSplit(1, test_size=num_held, random_state=seed)
+    splits = islice(splitter.split(train, labels, groups), share.numerator)
     held = np.isin(np.arange(len(train)), np.concatenate([held for _, held in splits]))
     return train[~held], train[held]

@@ -7,7 +7,7 @@ import time
 
 
 class StopWatch:
-    """`reason` is set once the run should checkpoint and end. A second Ctrl-C ends it at once."""
+    """`reason` is set once the run should checkpoint and end. A second signal ends it at once."""
 
     def __init__(self, max_hours: float | None) -> None:
         self.reason: str | None = None
@@ -25,4 +25,4 @@ class StopWatch:
 
     def _on_signal(self, number: int, frame: object) -> None:
         self.reason = f"stopped by {signal.Signals(number).name}"
-        signal.signal(number, self._old[number])
+        self.close()  # both: torch's launcher passes a second Ctrl-C on as SIGTERM

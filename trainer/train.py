@@ -21,7 +21,7 @@ from trainer.batch_size import choose_batch_size
 from trainer.checkpoint import check_resumable, load_newest, write_atomically
 from trainer.distributed import Group
 from trainer.engine import Engine
-from trainer.errors import Interrupted, TrainerError
+from trainer.errors import Interrupted, TrainerError, is_out_of_memory
 from trainer.events import check_installed
 from trainer.finish import check_best_model, final_report, save_model
 from trainer.loader import ClipLoader
@@ -79,12 +79,16 @@ def train(settings: Settings, shards_folder: Path, out: Path, group: Group, resu
     checkpoint = load_newest(out / "checkpoints", partial(say, group)) if resume else None
     results = out / "results" / "experiment_results.json"
     if resume and not checkpoint:
-        if results.exists():
-            raise TrainerError(f"{out} holds a finished run, but no checkpoint to go on from; pass another --out")
+        if results.exists() or has_trained(out):
+            raise TrainerError(
+                f"{out} holds a run, but no checkpoint to go on from; put checkpoints/ back, or pass another --out"
+            )
         say(group, f"nothing to resume in {out}: starting at epoch 1")
     try:
         run = prepare(settings, shards_folder, out, group, checkpoint)
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         raise TrainerError(
             f"the GPU's memory does not hold the model and what data.cache={settings.data.cache} keeps there "
             f"({str(error).splitlines()[0]}); use data.cache=ram or a smaller model.backbone"
@@ -96,7 +100,7 @@ def train(settings: Settings, shards_folder: Path, out: Path, group: Group, resu
         return record
     check_best_model(out, run.progress.best_epoch)
     if group.is_main:
-        results.unlink(missing_ok=True)  # of an earlier end, after fewer epochs
+        report.remove_results(out / "results")
         write_atomically(out / "config.yaml", yaml.safe_dump(run.settings.to_dict(), sort_keys=False).encode())
     monitor.show_opening(run)
     if checkpoint:
@@ -113,7 +117,9 @@ def train(settings: Settings, shards_folder: Path, out: Path, group: Group, resu
                 raise Interrupted(monitor.stopped_line(run, stop.reason))
         stop.close()
         return final_report(run)
-    except torch.OutOfMemoryError as error:  # not in a step's two passes, where the engine helps itself
+    except RuntimeError as error:
+        if not is_out_of_memory(error):  # in a step's two passes the engine helps itself
+            raise
         raise TrainerError(
             f"out of memory in the optimizer or in evaluation ({str(error).splitlines()[0]}); use a smaller "
             f"batch_size, data.size or model.backbone"
@@ -163,6 +169,12 @@ def prepare(settings: Settings, shards_folder: Path, out: Path, group: Group, ch
     notes += compile_model(engine, loaders["train"]) if settings.model.compile else []
     progress = Progress(weights_origin=getattr(model, "weights_origin", "the model's own"))
     return Run(settings, shards, loaders, model, engine, group, out, progress, notes)
+
+
+def has_trained(out: Path) -> bool:
+    """Whether a run there has gone beyond its first epoch, which ends with a checkpoint."""
+    history = out / "results" / "training_history.csv"
+    return history.exists() and len(history.read_text().splitlines()) > 2
 
 
 def read_record(results: Path) -> dict | None:
@@ -238,7 +250,7 @@ def validate_epoch(run: Run, figures: dict) -> None:
     row = figures | {f"val_{name}": value for name, value in report.figures_of(validation).items()}
     progress.history.append(row)
     value = validation[settings.metric]
-    if value is None:  # equal outputs correlate with nothing: worse than any figure
+    if value is None:  # equal outputs correlate with nothing, skipped clips may be the last of a class: worse than any
         value = -math.inf
     sign = 1 if settings.maximises else -1
     better = progress.best_value is None or sign * value > sign * progress.best_value

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from trainer.errors import SettingsError, ShardifyError
+from trainer.errors import SettingsError, ShardifyError, is_out_of_memory
 from trainer.models.regressor import Regressor
 from trainer.models.resnet_lstm import ResNetLSTM
 from trainer.settings import ModelSettings, Settings
@@ -55,9 +55,9 @@ def _build_own(settings: ModelSettings, num_classes: int) -> nn.Module:
         raise SettingsError(f"model.name: {settings.name} does not take these model.options ({error})") from error
     try:
         model = make(num_classes, **settings.options)
-    except (ShardifyError, torch.OutOfMemoryError):
-        raise
     except Exception as error:
+        if isinstance(error, ShardifyError) or is_out_of_memory(error):
+            raise
         raise SettingsError(f"model.name: {settings.name} cannot be made ({_reason(error)})") from error
     if not isinstance(model, nn.Module):
         raise SettingsError(f"model.name: {settings.name} gives a {type(model).__name__}; it must be a torch.nn.Module")

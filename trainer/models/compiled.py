@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 import torch
 from torch import nn
 
+from trainer.errors import is_out_of_memory
 from trainer.models.memory import statistics_kept
 from trainer.models.stages import backbone_of
 
@@ -25,9 +26,9 @@ def compile_backbone(model: nn.Module, frames: torch.Tensor, autocast: AbstractC
             features = backbone(frames)
             if features.requires_grad:  # not where all of it is frozen
                 features.float().sum().backward()
-    except torch.OutOfMemoryError:
-        pass  # it is compiled; a step that is too large is made smaller when it comes
     except Exception as error:  # Dynamo, Inductor, Triton and compilers have dozens of their own
+        if is_out_of_memory(error):  # it is compiled; a step that is too large is made smaller when it comes
+            return None
         backbone._compiled_call_impl = None
         return f"torch.compile does not work here ({first_line(error)}); the backbone runs as it is"
     finally:
