@@ -36,6 +36,14 @@ def share(name: str, value: float) -> None:
         raise SettingsError(f"{name} is {value}; it must lie between 0 and 1")
 
 
+def belong_to(settings: LossSettings | SchedulerSettings, group: str, **owners: str) -> None:
+    """Raises SettingsError where a changed one would do nothing, for another `name` than its owner is chosen."""
+    for key, owner in owners.items():
+        value = getattr(settings, key)
+        if value != getattr(type(settings), key) and settings.name != owner:
+            raise SettingsError(f"{group}.{key} is {value}, but only {owner} has it, not {settings.name}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings:
     name: str = "resnet_lstm"  # or anybody's own: package.module:Class, called as Class(num_classes, **options)
@@ -94,15 +102,10 @@ class LossSettings:
         not_negative("loss.gamma", self.gamma)
         if self.alpha != -1:
             share("loss.alpha", self.alpha)
-        for name in ("alpha", "gamma"):
-            value = getattr(self, name)
-            if value != getattr(LossSettings, name) and self.name != "focal":
-                raise SettingsError(f"loss.{name} is {value}, but only focal has it, not {self.name}")
+        belong_to(self, "loss", smoothing="cross_entropy", alpha="focal", gamma="focal")
         if self.class_weights and (self.alpha != -1 or self.is_regression):
             why = "has no classes" if self.is_regression else f"weighs the classes by loss.alpha={self.alpha} already"
             raise SettingsError(f"loss.class_weights is true, but loss.name={self.name} {why}; leave one of them out")
-        if self.smoothing and self.name != "cross_entropy":
-            raise SettingsError(f"loss.smoothing is {self.smoothing}, but only cross_entropy has it, not {self.name}")
 
     @property
     def is_regression(self) -> bool:
@@ -121,10 +124,7 @@ class SchedulerSettings:
             raise SettingsError(f"scheduler.factor is {self.factor}; it must lie between 0 and 1")
         not_negative("scheduler.patience", self.patience)
         not_negative("scheduler.warmup_epochs", self.warmup_epochs)
-        for name, owner in (("factor", "plateau"), ("patience", "plateau"), ("warmup_epochs", "cosine")):
-            value = getattr(self, name)
-            if value != getattr(SchedulerSettings, name) and self.name != owner:
-                raise SettingsError(f"scheduler.{name} is {value}, but only {owner} has it, not {self.name}")
+        belong_to(self, "scheduler", factor="plateau", patience="plateau", warmup_epochs="cosine")
 
 
 @dataclass(frozen=True, kw_only=True)
