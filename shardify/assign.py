@@ -10,6 +10,7 @@ from shardify.errors import UsageError
 from shardify.groups import check_groups, group_names
 from shardify.history import Previous
 from shardify.index import SPLITS
+from shardify.placement import Placement, place_sources
 from shardify.sample import failed_row
 from shardify.settings import BuildSettings
 from shardify.splits import assign_splits
@@ -23,6 +24,7 @@ class BuildPlan:
     shards: list[ShardPlan]  # of the new inputs only
     rejected: list[dict]  # rows of new inputs that cannot be used, as their place or name says
     notes: list[str]
+    renamed: dict[str, str]  # groups of earlier builds → the ones that they are part of now
 
 
 def plan_build(
@@ -32,34 +34,33 @@ def plan_build(
     groups, by = group_names(catalog, settings.group_by)
     check_groups(catalog.sources, groups, by)
     _check_targets(catalog.sources)
-    notes = list(catalog.notes)
-    if by != "nothing":
-        notes.append(f"grouped by {by}: {len(set(groups))} groups, none of them in two splits")
-    known = {row["source"]: row for row in previous.rows} if previous else {}
-    sources, errors = catalog.sources, [source.error for source in catalog.sources]
-    splits, conflicts = _choose_splits(sources, groups, settings, known, notes)
-    usable = [i for i, source in enumerate(sources) if not source.error]
-    classes = _classes(catalog, [sources[i] for i in usable], previous)
+    rows = [row for row in previous.rows if row["source"] not in previous.dropped] if previous else []
+    splits, placement, notes = _choose_splits(catalog, settings, previous.rows if previous else [], rows)
+    known = {row["source"] for row in rows}
+    usable = [s for i, s in enumerate(catalog.sources) if not s.error and i not in placement.conflicts]
+    classes = _classes(catalog, usable, previous)
     tasks, rejected = [], []
-    for i, source in enumerate(sources):
-        if source.source in known and source.source not in previous.dropped:
+    for i, source in enumerate(catalog.sources):
+        if source.source in known:
             continue
-        error = errors[i] or conflicts.get(groups[i])
+        error = source.error or placement.conflicts.get(i)
         if boxes is not None and not error and source.source not in boxes:
             error = "has no row in the boxes file; add one, or take the video out"
         label = classes.index(source.class_name) if source.class_name in classes else -1
         target = label if source.target is None else source.target
         task = Task(
             source.path, source.source, source.key, splits[i] or "", label, source.class_name, float(target),
-            groups[i], boxes.get(source.source) if boxes else None,
+            placement.groups[i], boxes.get(source.source) if boxes else None,
         )  # fmt: skip
         if error:
             rejected.append(failed_row(task, error))
         else:
             tasks.append(task)
+    if by != "nothing":
+        notes.insert(0, f"grouped by {by}: {len(set(placement.groups))} groups, none of them in two splits")
     first = {split: previous.next_number(split) if previous else 0 for split in SPLITS}
     shards = deal_shards(tasks, settings.shard_size, settings.clips, settings.seed, first)
-    return BuildPlan(classes, shards, rejected, notes)
+    return BuildPlan(classes, shards, rejected, [*catalog.notes, *notes], placement.renamed)
 
 
 def _classes(catalog: Catalog, usable: list[Source], previous: Previous | None) -> list[str]:
@@ -71,13 +72,10 @@ def _classes(catalog: Catalog, usable: list[Source], previous: Previous | None) 
 
 
 def _choose_splits(
-    sources: list[Source],
-    groups: list[str],
-    settings: BuildSettings,
-    known: dict[str, dict],
-    notes: list[str],
-) -> tuple[list[str | None], dict[str, str]]:
-    """A split for every source, and the groups that earlier builds put into several, with the reason."""
+    catalog: Catalog, settings: BuildSettings, packed: list[dict], rows: list[dict]
+) -> tuple[list[str | None], Placement, list[str]]:
+    """A split for every source, its group, and lines for the user; `rows`: those of `packed` that stay."""
+    sources, known, notes = catalog.sources, {row["source"]: row for row in packed}, []
     given = [known[s.source]["split"] or None if s.source in known else s.split for s in sources]
     laid_out = any(source.split for source in sources)
     fractions = {"val": settings.val_fraction, "test": settings.test_fraction}
@@ -93,28 +91,20 @@ def _choose_splits(
             notes.append(f"{split} is laid out already: --{split}-fraction is not applied")
     else:
         fractions = {s: DEFAULT_FRACTION if f is None else f for s, f in fractions.items()}
-    placed: dict[str, set] = {}
-    for group, split in zip(groups, given, strict=True):
-        if split:
-            placed.setdefault(group, set()).add(split)
-    conflicts = {
-        group: f"joins group {group} of {' and '.join(sorted(found))}, so it fits into no split; leave it out"
-        for group, found in placed.items()
-        if len(found) > 1
-    }
-    usable = [i for i, source in enumerate(sources) if not source.error]
+    placement = place_sources(catalog, settings.group_by, given, rows)
+    splits: list[str | None] = list(placement.splits)
+    usable = [i for i, source in enumerate(sources) if not source.error and i not in placement.conflicts]
     chosen = assign_splits(
-        [groups[i] for i in usable],
+        [placement.groups[i] for i in usable],
         [sources[i].class_name for i in usable],
-        [given[i] for i in usable],
+        [splits[i] for i in usable],
         val_fraction=fractions["val"],
         test_fraction=fractions["test"],
         seed=settings.seed,
     )
-    splits: list[str | None] = list(given)
     for i, split in zip(usable, chosen, strict=True):
         splits[i] = split
-    return splits, conflicts
+    return splits, placement, [*notes, *placement.notes]
 
 
 def _check_targets(sources: list[Source]) -> None:

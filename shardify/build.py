@@ -8,7 +8,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -73,7 +73,7 @@ def build(
         names = {shard.name for shard in [*plan.shards, *rewrites]}
         finished = previous.shard_names if previous else set()
         history.remove_leftovers(out, finished, names)
-        if previous and not (plan.shards or plan.rejected or previous.dropped):
+        if previous and not (plan.shards or plan.rejected or previous.dropped or plan.renamed):
             return _report(catalog, plan, previous.meta, previous.rows, start)
         history.begin(out, settings)
         decoders = Counter()
@@ -104,6 +104,9 @@ def plan_after(
     if previous:
         previous, drift = apply_changes(previous, catalog.sources, out / "index.json", changes or Changes())
     plan = plan_build(catalog, settings, previous, read_boxes(boxes) if boxes else None)
+    if previous and plan.renamed:
+        rows = [{**row, "group": plan.renamed.get(row["group"], row["group"])} for row in previous.rows]
+        previous = replace(previous, rows=rows)
     for line in plan.notes + drift:
         say(line)
     if plan.shards and settings.decoder == "cuda":

@@ -124,7 +124,9 @@ def plan_rewrites(previous: Previous, new_shards: list[ShardPlan]) -> list[Rewri
 
 def rewrite_shard(folder: Path, plan: Rewrite, codec: str) -> dict:
     """The journal entry of the copy. Raises FormatError when the finished shard is damaged."""
-    plan_id = sha256(json_bytes(["rewrite", plan.name, plan.old["sha256"], [row["key"] for row in plan.rows]]))
+    plan_id = sha256(
+        json_bytes(["rewrite", plan.name, plan.old["sha256"], [[row["key"], row["group"]] for row in plan.rows]])
+    )
     entry = read_journal(folder, plan.name, plan_id)
     if entry is not None:
         return entry

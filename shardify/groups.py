@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import PurePosixPath
-
-import numpy as np
 
 from shardify.catalog import Catalog, Source
 from shardify.errors import UsageError
@@ -17,26 +17,92 @@ KNOWN_NAMES = {
     "Celeb-DF": re.compile(r"^(id\d+)(?:_(id\d+))?_\d{4}$"),
     "DeepFakeDetection": re.compile(r"^(\d\d)(?:_(\d\d))?__"),
 }
+DFDC = "DFDC's metadata.json"
 MIN_SWALLOWED = 10  # smaller groups are never too large
 
 
+@dataclass(frozen=True)
+class Members:
+    """What each source shares with the others of its group: names of groups, and identities."""
+
+    of: dict[str, list[str]]  # source → members, each `kind:name`; never empty
+    by: str  # what they follow from, for people
+
+
+class GroupSets:
+    """Disjoint sets of members, each with the splits in which it has sources."""
+
+    def __init__(self) -> None:
+        self._parent: dict[str, str] = {}
+        self._splits: defaultdict[str, set[str]] = defaultdict(set)  # by the set's root
+
+    def find(self, member: str) -> str:
+        """The root of a member's set."""
+        parent, root = self._parent, member
+        while (above := parent.setdefault(root, root)) != root:
+            root = above
+        while member != root:
+            parent[member], member = root, parent[member]
+        return root
+
+    def splits(self, members: Iterable[str]) -> set[str]:
+        """The splits in which the members' sets have sources."""
+        return set().union(*(self._splits[self.find(member)] for member in members))
+
+    def join(self, members: Sequence[str], split: str | None) -> None:
+        """Make one set of the members' sets, which has a source in `split`."""
+        root = self.find(members[0])
+        for other in map(self.find, members[1:]):
+            if other != root:
+                self._parent[other] = root
+                self._splits[root] |= self._splits.pop(other, set())
+        if split:
+            self._splits[root].add(split)
+
+    def names(self, earlier: Iterable[str] = ()) -> dict[str, str]:
+        """Root → the group's name: the first of the `earlier` names in it, else that of its first member."""
+        names: dict[str, str] = {}
+        for name in earlier:
+            names.setdefault(self.find(f"group:{name}"), name)
+        for member in sorted(self._parent):
+            names.setdefault(self.find(member), member.partition(":")[2])
+        return names
+
+
 def group_names(catalog: Catalog, group_by: str | None) -> tuple[list[str], str]:
-    """A group for each source, joined transitively, and a phrase that says by what.
+    """A group for each source of the catalog alone, joined transitively, and a phrase that says by what.
 
     Without a group of its own a source is its own group, named by its key.
     Raises UsageError for a `group_by` that is neither a column nor a regular expression.
     """
-    sources = catalog.sources
+    members, sets = find_members(catalog, group_by), GroupSets()
+    for source in catalog.sources:
+        sets.join(members.of[source.source], None)
+    names = sets.names()
+    return [names[sets.find(members.of[source.source][0])] for source in catalog.sources], members.by
+
+
+def find_members(catalog: Catalog, group_by: str | None, gone: Sequence[Source] = ()) -> Members:
+    """The members of every source of the catalog, and of those that earlier builds packed and that are `gone` from it.
+
+    Raises UsageError for a `group_by` that is neither a column nor a regular expression.
+    """
+    own = {source.source: [f"group:{source.key}"] for source in [*catalog.sources, *gone]}
     if group_by == "none":
-        return [source.key for source in sources], "nothing"
+        return Members(own, "nothing")
     if group_by is not None:
-        return _chosen(catalog, group_by), group_by
-    if any(source.group for source in sources):
-        return [source.group or source.key for source in sources], "the manifest's column group"
-    members = [_known_members(source, catalog.originals) for source in sources]
-    recognised = {name for pairs in members for name, ids in pairs if len(ids) > 1}
-    ids = [[one for name, found in pairs if name in recognised for one in found] for pairs in members]
-    return _join(sources, ids), ", ".join(sorted(recognised)) or "nothing"
+        return Members(own | _chosen(catalog, group_by, gone), group_by)
+    if any(source.group for source in catalog.sources):
+        named = {source.source: [f"group:{source.group}"] for source in catalog.sources if source.group}
+        return Members(own | named, "the manifest's column group")
+    found = {source.source: _known_members(source, catalog.originals) for source in [*catalog.sources, *gone]}
+    recognised = {kind for pairs in found.values() for kind, ids in pairs if len(ids) > 1}
+    named = {
+        name: [f"{kind}:{one}" for kind, ids in pairs if kind in recognised for one in ids]
+        for name, pairs in found.items()
+    }
+    named = {name: members for name, members in named.items() if members}
+    return Members(own | named, ", ".join(sorted(recognised)) or "nothing")
 
 
 def check_groups(sources: list[Source], groups: list[str], by: str) -> None:
@@ -65,22 +131,23 @@ def check_groups(sources: list[Source], groups: list[str], by: str) -> None:
         )
 
 
-def _chosen(catalog: Catalog, group_by: str) -> list[str]:
+def _chosen(catalog: Catalog, group_by: str, gone: Sequence[Source]) -> dict[str, list[str]]:
     if group_by in catalog.columns:
-        values = [catalog.rows[source.source].get(group_by) or "" for source in catalog.sources]
-        return [value.strip() or source.key for value, source in zip(values, catalog.sources, strict=True)]
+        values = {source.source: catalog.rows[source.source].get(group_by) or "" for source in catalog.sources}
+        return {name: [f"group:{value.strip()}"] for name, value in values.items() if value.strip()}
     try:
         pattern = re.compile(group_by)
     except re.error as error:
         columns = f" (columns: {', '.join(catalog.columns)})" if catalog.columns else ""
         raise UsageError(f"--group-by {group_by}: is no column{columns} and no regular expression: {error}") from error
-    found = [pattern.search(source.source) for source in catalog.sources]
-    if not any(found):
+    matches = {source.source: pattern.search(source.source) for source in [*catalog.sources, *gone]}
+    if not any(matches.values()):
         raise UsageError(f"--group-by {group_by}: matches no path, for example {catalog.sources[0].source}")
-    return [
-        "-".join(part or "" for part in match.groups()) or match[0] if match else source.key
-        for match, source in zip(found, catalog.sources, strict=True)
-    ]
+    return {
+        name: [f"group:{'-'.join(part or '' for part in match.groups()) or match[0]}"]
+        for name, match in matches.items()
+        if match
+    }
 
 
 def _known_members(source: Source, originals: dict[str, str]) -> list[tuple[str, list[str]]]:
@@ -90,28 +157,9 @@ def _known_members(source: Source, originals: dict[str, str]) -> list[tuple[str,
     for name, pattern in KNOWN_NAMES.items():
         match = pattern.match(path.stem)
         if match:
-            members.append((name, [f"{name}:{one}" for one in match.groups() if one]))
+            members.append((name, [one for one in match.groups() if one]))
     if path.name in originals:
-        members.append(("DFDC's metadata.json", [path.name, originals[path.name]]))
+        members.append((DFDC, [path.name, originals[path.name]]))
     elif originals:
-        members.append(("DFDC's metadata.json", [path.name]))
+        members.append((DFDC, [path.name]))
     return members
-
-
-def _join(sources: list[Source], ids: list[list[str]]) -> list[str]:
-    """Connected components of the graph of sources and identities, each named after its first identity."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    numbers: dict[str, int] = {}
-    edges = [(row, numbers.setdefault(one, len(numbers))) for row, found in enumerate(ids) for one in found]
-    if not edges:
-        return [source.key for source in sources]
-    total = len(sources) + len(numbers)
-    row, column = np.array(edges).T
-    graph = coo_array((np.ones(len(edges), np.int8), (row, column + len(sources))), shape=(total, total))
-    _, component = connected_components(graph, directed=False)
-    first: dict[int, str] = {}
-    for one in sorted(numbers):
-        first.setdefault(int(component[len(sources) + numbers[one]]), one.split(":")[-1])
-    return [first[int(component[row])] if ids[row] else source.key for row, source in enumerate(sources)]

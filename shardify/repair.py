@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import json
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +19,20 @@ from shardify.cores import usable_cores
 from shardify.deal import Task
 from shardify.errors import FormatError, UsageError
 from shardify.history import lock_folder, roll_forward
-from shardify.index import PAYLOAD_EXTENSION, all_shards, is_as_written, read_index, read_meta, read_rows, sha256
+from shardify.index import (
+    PAYLOAD_EXTENSION,
+    all_shards,
+    is_as_written,
+    json_bytes,
+    read_index,
+    read_meta,
+    read_rows,
+    sha256,
+)
 from shardify.interrupt import Interrupts
 from shardify.pack import ShardWriter, file_sha256, sync_folder, write_atomically
 from shardify.salvage import propose_csv, propose_npy, read_shard
+from shardify.sample import Sample
 from shardify.settings import BuildSettings
 from shardify.verify import read_tar
 from shardify.workers import run_tasks
@@ -106,7 +119,8 @@ def _repair_shards(
             if _is_sound(folder, shard, mine, settings):
                 continue
             tasks = list(_tasks(data, mine, settings, boxes))
-            say(f"{shard['name']}: {_rebuild(folder, shard, tasks, settings, timeout, unpacked)}")
+            restore = functools.partial(_with_packed_group, mine, meta.get("joined_groups", {}))
+            say(f"{shard['name']}: {_rebuild(folder, shard, tasks, settings, timeout, unpacked, restore)}")
             if interrupts.requested:
                 raise KeyboardInterrupt
 
@@ -140,9 +154,21 @@ def _tasks(data: Path, rows: list[dict], settings: BuildSettings, boxes: dict) -
         )  # fmt: skip
 
 
+def _with_packed_group(rows: list[dict], joined: dict[str, str], sample: Sample) -> Sample:
+    """The sample with the record that was packed, whose group later videos may have joined to another."""
+    row = next(row for row in rows if row["key"] == sample.key)
+    record = json.loads(sample.members["json"])
+    for group in (name for name, now in joined.items() if now == row["group"]):
+        content = json_bytes({**record, "group": group})
+        if sha256(content) == row["record_sha256"]:
+            return replace(sample, members={**sample.members, "json": content})
+    return sample
+
+
 def _rebuild(
-    folder: Path, shard: dict, tasks: list[Task], settings: BuildSettings, timeout_seconds: float, unpacked: bool
-) -> str:
+    folder: Path, shard: dict, tasks: list[Task], settings: BuildSettings, timeout_seconds: float, unpacked: bool,
+    restore: Callable[[Sample], Sample],
+) -> str:  # fmt: skip
     """What became of one shard. The damaged one stays until its replacement is known to be right."""
     writer = ShardWriter(folder, shard["name"], settings.codec)
     results = run_tasks(tasks, settings, workers=usable_cores(), timeout_seconds=timeout_seconds)
@@ -151,7 +177,7 @@ def _rebuild(
         for task, result in zip(tasks, results, strict=True):
             if isinstance(result, str):
                 return f"cannot be built again: {task.source}: {result}"
-            for sample in result:
+            for sample in map(restore, result):
                 writer.add(sample)
         entry = writer.seal("", library_versions())
         if entry["sha256"] != shard["sha256"]:

@@ -49,6 +49,7 @@ def _rows_of_records(folder: Path, meta: dict, shard: dict) -> Iterator[dict]:
                 taken = {column: record[column] for column in CSV_COLUMNS if column in record}
                 yield {
                     **taken,
+                    "group": meta.get("joined_groups", {}).get(record["group"], record["group"]),
                     "key": record["key"],
                     "status": "ok",
                     "shard": shard["name"],

@@ -50,6 +50,8 @@ def write_tables(
         "failed": sum(row["status"] == "failed" for row in rows),
         "sha256": {"samples.npy": sha256(npy_table), "samples.csv": sha256(csv_table)},
     }
+    if joined := joined_groups(previous, plan.renamed):
+        meta["joined_groups"] = joined
     meta["index_sha256"] = sha256(json_bytes(meta))  # of everything above
     history.commit(
         out,
@@ -61,6 +63,12 @@ def write_tables(
         },
     )
     return meta, rows
+
+
+def joined_groups(previous: Previous | None, renamed: dict[str, str]) -> dict[str, str]:
+    """Group in the records of earlier shards → the one in the tables, where a later video has joined it to another."""
+    before = previous.meta.get("joined_groups", {}) if previous else {}
+    return {name: renamed.get(group, group) for name, group in before.items()} | renamed
 
 
 def _kept(previous: Previous | None) -> tuple[list[dict], dict[str, list[dict]]]:

@@ -29,7 +29,7 @@ def splits_of(built):
 
 def previous_of(splits, classes=("real", "fake")):
     rows = [
-        {"source": name, "split": split, "class": name.split("/")[0], "source_bytes": ""}
+        {"source": name, "split": split, "class": name.split("/")[0], "source_bytes": "", "group": name, "status": "ok"}
         for name, split in splits.items()
     ]
     shards = {split: {"shards": [{"name": f"{split}-000000.tar"}]} for split in SPLITS}
@@ -75,6 +75,24 @@ def test_a_new_video_that_would_join_two_splits_is_rejected_with_a_reason():
     built = plan([source(name) for name in (*old, "fake/033_500.mp4")], previous=previous_of(old))
     assert not built.shards
     assert "fits into no split" in built.rejected[0]["error"]
+
+
+def test_what_is_rejected_connects_nobody():
+    old = {"real/033.mp4": "test", "fake/033_034.mp4": "test", "real/500.mp4": "train", "fake/500_501.mp4": "train"}
+    previous = previous_of(old)
+    previous.rows.append(
+        {**previous.rows[0], "source": "fake/033_500.mp4", "group": "x", "status": "failed", "split": ""}
+    )
+    built = plan([source(name) for name in (*old, "fake/033_500.mp4", "fake/033_900.mp4")], previous=previous)
+    assert splits_of(built) == {"fake/033_900.mp4": "test"} and not built.rejected
+    assert not built.renamed or set(built.renamed.values()) == {"real/033.mp4", "real/500.mp4"}
+
+
+def test_groups_that_earlier_builds_have_torn_are_named():
+    old = {"real/033.mp4": "test", "fake/097_033.mp4": "train"}
+    built = plan([source(name) for name in (*old, "fake/033_097.mp4")], previous=previous_of(old))
+    assert "fits into no split" in built.rejected[0]["error"] and built.rejected[0]["split"] == ""
+    assert any(note.startswith("warning: 1 groups lie in several splits") for note in built.notes)
 
 
 def test_new_classes_get_new_numbers():

@@ -6,6 +6,8 @@ import pytest
 from builds import make_videos, run_build, tree, video_names
 
 from shardify.index import SPLITS, read_index, read_rows, sha256
+from shardify.repair import repair_folder
+from shardify.verify import verify_folder
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +93,54 @@ def test_names_that_are_not_utf8_fail_by_name(tmp_path):
     assert len({row["source"] for row in rows}) == len(rows) == 6
     assert [row["error"] for row in rows if row["status"] == "failed"] == ["its name is not UTF-8; rename it"]
     assert run_build(data, tmp_path / "s", shard_size=100).new_inputs == 0
+
+
+PEOPLE = ["real/033.mp4", "fake/033_097.mp4", "real/500.mp4", "fake/500_501.mp4"]  # two groups of FaceForensics++
+
+
+def test_one_identity_has_one_group_over_all_builds(tmp_path):
+    """A video that came later sorts before the first ones, and one joins two groups that were packed apart."""
+    data, out, notes = make_videos(tmp_path / "data", PEOPLE), tmp_path / "s", []
+    options = {"val_fraction": 0, "test_fraction": 0, "say": notes.append}
+    run_build(data, out, **options)
+    make_videos(data, ["fake/001_097.mp4"])
+    run_build(data, out, **options)
+    first = groups_of(out)
+    assert len({first[name] for name in ("real/033", "fake/033_097", "fake/001_097")}) == 1
+    assert first["real/500"] == first["fake/500_501"] != first["real/033"]
+    make_videos(data, ["fake/500_001.mp4"])
+    run_build(data, out, **options)
+    assert len(set(groups_of(out).values())) == 1 and len(groups_of(out)) == 6
+    assert any(note.startswith("groups of earlier builds that are part of another now: 1") for note in notes)
+    check_repairable(data, out)
+
+
+def test_a_person_whose_videos_are_gone_keeps_the_group(tmp_path):
+    data, out = make_videos(tmp_path / "data", PEOPLE), tmp_path / "s"
+    run_build(data, out, test_fraction=0.5)
+    (data / "fake/033_097.mp4").unlink()
+    (data / "real/033.mp4").unlink()
+    make_videos(data, ["real/097.mp4"])
+    run_build(data, out, test_fraction=0.5)
+    groups, splits = groups_of(out), {row["source"]: row["split"] for row in read_rows(out)}
+    assert groups["real/097"] == groups["fake/033_097"]
+    assert splits["real/097.mp4"] == splits["fake/033_097.mp4"]
+
+
+def groups_of(out):
+    """Source without ending → (name in samples.csv, number in samples.npy)."""
+    rows = [row for row in read_rows(out) if row["status"] == "ok"]
+    records = read_index(out).samples
+    return {row["source"][:-4]: (row["group"], int(record["group"])) for row, record in zip(rows, records, strict=True)}
+
+
+def check_repairable(data, out):
+    """Records in the earlier shards keep the names that their groups had; the tables follow from them all the same."""
+    assert verify_folder(out, 1) == []
+    before = tree(out)
+    (out / "train-000000.tar").unlink()
+    repair_folder(data, out)
+    assert tree(out) == before
+    (out / "samples.csv").unlink()
+    repair_folder(data, out)
+    assert tree(out) == before
