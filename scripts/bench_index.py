@@ -50,13 +50,19 @@ def make_shards(folder: Path, clips: int) -> None:
     for name in names:
         os.symlink("one", folder / name)
     (folder / "samples.npy").write_bytes(npy_bytes(samples))
+    shards = [
+        {"name": name, "samples": PER_SHARD, "bytes": len(payload), "sha256": sha256(payload), "versions": {}}
+        for name in names
+    ]
+    empty = {"samples": 0, "failed": 0, "shards": []}
     index = {
         "format": "shardify",
         "version": 1,
         "settings": {"frames": FRAMES, "size": SIZE, "codec": "jpeg"},
         "classes": ["real", "fake"],
-        "splits": {"train": {"samples": clips, "shards": [{"name": name} for name in names]}},
-        "sha256": {"samples.npy": sha256(npy_bytes(samples))},
+        "splits": {"train": {"samples": clips, "failed": 0, "shards": shards}, "val": empty, "test": empty},
+        "failed": 0,
+        "sha256": {"samples.npy": sha256(npy_bytes(samples)), "samples.csv": sha256(b"")},
     }
     (folder / "index.json").write_bytes(json_bytes(index))
 

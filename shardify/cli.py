@@ -10,7 +10,7 @@ import click
 import yaml
 
 from shardify import __version__
-from shardify.commands import COMMANDS, FILE, FOLDER, one_line_errors
+from shardify.commands import COMMANDS, FILE, FOLDER, one_line_errors, show, warn
 from shardify.errors import UsageError
 
 FRACTION = "Share held out as {}.  [default: 0.1; none of a laid-out train/]"
@@ -97,7 +97,7 @@ def build(data: Path, shards: Path, dry_run: bool, settings, **arguments) -> Non
         return
     from shardify.build import build as run_build
 
-    report = run_build(data, shards, settings, **arguments, say=lambda line: click.echo(line, err=True))
+    report = run_build(data, shards, settings, **arguments, say=warn)
     _summarise(report, shards)
     if not report.ok_inputs or (settings.strict and report.failed_inputs):
         sys.exit(1)
@@ -120,8 +120,8 @@ def plan(data: Path, shards: Path | None, settings, **arguments) -> None:
 def _show_estimate(data: Path, shards: Path | None, settings, arguments: dict) -> None:
     from shardify.estimate import estimate_build
 
-    estimate = estimate_build(data, shards, settings, **arguments, say=lambda line: click.echo(line, err=True))
-    click.echo("\n".join(estimate.lines()))
+    estimate = estimate_build(data, shards, settings, **arguments, say=warn)
+    show(*estimate.lines())
     if not estimate.is_promising:
         sys.exit(1)
 
@@ -177,8 +177,8 @@ def _summarise(report, shards: Path) -> None:
 
     shard_list = [shard for split in report.meta["splits"].values() for shard in split["shards"]]
     if not (report.new_inputs or report.dropped_inputs):
-        click.echo(f"{shards} is complete: nothing new to build")
-    click.echo("\n".join(clip_table({s: c for s, c in report.clips.items() if c}, report.meta["classes"])))
+        show(f"{shards} is complete: nothing new to build")
+    show(*clip_table({s: c for s, c in report.clips.items() if c}, report.meta["classes"]))
     size = human_bytes(sum(shard["bytes"] for shard in shard_list))
     click.echo(
         f"{report.inputs} inputs = {report.ok_inputs} ok + {report.failed_inputs} failed; {report.ignored} other files "
@@ -188,8 +188,8 @@ def _summarise(report, shards: Path) -> None:
     if report.meta["settings"].get("decoder") == "cuda":
         click.echo(f"decoded by the GPU: {report.decoders['cuda']} videos, by the CPU: {report.decoders['cpu']}")
     if report.failures:
-        click.echo("failed:\n" + "\n".join(failure_lines(report.failures)))
+        show("failed:", *failure_lines(report.failures))
     if report.ok_inputs:
-        click.echo(f"next: python -m trainer --shards {shards}")
+        show(f"next: python -m trainer --shards {shards}")
     else:
-        click.echo("error: no video gave a clip; see the reasons above", err=True)
+        warn("error: no video gave a clip; see the reasons above")

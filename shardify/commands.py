@@ -11,6 +11,7 @@ import click
 
 from shardify.errors import FormatError, ShardifyError, UsageError
 from shardify.interrupt import GO_ON, INTERRUPTED
+from shardify.text import printable
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
@@ -23,6 +24,16 @@ LICENSES = (
 )  # fmt: skip
 
 
+def show(*lines: object) -> None:
+    """Results for people, a line each, in which nothing that others have written commands the terminal."""
+    click.echo("\n".join(printable(str(line)) for line in lines))
+
+
+def warn(line: object) -> None:
+    """What the user should know beside the results."""
+    click.echo(printable(str(line)), err=True)
+
+
 def one_line_errors(command):
     """Every failure is one line on stderr and its own exit code, never a traceback."""
 
@@ -31,15 +42,15 @@ def one_line_errors(command):
         try:
             return command(*args, **kwargs)
         except ShardifyError as error:
-            click.echo(f"error: {error}", err=True)
+            warn(f"error: {error}")
             sys.exit(error.exit_code)
         except KeyboardInterrupt:
-            click.echo(GO_ON, err=True)
+            warn(GO_ON)
             sys.exit(INTERRUPTED)
         except BrokenPipeError:
             raise  # nobody reads on, as behind `| head`: click ends the program without a word
         except OSError as error:
-            click.echo(f"error: {error}; mend that and run the same command again to go on", err=True)
+            warn(f"error: {error}; mend that and run the same command again to go on")
             sys.exit(1)
 
     return wrapped
@@ -57,19 +68,18 @@ def info(shards: Path, as_json: bool) -> None:
 
     found = describe(shards)
     if as_json:
-        click.echo(json.dumps(found, indent=1, ensure_ascii=False))
+        click.echo(json.dumps(found, indent=1))
         return
     settings = found["settings"]
-    click.echo(
-        f"{shards}: {found['clips']} clips of {settings['frames']} frames, {settings['size']} px, {settings['codec']}"
-    )
+    show(f"{shards}: {found['clips']} clips of {settings['frames']} frames, {settings['size']} px, {settings['codec']}")
     used = {name: split["classes"] for name, split in found["splits"].items() if split["clips"]}
-    click.echo("\n".join(clip_table(used, found["classes"])))
+    show(*clip_table(used, found["classes"]))
     shard_count = sum(split["shards"] for split in found["splits"].values())
     click.echo(
         f"{found['groups']} groups, {shard_count} shards, {human_bytes(found['bytes'])}, {found['failed']} failed"
     )
-    click.echo("\n".join(failure_lines(Counter(found["failures"]))), nl=bool(found["failures"]))
+    if found["failures"]:
+        show(*failure_lines(Counter(found["failures"])))
 
 
 @click.command()
@@ -88,7 +98,7 @@ def preview(shards: Path, out: Path, per_class: int) -> None:
     from shardify.preview import write_preview
 
     count = write_preview(shards, out, per_class)
-    click.echo(f"{out}: {count} clips")
+    show(f"{out}: {count} clips")
 
 
 @click.command()
@@ -112,14 +122,14 @@ def verify(shards: Path, repair: Path | None, boxes: Path | None, workers: int |
     if repair and damage:
         from shardify.repair import repair_folder
 
-        repair_folder(repair, shards, boxes=boxes, say=lambda line: click.echo(line, err=True))
+        repair_folder(repair, shards, boxes=boxes, say=warn)
         damage = verify_folder(shards, workers or usable_cores())
     if as_json:
         click.echo(json.dumps({"ok": not damage, "damage": [asdict(item) for item in damage]}, indent=1))
     elif damage:
-        click.echo("\n".join(map(str, damage)))
+        show(*damage)
     else:
-        click.echo(f"{shards}: sound")
+        show(f"{shards}: sound")
     sys.exit(1 if damage else 0)
 
 
@@ -137,7 +147,7 @@ def card(shards: Path) -> None:
 
     index = read_index(shards)
     write_atomically(shards / "README.md", card_bytes(index.meta, index.samples))
-    click.echo(shards / "README.md")
+    show(shards / "README.md")
 
 
 @click.command()
@@ -168,21 +178,21 @@ def kaggle(shards: Path, dataset: str, title: str, license_name: str, sends: boo
         raise UsageError("--new-version is empty; say what has changed")
     if dataset != dataset.lower():
         dataset = dataset.lower()
-        click.echo(f"--id: names at Kaggle are in lower case: {dataset}", err=True)
+        warn(f"--id: names at Kaggle are in lower case: {dataset}")
     check_metadata(dataset, title)
     read_meta(shards)  # what is no finished folder says so itself
-    click.echo(f"checking {shards}", err=True)
+    warn(f"checking {shards}")
     damage = verify_folder(shards, usable_cores())
     if damage:
         raise FormatError(f"{shards}: is damaged, so nothing is sent: {damage[0]} (shardify verify shows all)")
     staged = stage(shards, dataset, title, license_name)
-    click.echo("\n".join(staged.lines()))
+    show(*staged.lines())
     if sends or message is not None:
         from shardify.upload import upload
 
-        upload(staged, message, say=lambda line: click.echo(line, err=True))
+        upload(staged, message, say=warn)
     else:
-        click.echo("\n".join(commands(staged)))
+        show(*commands(staged))
 
 
 @click.command()
@@ -197,8 +207,7 @@ def doctor() -> None:
     except ImportError as error:
         raise ShardifyError(f"{error}; install all that shardify needs: pip install .") from error
     findings = examine()
-    for finding in findings:
-        click.echo(finding)
+    show(*findings)
     sys.exit(0 if all(finding.ok or not finding.is_essential for finding in findings) else 1)
 
 

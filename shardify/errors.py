@@ -1,10 +1,16 @@
 """What can go wrong, one class per kind of failure; every message names the file and the remedy."""
 
+from shardify.text import printable
+
 
 class ShardifyError(Exception):
     """Base of all failures that are reported to the user as one line."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        """One line, in which names that others have chosen cannot command a terminal."""
+        return printable(super().__str__())
 
 
 class UsageError(ShardifyError):

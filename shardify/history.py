@@ -7,7 +7,6 @@ import fcntl
 import functools
 import json
 import os
-import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +16,11 @@ import numpy as np
 from shardify.errors import BusyError, FormatError, UsageError
 from shardify.index import ShardIndex, all_shards, is_as_written, json_bytes, read_index, read_rows
 from shardify.pack import file_sha256, journal_path, sync_folder, write_atomically
+from shardify.schema import SHARD
 from shardify.settings import BuildSettings
 
 TABLES = ("samples.npy", "samples.csv", "README.md")
 UNFINISHED = ".build.json"  # the settings of a build that has no index yet
-SHARD = re.compile(r"^(train|val|test)-(\d{6})\.tar$")
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Previous:
 
     def next_number(self, split: str) -> int:
         names = [shard["name"] for shard in self.meta["splits"].get(split, {}).get("shards", [])]
-        return max((int(SHARD.match(name)[2]) + 1 for name in names), default=0)
+        return max((int(SHARD.fullmatch(name)[2]) + 1 for name in names), default=0)
 
 
 def shard_names(meta: dict) -> set[str]:
@@ -82,12 +81,12 @@ def load_previous(folder: Path, settings: BuildSettings) -> Previous | None:
         previous = Previous(index.meta, np.array(index.samples), read_rows(folder))
     else:
         _check_settings(folder, _begun_settings(folder), settings)
-        foreign = [name for name in os.listdir(folder) if not name.startswith(".") and not SHARD.match(name)]
+        foreign = [name for name in os.listdir(folder) if not name.startswith(".") and not SHARD.fullmatch(name)]
         if foreign and not {"samples.npy", "samples.csv"}.intersection(foreign):  # a README.md may be anybody's
             raise UsageError(f"{folder}: holds {foreign[0]} and is no shards folder; pass an empty or new one")
     ours = previous.shard_names if previous else set()
     for name in sorted(os.listdir(folder)):
-        if SHARD.match(name) and name not in ours and not journal_path(folder, name).exists():
+        if SHARD.fullmatch(name) and name not in ours and not journal_path(folder, name).exists():
             raise UsageError(f"{folder}: holds {name}, which no build has put there; move it away, or pass a new one")
     return previous
 
@@ -111,7 +110,7 @@ def begin(folder: Path, settings: BuildSettings) -> None:
 
 def _begun_settings(folder: Path) -> dict:
     """Those of an unfinished build that has finished a shard already; else none."""
-    if not any(SHARD.match(name) for name in os.listdir(folder)):
+    if not any(SHARD.fullmatch(name) for name in os.listdir(folder)):
         return {}
     try:
         return json.loads((folder / UNFINISHED).read_text(encoding="utf-8"))
@@ -165,7 +164,7 @@ def remove_leftovers(folder: Path, indexed: Collection[str], wanted: Collection[
         shard = name[1:].removesuffix(".json")
         if (name.startswith(".") and name.endswith(".tmp")) or (name == UNFINISHED and is_built):
             (folder / name).unlink()
-        elif name.startswith(".") and SHARD.match(shard) and shard not in wanted:
+        elif name.startswith(".") and SHARD.fullmatch(shard) and shard not in wanted:
             if shard not in indexed:
                 (folder / shard).unlink(missing_ok=True)
             (folder / name).unlink()

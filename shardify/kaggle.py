@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shardify.errors import FormatError, UsageError
-from shardify.history import SHARD, TABLES, shard_names
+from shardify.history import TABLES, shard_names
 from shardify.index import json_bytes, read_meta
 from shardify.info import human_bytes
 from shardify.pack import write_atomically
+from shardify.schema import SHARD
 
 METADATA = "dataset-metadata.json"
 STATE = ".cache"  # a folder that the kaggle client never sends
@@ -79,7 +80,7 @@ def stage(shards: Path, dataset: str, title: str, license_name: str) -> Staged:
     for path in folder.iterdir():
         if path.name in names or path.name in (STATE, METADATA):
             continue
-        if not SHARD.match(path.name) and not path.name.endswith(".tmp"):
+        if not SHARD.fullmatch(path.name) and not path.name.endswith(".tmp"):
             raise UsageError(f"{path}: is none of the files that are sent; move it out of that folder")
         path.unlink()
     for name in names:

@@ -107,7 +107,7 @@ def read_journal(folder: Path, name: str, plan_id: str) -> dict | None:
             return None
         if entry["samples"] and file_sha256(folder / name) != entry["sha256"]:
             return None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return entry
 

@@ -23,7 +23,7 @@ def write_preview(folder: Path, out: Path, per_class: int = 3) -> int:
     for label in range(len(index.classes)):
         chosen = index.samples[index.samples["label"] == label]
         for number in np.linspace(0, len(chosen) - 1, min(per_class, len(chosen)), dtype=int):
-            rows.append(_strip(index, chosen[number]))
+            rows.append(_checked_strip(index, chosen[number]))
     if not rows:
         raise FormatError(f"{folder}: holds no clip; see samples.csv for the reasons")
     picture = Image.fromarray(np.concatenate(rows))
@@ -33,6 +33,16 @@ def write_preview(folder: Path, out: Path, per_class: int = 3) -> int:
     except ValueError as error:
         raise FormatError(f"{out}: is no picture's name; end it in .jpg or .png") from error
     return len(rows)
+
+
+def _checked_strip(index: ShardIndex, record: np.void) -> np.ndarray:
+    try:
+        return _strip(index, record)
+    except FormatError:
+        raise
+    except Exception as error:  # a damaged picture or record: Pillow and NumPy raise a dozen unrelated types
+        key = record["key"].decode()
+        raise FormatError(f"{index.folder}: clip {key} cannot be shown ({error}); see shardify verify") from error
 
 
 def _strip(index: ShardIndex, record: np.void) -> np.ndarray:
@@ -59,8 +69,18 @@ def _read_members(path: Path, key: str, extension: str) -> tuple[bytes, dict]:
     unpacked = path.with_suffix("")
     try:
         if unpacked.is_dir() and not path.is_file():
+            if not all((unpacked / name).is_file() for name in (payload, notes)):
+                raise ValueError("it is not there")
             return (unpacked / payload).read_bytes(), json.loads((unpacked / notes).read_bytes())
         with tarfile.open(path, "r:") as tar:
-            return tar.extractfile(payload).read(), json.loads(tar.extractfile(notes).read())
-    except (OSError, KeyError, ValueError, AttributeError, tarfile.TarError) as error:
+            return _extract(tar, payload), json.loads(_extract(tar, notes))
+    except (OSError, KeyError, ValueError, RecursionError, tarfile.TarError) as error:
         raise FormatError(f"{path}: clip {key} cannot be read ({error}); build or copy the folder again") from error
+
+
+def _extract(tar: tarfile.TarFile, name: str) -> bytes:
+    """A member's bytes; a link, or a sparse file that would fill the memory, is none."""
+    member = tar.getmember(name)
+    if member.type != tarfile.REGTYPE or member.sparse is not None:
+        raise ValueError(f"{name} is no plain file")
+    return tar.extractfile(member).read()

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from shardify.index import CSV_COLUMNS, PAYLOAD_EXTENSION, all_shards, csv_bytes, npy_bytes, sha256
 from shardify.tables import sample_records
+from shardify.text import from_cell
 from shardify.verify import read_tar
 
 
@@ -36,7 +37,8 @@ def _legible_rows(path: Path) -> list[dict]:
     """The rows as they stand, under the columns that they should have."""
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     try:
-        return list(csv.DictReader(io.StringIO(text, newline=""), CSV_COLUMNS, restval=""))[1:]
+        rows = csv.DictReader(io.StringIO(text, newline=""), CSV_COLUMNS, restval="", restkey="")
+        return [{name: from_cell(value) for name, value in row.items() if name} for row in rows][1:]
     except csv.Error:
         return []
 
@@ -55,7 +57,7 @@ def _rows_of_records(folder: Path, meta: dict, shard: dict) -> Iterator[dict]:
                     "shard": shard["name"],
                     "record_sha256": sha256(content),
                 }
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 continue
 
 

@@ -10,6 +10,7 @@ from shardify.errors import UsageError
 FITS = ("stretch", "crop", "pad")
 CODECS = ("jpeg", "raw")
 DECODERS = ("cpu", "cuda")
+TYPES = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,), "None": (type(None),)}  # True is no 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,10 @@ class BuildSettings:
     full_hash: bool = False  # fingerprints of whole files, not of three MiB of each
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value, kinds = getattr(self, field.name), field.type.split(" | ")
+            is_right = any(type(value) in TYPES[kind] for kind in kinds)
+            _check(is_right, f"--{field.name.replace('_', '-')}", value, f"of type {field.type}")
         _check(1 <= self.frames <= 256, "--frames", self.frames, "1 to 256")
         _check(8 <= self.size <= 1024 and self.size % 8 == 0, "--size", self.size, "a multiple of 8, 8 to 1024")
         _check(1 <= self.clips <= 1000, "--clips", self.clips, "1 to 1000")
@@ -58,4 +63,4 @@ class BuildSettings:
 
 def _check(ok: bool, option: str, value: object, allowed: str) -> None:
     if not ok:
-        raise UsageError(f"{option} is {value}; it must be {allowed}")
+        raise UsageError(f"{option} is {value!r}; it must be {allowed}")

@@ -12,6 +12,8 @@ import math
 
 import numpy as np
 
+MAX_PIXELS = (16 * 1024) ** 2  # 256 frames of 1024×1024
+
 
 def grid_shape(num_frames: int) -> tuple[int, int]:
     """(rows, columns) of the sheet that holds `num_frames` frames."""
@@ -46,10 +48,12 @@ def encode_jpeg(sheet: np.ndarray, quality: int) -> bytes:
 
 
 def decode_jpeg(payload: bytes) -> np.ndarray:
-    """JPEG bytes → uint8 (H, W, 3) RGB."""
-    from PIL import Image
+    """JPEG bytes → uint8 (H, W, 3) RGB. Raises ValueError above MAX_PIXELS, and whatever Pillow raises for damage."""
+    from PIL.JpegImagePlugin import JpegImageFile
 
-    with Image.open(io.BytesIO(payload), formats=["JPEG"]) as image:
+    with JpegImageFile(io.BytesIO(payload)) as image:  # not Image.open: its limit is below the largest sheet
+        if image.width * image.height > MAX_PIXELS:
+            raise ValueError(f"{image.width}×{image.height} pixels are no sheet")
         return np.asarray(image.convert("RGB"))
 
 

@@ -48,10 +48,9 @@ def upload(staged: Staged, message: str | None, say: Say) -> None:
     if problems:
         note.unlink(missing_ok=True)  # or the next run would take it for sent
         more = [f"…and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
-        listed = "\n  ".join([*problems[:SHOWN], *more])
-        raise ShardifyError(
-            f'{staged.dataset}: is not what lies here:\n  {listed}\nsend it as a new version: --new-version "MESSAGE"'
-        )
+        for line in [*problems[:SHOWN], *more]:
+            say(f"  {line}")
+        raise ShardifyError(f'{staged.dataset}: differs from what lies here; send that as --new-version "MESSAGE"')
     say(f"{staged.dataset}: ready and complete; in a notebook: python -m trainer --shards {staged.dataset}")
 
 
@@ -89,7 +88,7 @@ def _sent_before(note: Path, staged: Staged) -> int | None:
         found = json.loads(note.read_text(encoding="utf-8"))
         same = (found["dataset"], found["index_sha256"]) == (staged.dataset, staged.index_sha256)
         return int(found["version"]) if same else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

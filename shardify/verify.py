@@ -17,7 +17,6 @@ import numpy as np
 from shardify import sheet
 from shardify.card import card_bytes
 from shardify.errors import FormatError
-from shardify.history import SHARD
 from shardify.index import (
     CSV_COLUMNS,
     PAYLOAD_EXTENSION,
@@ -31,6 +30,7 @@ from shardify.index import (
     shard_name,
 )
 from shardify.pack import file_sha256, journal_path
+from shardify.schema import SHARD
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def _strangers(folder: Path, known: set[str]) -> Iterator[Damage]:
             yield Damage(path.name, "", "belongs to a build that was interrupted; run it again")
         elif is_tar and path.name not in known:
             yield Damage(path.name, "", "does not belong to this build; index.json does not name it")
-        if path.is_dir() and SHARD.match(f"{path.name}.tar"):
+        if path.is_dir() and SHARD.fullmatch(f"{path.name}.tar"):
             if f"{path.name}.tar" not in known:
                 yield Damage(path.name, "", "does not belong to this build; index.json does not name it")
             elif (folder / f"{path.name}.tar").exists():
@@ -151,7 +151,7 @@ def check_shard(index: ShardIndex, shard: dict, expected: list[Expected]) -> Ite
         if path.is_file():
             yield from _check_tar(index, path, shard, expected)
         elif unpacked.is_dir():
-            names = sorted(entry.name for entry in unpacked.iterdir())
+            names = sorted(entry.name for entry in unpacked.iterdir() if entry.is_file())
             members = ((name, 0, (unpacked / name).read_bytes()) for name in names)
             yield from _check_members(index, unpacked.name, members, expected, in_tar=False)
         else:
@@ -236,7 +236,7 @@ def _agrees(content: bytes, row: dict[str, str]) -> bool:
     try:
         found = json.loads(content)
         return all(str(found[name]) == row[name] for name in ("key", "source", "split", "label", "payload_sha256"))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return False
 
 

@@ -5,18 +5,24 @@ import numpy as np
 import pytest
 
 from shardify.errors import FormatError
-from shardify.index import CSV_COLUMNS, SAMPLE_DTYPE, csv_bytes, json_bytes, npy_bytes, read_index, read_rows
+from shardify.index import CSV_COLUMNS, SAMPLE_DTYPE, csv_bytes, json_bytes, npy_bytes, read_index, read_rows, sha256
 
 
 def write_folder(folder, samples=3, **changes):
+    shard = {"name": "train-000000.tar", "samples": samples, "bytes": 9, "sha256": sha256(b""), "versions": {"av": "1"}}
+    empty = {"samples": 0, "failed": 0, "shards": []}
     meta = {
         "format": "shardify",
         "version": 1,
-        "settings": {"frames": 16},
+        "settings": {"frames": 16, "size": 64, "codec": "jpeg"},
         "classes": ["real", "fake"],
-        "splits": {"train": {"samples": samples, "failed": 0, "shards": []}},
+        "splits": {"train": {**empty, "samples": samples, "shards": [shard]}, "val": empty, "test": empty},
+        "failed": 0,
+        "sha256": {"samples.npy": sha256(b""), "samples.csv": sha256(b"")},
     }
-    (folder / "samples.npy").write_bytes(npy_bytes(np.zeros(3, SAMPLE_DTYPE)))
+    records = np.zeros(3, SAMPLE_DTYPE)
+    records["key"] = b"a", b"b", b"c"
+    (folder / "samples.npy").write_bytes(npy_bytes(records))
     (folder / "index.json").write_bytes(json_bytes(meta | changes))
     return folder
 
@@ -88,7 +94,8 @@ def test_an_array_of_objects_is_not_unpickled(tmp_path):
 
 
 def test_csv_has_all_columns_and_survives_odd_names(tmp_path):
-    row = {"key": "a", "source": 'real/new\nline,"quoted".mp4', "status": "ok", "offset": 5}
+    row = {"key": "a", "source": 'real/new\nline,"quoted".mp4', "status": "ok", "offset": 5, "split": "val"}
+    row |= {"shard": "val-000003.tar", "label": 1, "target": 1.0}
     (tmp_path / "samples.csv").write_bytes(csv_bytes([row]))
     (back,) = read_rows(tmp_path)
     assert tuple(back) == CSV_COLUMNS

@@ -34,7 +34,7 @@ def change_samples(shards, change):
     samples = np.load(shards / "samples.npy")
     change(samples)
     (shards / "samples.npy").write_bytes(npy_bytes(samples))
-    change_index(shards, sha256={"samples.npy": sha256(npy_bytes(samples)), "samples.csv": ""})
+    change_index(shards, sha256={"samples.npy": sha256(npy_bytes(samples)), "samples.csv": sha256(b"")})
 
 
 def test_payloads_are_the_members_of_the_tars(shards_folder):

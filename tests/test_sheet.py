@@ -68,3 +68,15 @@ def npy(array, **how):
 def test_raw_refuses_what_it_would_not_have_written(payload):
     with pytest.raises(ValueError):
         sheet.decode_raw(payload)
+
+
+def test_the_largest_sheet_is_no_bomb(monkeypatch):
+    """256 frames of 1024×1024 are beyond Pillow's own limit; what no build writes is refused before it is decoded."""
+    assert sheet.MAX_PIXELS == (16 * 1024) ** 2 > 2 * Image.MAX_IMAGE_PIXELS
+    small = sheet.encode_jpeg(np.zeros((64, 64, 3), np.uint8), 50)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    assert sheet.decode_jpeg(small).shape == (64, 64, 3)
+    start = small.index(b"\xff\xc0") + 5
+    giant = small[:start] + (65_000).to_bytes(2, "big") * 2 + small[start + 4 :]
+    with pytest.raises(ValueError, match="65000×65000 pixels are no sheet"):
+        sheet.decode_jpeg(giant)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shardify.index import PAYLOAD_EXTENSION, SPLITS, ShardIndex, read_index, shard_name
+from shardify.index import PAYLOAD_EXTENSION, SPLITS, ShardIndex, read_index
 from trainer.errors import FormatError, SettingsError
 from trainer.find import find_shards
 from trainer.foreign import scan_tars
@@ -124,7 +124,6 @@ def _open_index(index: ShardIndex, tars: list[Path] | None) -> ShardSet:
     with open(folder / "samples.npy", "rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != fingerprint:
             raise FormatError(f"{folder / 'samples.npy'}: differs from index.json; copy the folder again")
-    _check_samples(index)
     paths = {_shard_id(name): folder / (name.removesuffix(".tar") if unpacked else name) for name in names}
     if tars is not None:
         chosen = {_shard_id(tar.name) for tar in tars}
@@ -149,24 +148,6 @@ def _check_settings(index: ShardIndex) -> None:
             raise FormatError(f"{index.folder / 'index.json'}: {name} is {value!r}; build or copy the folder again")
     if not index.classes or not all(isinstance(name, str) for name in index.classes):
         raise FormatError(f"{index.folder / 'index.json'}: classes are {index.classes}; names are needed")
-
-
-def _check_samples(index: ShardIndex) -> None:
-    """Every record belongs to one of the index's shards and classes."""
-    samples = index.samples
-    listed = [_shard_id(shard["name"]) for split in index.meta["splits"].values() for shard in split["shards"]]
-    ids = samples["split"].astype(np.int64) << 32 | samples["shard"]
-    for found in np.setdiff1d(ids, [split << 32 | shard for split, shard in listed]):
-        key = samples["key"][ids == found][0].decode("utf-8", "replace")
-        raise FormatError(f"{index.folder / 'samples.npy'}: clip {key} is in no shard of index.json; copy both again")
-    labels = samples["label"]
-    for wrong in np.flatnonzero((labels < 0) | (labels >= len(index.classes))):
-        name = shard_name(SPLITS[samples["split"][wrong]], samples["shard"][wrong])
-        key = samples["key"][wrong].decode("utf-8", "replace")
-        raise FormatError(
-            f"{index.folder / name}: clip {key} has the label {labels[wrong]}, which is none of the "
-            f"{len(index.classes)} classes of index.json; build or copy the folder again"
-        )
 
 
 def _shard_id(name: str) -> tuple[int, int]:

@@ -16,6 +16,7 @@ import torch
 import yaml
 from torch import nn
 
+from shardify.text import printable
 from trainer import monitor, report
 from trainer.batch_size import choose_batch_size
 from trainer.checkpoint import check_resumable, load_newest, write_atomically
@@ -68,7 +69,7 @@ class Run:
 
 def say(group: Group, line: str) -> None:
     if group.is_main:
-        print(line, file=sys.stderr, flush=True)
+        print(printable(line), file=sys.stderr, flush=True)
 
 
 def train(settings: Settings, shards_folder: Path, out: Path, group: Group, resume: bool) -> dict:
