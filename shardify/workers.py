@@ -10,6 +10,7 @@ import errno
 import itertools
 import multiprocessing
 import os
+import pickle
 import resource
 import select
 import signal
@@ -27,7 +28,8 @@ from shardify.settings import BuildSettings
 
 MEMORY_BYTES = 4 << 30  # address space of one worker
 STANDSTILL = 10  # a video may take this many times its CPU deadline by the clock
-AHEAD = 16  # videos per worker that may be finished before their turn: bounds the memory
+AHEAD = 16  # videos per worker that may be finished before their turn
+AHEAD_BYTES = 64 << 20  # per worker, of what is finished before its turn: at most DEPTH more per worker are under way
 DEPTH = 2  # videos that a worker is given: the next one is there when the first is done
 SLICE_SECONDS = 1.0  # of waiting
 OUT_OF_MEMORY = 77  # exit code of a worker
@@ -52,15 +54,21 @@ def run_tasks(
     """
     _allow_files(16 + 3 * workers)
     pool = _Pool(iter(tasks), workers, (make, settings, timeout_seconds), timeout_seconds)
-    done: dict[int, Outcome] = {}
+    done: dict[int, tuple[Outcome, int]] = {}
+    held = 0  # bytes
     try:
         for number in itertools.count():
             while number not in done:
-                pool.feed(number + workers * AHEAD)
+                if held < workers * AHEAD_BYTES:  # else the one that is waited for has been given out already
+                    pool.feed(number + workers * AHEAD)
                 if not pool.is_busy():
                     return
-                done.update(pool.collect())
-            yield done.pop(number)
+                for finished, outcome, size in pool.collect():
+                    done[finished] = outcome, size
+                    held += size
+            outcome, size = done.pop(number)
+            held -= size
+            yield outcome
     finally:
         pool.stop()
 
@@ -127,18 +135,19 @@ class _Pool:
             self._workers.append(worker)
         return worker if len(worker.queue) < DEPTH else None
 
-    def collect(self) -> Iterator[tuple[int, Outcome]]:
-        """Wait a while for something to happen; the outcomes by task number, perhaps none."""
+    def collect(self) -> Iterator[tuple[int, Outcome, int]]:
+        """Wait a while for something to happen; (task number, outcome, its bytes), perhaps none."""
         busy = {worker.pipe: worker for worker in self._workers if worker.queue}
         begin = time.monotonic()
         ready = wait(busy, SLICE_SECONDS)
         passed = min(time.monotonic() - begin, 2 * SLICE_SECONDS)  # more, and this process was suspended as well
         for worker in map(busy.__getitem__, ready):
             try:
-                outcome = worker.pipe.recv()
+                message = worker.pipe.recv_bytes()
             except (EOFError, OSError):
                 yield from self._bury(worker)
                 continue
+            outcome = pickle.loads(message)
             if isinstance(outcome, OSError):
                 raise outcome
             worker.stood_seconds = 0.0
@@ -146,7 +155,7 @@ class _Pool:
                 worker.has_begun = True
                 continue
             number, _ = worker.queue.popleft()
-            yield number, outcome
+            yield number, outcome, len(message)
         patience = STANDSTILL * self._timeout
         for worker in busy.values():
             if worker.pipe in ready:
@@ -156,7 +165,7 @@ class _Pool:
                 reason = f"stood still for {patience:.0f} s; raise --timeout if the file is sound"
                 yield from self._bury(worker, reason)
 
-    def _bury(self, worker: _Worker, reason: str | None = None) -> Iterator[tuple[int, Outcome]]:
+    def _bury(self, worker: _Worker, reason: str | None = None) -> Iterator[tuple[int, Outcome, int]]:
         """Put a new worker in a dead one's place."""
         if reason is None:
             worker.process.join()  # its pipe is closed: it has ended or is about to
@@ -174,7 +183,7 @@ class _Pool:
             self._retried.add(number)
             fresh.give(number, task)
         else:
-            yield number, reason or _reason(code, self._timeout)
+            yield number, reason or _reason(code, self._timeout), 0
         for later in worker.queue:
             fresh.give(*later)
 

@@ -13,6 +13,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from shardify.deal import Task
 from shardify.sample import Sample, make_samples
 from shardify.settings import BuildSettings
@@ -32,10 +34,13 @@ def make_poisoned(task: Task, settings: BuildSettings) -> list[Sample]:
             libc.memset(numbers, 1, ctypes.sizeof(numbers))
     elif stem.startswith("stand"):
         time.sleep(3600)
+    elif stem.startswith("hold"):
+        with open(task.path.with_suffix(".fifo"), "w"):  # until the test reads from it, and then as long as it lives
+            time.sleep(3600)
     elif stem.startswith("slow"):
         time.sleep(1)
     elif stem.startswith("alloc"):
-        bytearray(64 << 30)
+        np.empty(5 << 30, np.uint8)  # more than a worker may have, and never touched
     elif stem.startswith("die"):
         os._exit(3)
     elif stem.startswith("kill"):

@@ -1,15 +1,18 @@
 import multiprocessing
 import os
+import select
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from builds import SMALL, make_task, make_videos
 from poison import make_poisoned
 
+from shardify import workers
 from shardify.settings import BuildSettings
-from shardify.workers import AHEAD, MEMORY_BYTES, run_tasks
+from shardify.workers import AHEAD, DEPTH, MEMORY_BYTES, run_tasks
 
 SETTINGS = BuildSettings(**SMALL)
 
@@ -91,6 +94,43 @@ def test_a_slow_video_bounds_what_is_done_ahead_of_it(tmp_path, good):
     next(results)
     assert 2 * AHEAD - 4 <= len(drawn) <= 2 * AHEAD
     results.close()
+
+
+def test_what_is_done_ahead_is_bounded_by_bytes(tmp_path, good, monkeypatch):
+    """The slow video holds up two workers' outcomes; more are asked for again when it is done, in order."""
+    slow, drawn = shutil.copy(good, tmp_path / "slow.mp4"), []
+    monkeypatch.setattr(workers, "AHEAD_BYTES", 1)
+
+    def tasks():
+        for i in range(30):
+            drawn.append(i)
+            yield make_task(good if i else slow, label=i)
+
+    results = run_tasks(tasks(), SETTINGS, workers=2, timeout_seconds=60, make=make_poisoned)
+    first = next(results)
+    assert len(drawn) <= 2 * DEPTH + 1
+    assert [outcome[0].row["label"] for outcome in [first, *results]] == list(range(30))
+
+
+def test_a_worker_ends_with_its_parent(tmp_path, good):
+    """Killed, a build leaves no worker behind, were it to stand still for an hour."""
+    os.mkfifo(tmp_path / "hold.fifo")
+    shutil.copy(good, tmp_path / "hold.mp4")
+    script = tmp_path / "build.py"
+    script.write_text(
+        "from pathlib import Path\nfrom builds import SMALL, make_task\nfrom poison import make_poisoned\n"
+        "from shardify.settings import BuildSettings\nfrom shardify.workers import run_tasks\n"
+        "if __name__ == '__main__':\n"
+        f"    tasks = [make_task(Path({str(tmp_path / 'hold.mp4')!r}))]\n"
+        "    list(run_tasks(tasks, BuildSettings(**SMALL), workers=1, timeout_seconds=600, make=make_poisoned))\n"
+    )
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    parent = subprocess.Popen([sys.executable, script], env={**os.environ, "PYTHONPATH": path})
+    with open(tmp_path / "hold.fifo") as held:  # returns when the worker has opened it
+        parent.kill()
+        parent.wait()
+        ended, _, _ = select.select([held], [], [], 60)
+        assert ended and held.read() == ""  # the other end is closed: the worker is gone
 
 
 def test_no_worker_and_no_file_stays_behind(tmp_path, good):
