@@ -9,9 +9,10 @@ import json
 import math
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from shardify.errors import NothingToBuildError, UsageError
@@ -93,8 +94,8 @@ def is_video_name(path: Path) -> bool:
 
 
 def _from_folder(data: Path) -> Catalog:
-    found, originals, ignored = [], {}, Counter()
-    for path in _walk(data):
+    found, originals, ignored, repeated = [], {}, Counter(), []
+    for path in _walk(data, repeated):
         if is_video_name(path):
             found.append(path.relative_to(data).as_posix())
         elif not path.is_dir():
@@ -108,6 +109,9 @@ def _from_folder(data: Path) -> Catalog:
     notes = [f"{data}/{name} is missing" for name in SPLITS if has_splits and name not in present]
     if ignored:
         notes.append(_ignored_line(ignored))
+    if repeated:
+        first = min(repeated, key=os.fsencode).relative_to(data)
+        notes.append(f"not followed: {len(repeated)} links to folders that are listed anyway or lie above: {first}")
     return Catalog(sources, ignored.total(), originals=originals, notes=tuple(notes))
 
 
@@ -119,20 +123,41 @@ def _ignored_line(endings: Counter) -> str:
     return f"ignored {endings.total()} other files: {shown}{more}"
 
 
-def _walk(folder: Path, above: frozenset = frozenset()) -> Iterator[Path]:
-    """Every entry below a folder; links to folders are followed, but never into a folder above."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            path = folder / entry.name
-            yield path
-            try:
-                if entry.is_dir():
-                    here = path.stat()
-                    if (here.st_dev, here.st_ino) not in above:
-                        yield from _walk(path, above | {(here.st_dev, here.st_ino)})
-            except OSError as error:  # a link loop, or gone: a video's name still makes it an input above
-                if error.errno not in (errno.ELOOP, errno.ENOENT, errno.ENOTDIR):
-                    raise  # what an unreadable folder holds must not be missing without a word
+def _walk(folder: Path, repeated: list[Path] | None = None) -> Iterator[Path]:
+    """Every entry below a folder. Each folder is listed once, by its own place rather than by a link to it.
+
+    repeated: takes the links that are not followed, to folders above this one and to those that are listed already.
+    """
+    seen = {_identity(above) for above in folder.resolve().parents}
+    places, links = [folder], []
+    while places or links:
+        place = places.pop() if places else links.pop(0)  # links come last
+        if _identity(place) in seen:
+            if repeated is not None:
+                repeated.append(place)
+            continue
+        seen.add(_identity(place))
+        with os.scandir(place) as entries:
+            for entry in entries:
+                path = place / entry.name
+                yield path
+                if _is_folder(entry):
+                    (links if entry.is_symlink() else places).append(path)
+        links.sort(key=os.fsencode)
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    here = folder.stat()
+    return here.st_dev, here.st_ino
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:  # a link loop, or gone: a video's name still makes it an input
+        if error.errno not in (errno.ELOOP, errno.ENOENT, errno.ENOTDIR):
+            raise  # what an unreadable folder holds must not be missing without a word
+        return False
 
 
 def _place(data: Path, name: str, has_splits: bool) -> Source:
@@ -166,10 +191,15 @@ def printable(name: str) -> str:
 def _dfdc_originals(path: Path) -> dict[str, str]:
     """fake → original by file name, from a metadata.json of the DFDC data set; nothing from any other."""
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-        return {name: entry["original"] for name, entry in entries.items() if entry.get("original")}
-    except (OSError, ValueError, AttributeError, TypeError):
+        entries = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    except (OSError, ValueError, RecursionError):
         return {}
+    found = {}
+    for name, entry in entries.items() if isinstance(entries, dict) else ():
+        original = entry.get("original") if isinstance(entry, dict) else None
+        if isinstance(original, str) and original and not unusable_name(original):
+            found[name] = original
+    return found
 
 
 def _from_manifest(data: Path, manifest: Path) -> Catalog:
@@ -184,15 +214,52 @@ def _from_manifest(data: Path, manifest: Path) -> Catalog:
         if column not in columns:
             raise UsageError(f"{manifest}: has no column {column} (found: {', '.join(columns) or 'none'})")
     by_source: dict[str, dict] = {}
-    sources = []
+    sources, names = [], _NamesOnDisk(data)
     for number, row in enumerate(rows, 2):
-        source = _manifest_source(data, row, f"{manifest} row {number}")
+        source = names.match(_manifest_source(data, row, f"{manifest} row {number}"))
         if source.source in by_source:
             raise UsageError(f"{manifest} row {number}: {source.source} is listed twice; remove one")
         by_source[source.source] = row
         sources.append(source)
     sources.sort(key=lambda source: os.fsencode(source.source))
-    return Catalog(sources, columns=columns, rows=by_source)
+    return Catalog(sources, columns=columns, rows=by_source, notes=names.notes())
+
+
+class _NamesOnDisk:
+    """Files that a manifest spells in another Unicode form: macOS takes letters and accents apart (NFD)."""
+
+    def __init__(self, data: Path) -> None:
+        self._data = data
+        self._folders: dict[Path, dict[str, str]] = {}  # names in a folder by their composed form (NFC)
+        self._matched: list[str] = []
+
+    def match(self, source: Source) -> Source:
+        """The source under the name that its file has, where only the form differs."""
+        if source.source.isascii() or source.error or os.path.lexists(source.path):
+            return source
+        path = self._data
+        for part in PurePosixPath(source.source).parts:
+            path /= part if os.path.lexists(path / part) else self._spelled(path).get(_composed(part), part)
+        if not os.path.lexists(path):
+            return source
+        self._matched.append(source.source)
+        return replace(source, path=path, source=path.relative_to(self._data).as_posix())
+
+    def notes(self) -> tuple[str, ...]:
+        if not self._matched:
+            return ()
+        count, first = len(self._matched), self._matched[0]
+        return (f"matched {count} names that the manifest spells in another Unicode form (NFC or NFD); first: {first}",)
+
+    def _spelled(self, folder: Path) -> dict[str, str]:
+        if folder not in self._folders:
+            names = sorted(os.listdir(folder)) if folder.is_dir() else []
+            self._folders[folder] = {_composed(name): name for name in names}
+        return self._folders[folder]
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
 
 
 def _manifest_source(data: Path, row: dict, where: str) -> Source:

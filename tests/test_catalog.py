@@ -1,11 +1,15 @@
+import inspect
 import json
 import os
 import re
+import shutil
+import sys
 
 import pytest
 
 from shardify.catalog import Source, list_sources, order_classes
 from shardify.errors import NothingToBuildError, UsageError
+from shardify.groups import group_names
 
 
 def make_tree(root, *names):
@@ -80,7 +84,31 @@ def test_linked_folders_are_followed_and_loops_are_not(tmp_path):
     (tmp_path / "data/fake/up").symlink_to(tmp_path / "data")
     found = by_source(list_sources(tmp_path / "data"))
     assert {"real/a.mp4", "fake/b.mp4"} <= found.keys()
-    assert all(name.count("up") <= 1 for name in found)
+    assert found.keys() == {"real/a.mp4", "fake/b.mp4"}
+
+
+def test_each_folder_is_listed_once_whatever_links_to_it(tmp_path):
+    """Links within links would be 2^12 inputs for one file; its own place is the one that counts."""
+    for number in range(12):
+        (tmp_path / f"data/z{number:02d}").mkdir(parents=True)
+        for link in "ab":
+            (tmp_path / f"data/z{number:02d}" / link).symlink_to(tmp_path / f"data/z{number + 1:02d}")
+    make_tree(tmp_path, "data/z12/deep/x.mp4", "data/real/a.mp4", "beside/b.mp4")
+    (tmp_path / "data/alias").symlink_to("real")
+    (tmp_path / "data/real/up").symlink_to(tmp_path)
+    catalog = list_sources(tmp_path / "data")
+    assert [source.source for source in catalog.sources] == ["real/a.mp4", "z12/deep/x.mp4"]
+    assert "not followed: 26 links to folders that are listed anyway or lie above: alias" in catalog.notes
+
+
+def test_a_tree_deeper_than_python_can_call(tmp_path):
+    make_tree(tmp_path, "real/a.mp4", f"fake/{'d/' * 250}b.mp4")
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 200)
+    try:
+        assert len(list_sources(tmp_path).sources) == 2
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 def test_names_that_are_not_utf8_are_refused_by_name(tmp_path):
@@ -162,8 +190,38 @@ def test_dfdc_metadata_is_recognised_and_any_other_is_not(tmp_path):
     make_tree(tmp_path, "fake/a.mp4", "real/b.mp4")
     (tmp_path / "metadata.json").write_text(json.dumps({"a.mp4": {"label": "FAKE", "original": "b.mp4"}}))
     assert list_sources(tmp_path).originals == {"a.mp4": "b.mp4"}
-    (tmp_path / "metadata.json").write_text("[1, 2]")
-    assert list_sources(tmp_path).originals == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[1, 2]", "[" * 100_000, '{"a.mp4": {"original": 5}}', '{"a.mp4": {"original": ["b.mp4"]}}', '{"a.mp4": [1]}',
+        '{"a.mp4": {"original": "\\ud800"}}', "5", "null", "{", '{"a.mp4": {"original": {}}}',
+    ],
+)  # fmt: skip
+def test_any_other_metadata_is_not_believed(tmp_path, text):
+    make_tree(tmp_path, "fake/a.mp4", "real/b.mp4")
+    (tmp_path / "metadata.json").write_text(text)
+    catalog = list_sources(tmp_path)
+    assert catalog.originals == {} and len(group_names(catalog, None)[0]) == 2
+
+
+def test_a_manifest_in_another_unicode_form(tmp_path):
+    """macOS takes accents apart, most others do not; the file's own name counts, whoever wrote the manifest."""
+    composed, apart = "r\u00e9el/\u00e9t\u00e9.mp4", "re\u0301el/e\u0301te\u0301.mp4"
+    make_tree(tmp_path, apart, "fake/b.mp4", "r\u00e9el/other.mp4")
+    manifest = tmp_path / "m.csv"
+    manifest.write_text(f"path,class\n{composed},real\nfake/b.mp4,fake\n", encoding="utf-8")
+    catalog = list_sources(tmp_path, manifest)
+    (french,) = (source for source in catalog.sources if source.class_name == "real")
+    assert french.source == composed and not catalog.notes  # half of the way exists in each form: nothing is guessed
+    shutil.rmtree(tmp_path / "r\u00e9el")
+    catalog = list_sources(tmp_path, manifest)
+    (french,) = (source for source in catalog.sources if source.class_name == "real")
+    assert french.source == apart and french.path.exists() and "1 names" in catalog.notes[0]
+    manifest.write_text(f"path,class\n{composed},real\n{apart},fake\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="is listed twice"):
+        list_sources(tmp_path, manifest)
 
 
 def test_a_folder_that_cannot_be_listed_is_not_passed_over(tmp_path, monkeypatch):
