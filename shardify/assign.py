@@ -38,7 +38,7 @@ def plan_build(
     splits, placement, notes = _choose_splits(catalog, settings, previous.rows if previous else [], rows)
     known = {row["source"] for row in rows}
     usable = [s for i, s in enumerate(catalog.sources) if not s.error and i not in placement.conflicts]
-    classes = _classes(catalog, usable, previous)
+    classes = _classes(catalog, usable, previous, notes)
     tasks, rejected = [], []
     for i, source in enumerate(catalog.sources):
         if source.source in known:
@@ -63,11 +63,16 @@ def plan_build(
     return BuildPlan(classes, shards, rejected, [*catalog.notes, *notes], placement.renamed)
 
 
-def _classes(catalog: Catalog, usable: list[Source], previous: Previous | None) -> list[str]:
+def _classes(catalog: Catalog, usable: list[Source], previous: Previous | None, notes: list[str]) -> list[str]:
     known = tuple(previous.meta["classes"]) if previous else ()
     classes = order_classes({source.class_name for source in usable}, known)
     if len(classes) < 2 and "target" not in catalog.columns:
-        raise UsageError(f"only one class ({classes[0]}); lay the videos out in a folder for each of two or more")
+        if not usable or {source.split for source in usable} != {"test"}:
+            raise UsageError(f"only one class ({classes[0]}); lay the videos out in a folder for each of two or more")
+        notes.append(
+            f"warning: only one class ({classes[0]}), in a test split alone: figures that compare classes are "
+            "undefined, and its number is 0, whatever it is in training"
+        )
     return classes
 
 

@@ -102,7 +102,9 @@ def plan_after(
     """What of the earlier build in `out` stays, and what is to be built; raises the ShardifyErrors that stop it."""
     drift: list[str] = []
     if previous:
-        previous, drift = apply_changes(previous, catalog.sources, out / "index.json", changes or Changes())
+        previous, drift = apply_changes(
+            previous, catalog.sources, out / "index.json", changes or Changes(), bool(catalog.columns)
+        )
     plan = plan_build(catalog, settings, previous, read_boxes(boxes) if boxes else None)
     if previous and plan.renamed:
         rows = [{**row, "group": plan.renamed.get(row["group"], row["group"])} for row in previous.rows]

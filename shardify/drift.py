@@ -35,12 +35,18 @@ class Rewrite:
 
 
 def apply_changes(
-    previous: Previous, sources: list[Source], index_path: Path, changes: Changes
+    previous: Previous, sources: list[Source], index_path: Path, changes: Changes, by_manifest: bool = False
 ) -> tuple[Previous, list[str]]:
-    """The previous build without what `changes` gives up, and lines that say what has changed on disk."""
+    """The previous build without what `changes` gives up, and lines that say what has changed on disk.
+
+    by_manifest: whether the sources are rows of a manifest, whose failed rows are tried again when they are mended.
+    """
     gone, changed = _find_drift(previous, sources, index_path, thorough=changes.rebuild_changed)
-    dropped: set[str] = set()
+    dropped = _mended(previous, sources) if by_manifest else set()
     notes = []
+    if dropped:
+        notes.append(f"mended since the last build: {len(dropped)} rows that had failed, for example {min(dropped)}")
+        gone, changed = ([name for name in names if name not in dropped] for names in (gone, changed))
     for names, what, act, option in (
         (gone, "gone", changes.prune, "--prune drops their clips"),
         (changed, "changed", changes.rebuild_changed, "--rebuild-changed packs them again"),
@@ -53,6 +59,20 @@ def apply_changes(
     if changes.retry_failed:
         dropped.update(row["source"] for row in previous.rows if row["status"] == "failed")
     return replace(previous, dropped=frozenset(dropped)), notes
+
+
+def _mended(previous: Previous, sources: list[Source]) -> set[str]:
+    """Failed inputs that the manifest does not name any more, says something else of, or whose file has come."""
+    here = {source.source: source for source in sources}
+    failed = {row["source"]: row for row in previous.rows if row["status"] == "failed"}
+    return {name for name, row in failed.items() if name not in here or _is_mended(here[name], row)}
+
+
+def _is_mended(source: Source, row: dict) -> bool:
+    if source.error:
+        return source.error != row["error"]
+    has_come = not row["source_bytes"] and source.path.exists()
+    return source.class_name != row["class"] or has_come
 
 
 def _find_drift(

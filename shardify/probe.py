@@ -15,6 +15,7 @@ import av.logging
 from av.codec.hwaccel import HWAccel
 
 from shardify.errors import VideoError
+from shardify.sniff import HEAD_BYTES, what_else
 
 # Demuxers that read one file and open no other: no playlists, no concat scripts, no picture sequences.
 FORMAT_WHITELIST = (
@@ -73,6 +74,9 @@ class VideoFile:
         try:
             container = open_container(self.file, self.hwaccel)
         except av.error.FFmpegError as error:
+            self.file.seek(0)
+            if what := what_else(self.file.read(HEAD_BYTES)):
+                raise VideoError(what) from error
             if any("whitelist" in message for _, _, message in self.logs):
                 raise VideoError("not a video, but a picture, playlist or other kind of file") from error
             raise

@@ -126,3 +126,11 @@ def test_dropped_sources_are_planned_again_in_their_split():
     built = plan([source(name) for name in (*old, "fake/new.mp4")], previous=previous)
     assert splits_of(built).keys() == {"real/000x.mp4", "fake/new.mp4"}
     assert splits_of(built)["real/000x.mp4"] == "val"
+
+
+def test_a_test_split_alone_may_have_one_class():
+    built = plan([source(f"real/{i}.mp4", "test") for i in range(3)])
+    assert built.classes == ["real"] and set(splits_of(built).values()) == {"test"}
+    assert any(note.startswith("warning: only one class (real), in a test split alone") for note in built.notes)
+    with pytest.raises(UsageError, match="only one class"):
+        plan([source("real/1.mp4", "test"), source("real/2.mp4", "train")])

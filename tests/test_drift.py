@@ -190,3 +190,21 @@ def test_a_manifest_that_names_missing_or_relabelled_videos(tmp_path):
     assert {key: before[key] for key in kept} == {key: after[key] for key in kept}
     run_build(data, tmp_path / "s", manifest=manifest, changes=Changes(prune=True))
     assert {row["source"]: row["status"] for row in read_rows(tmp_path / "s")}[names[0]] == "failed"
+
+
+def test_failed_rows_go_when_the_manifest_is_mended(tmp_path):
+    """A path that was misspelled, one that led out of the folder, and one whose file has come since."""
+    data, manifest, notes = make_videos(tmp_path / "data", video_names(6)), tmp_path / "m.csv", []
+    (data / "real/v05.mp4").rename(tmp_path / "late.mp4")
+    text = "path,class\n" + "".join(f"{name},{name[:4]}\n" for name in video_names(6))
+    manifest.write_text(text.replace("real/v01", "real/vO1").replace("real/v03", "../data/real/v03"))
+    assert run_build(data, tmp_path / "s", manifest=manifest).failed_inputs == 3
+    before = tree(tmp_path / "s")
+    assert run_build(data, tmp_path / "s", manifest=manifest).new_inputs == 0 and tree(tmp_path / "s") == before
+    manifest.write_text(text)
+    (tmp_path / "late.mp4").rename(data / "real/v05.mp4")
+    report = run_build(data, tmp_path / "s", manifest=manifest, say=notes.append)
+    assert (report.ok_inputs, report.failed_inputs) == (6, 0)
+    assert {row["source"]: row["status"] for row in read_rows(tmp_path / "s")} == dict.fromkeys(video_names(6), "ok")
+    assert any(note.startswith("mended since the last build: 3 rows that had failed") for note in notes)
+    assert not any(note.startswith(("gone since", "changed since")) for note in notes)
