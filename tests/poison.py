@@ -35,7 +35,8 @@ def make_poisoned(task: Task, settings: BuildSettings) -> list[Sample]:
     elif stem.startswith("stand"):
         time.sleep(3600)
     elif stem.startswith("hold"):
-        with open(task.path.with_suffix(".fifo"), "w"):  # until the test reads from it, and then as long as it lives
+        with open(task.path.with_suffix(".fifo"), "wb", buffering=0) as file:  # open as long as the worker lives
+            file.write(b"here")
             time.sleep(3600)
     elif stem.startswith("slow"):
         time.sleep(1)

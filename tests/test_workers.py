@@ -126,11 +126,12 @@ def test_a_worker_ends_with_its_parent(tmp_path, good):
     )
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     parent = subprocess.Popen([sys.executable, script], env={**os.environ, "PYTHONPATH": path})
-    with open(tmp_path / "hold.fifo") as held:  # returns when the worker has opened it
-        parent.kill()
-        parent.wait()
-        ended, _, _ = select.select([held], [], [], 60)
-        assert ended and held.read() == ""  # the other end is closed: the worker is gone
+    held = os.open(tmp_path / "hold.fifo", os.O_RDONLY | os.O_NONBLOCK)
+    assert select.select([held], [], [], 120)[0] and os.read(held, 9) == b"here"
+    parent.kill()
+    parent.wait()
+    assert select.select([held], [], [], 60)[0] and os.read(held, 9) == b""  # the worker's end is closed: it is gone
+    os.close(held)
 
 
 def test_no_worker_and_no_file_stays_behind(tmp_path, good):
