@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from shardify.terminal import escape_unprintable
 from trainer.errors import TrainerError
 from trainer.failures import check_writable, failures_as_one_line, in_parts, model_option
 
@@ -80,4 +81,5 @@ def check_fits(saved, shards) -> None:
 
 
 if __name__ == "__main__":
+    escape_unprintable()
     main()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from shardify.terminal import escape_unprintable
 from trainer.errors import TrainerError
 from trainer.failures import check_writable, failures_as_one_line, model_option
 
@@ -142,4 +143,5 @@ def _to_onnx(saved, model: nn.Module, clips: Tensor, path: Path):
 
 
 if __name__ == "__main__":
+    escape_unprintable()
     main()

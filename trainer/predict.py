@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
+from shardify.terminal import escape_unprintable
 from trainer.errors import ShardifyError, TrainerError
 from trainer.failures import check_writable, failures_as_one_line, in_parts, model_option
 
@@ -214,4 +215,5 @@ def video_tasks(videos: tuple[Path, ...], boxes: dict | None) -> Iterator[tuple[
 
 
 if __name__ == "__main__":
+    escape_unprintable()
     main()
