@@ -100,7 +100,7 @@ def _build(group: type, values: Any, prefix: str) -> Any:
 
 
 def _nearest(prefix: str, name: str) -> str | None:
-    """The setting that may be meant: of that name elsewhere, of that name in other tools, or spelt alike in this group."""
+    """The setting that may be meant: so named elsewhere, so named by other tools, or spelt alike in this group."""
     known = all_keys()
     same = [key for key in known if key.rpartition(".")[2] == name]
     here = [key.removeprefix(prefix) for key in known if key.startswith(prefix)]
