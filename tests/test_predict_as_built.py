@@ -138,7 +138,7 @@ def test_one_row_of_boxes_is_no_box_of_two_videos(made):
     files = [made / "data" / name for name in ("test/a/low.mkv", "val/a/low.mkv", "train/b/high.mkv")]
     found = predictions(made, *files, files[2], boxes="names.csv")
     assert [bool(found[name]["error"]) for name in ("test/a/low.mkv", "val/a/low.mkv", "train/b/high.mkv")] == [1, 1, 0]
-    assert "another video here is low.mkv as well" in found["val/a/low.mkv"]["error"]
+    assert "several videos here are low.mkv" in found["val/a/low.mkv"]["error"]
 
 
 def test_a_run_on_boxes_needs_them(made):

@@ -209,7 +209,7 @@ def video_tasks(videos: tuple[Path, ...], boxes: dict | None) -> Iterator[tuple[
             if name not in boxes:
                 reason = f"{NO_BOX} (path {name})"
             elif shared[name] > 1:
-                reason = f"another video here is {name} as well, as one row of the boxes file; pass the folder of both"
+                reason = f"several videos here are {name}, as one row of the boxes file; pass a folder that holds them"
         key = Source(file, str(file), "", None).key
         yield Task(file, str(file), key, "", 0, "", 0.0, key, boxes.get(name) if boxes else None), reason
 
