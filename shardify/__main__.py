@@ -3,10 +3,12 @@
 import signal
 
 from shardify.interrupt import leave_at_once
+from shardify.terminal import escape_unprintable
 
 
 def main() -> None:
     signal.signal(signal.SIGINT, leave_at_once)
+    escape_unprintable()
     try:
         from shardify.cli import main as run
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from shardify.boxes import NO_BOX
 from shardify.catalog import Catalog, Source, order_classes
 from shardify.deal import Box, ShardPlan, Task, deal_shards
 from shardify.errors import UsageError
@@ -45,7 +46,7 @@ def plan_build(
             continue
         error = source.error or placement.conflicts.get(i)
         if boxes is not None and not error and source.source not in boxes:
-            error = "has no row in the boxes file; add one, or take the video out"
+            error = NO_BOX
         label = classes.index(source.class_name) if source.class_name in classes else -1
         target = label if source.target is None else source.target
         task = Task(

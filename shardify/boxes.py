@@ -10,6 +10,7 @@ from shardify.deal import Box
 from shardify.errors import UsageError
 
 COLUMNS = ("path", "x", "y", "width", "height")
+NO_BOX = "has no row in the boxes file; add one, or take the video out"
 
 
 def read_boxes(path: Path) -> dict[str, Box]:

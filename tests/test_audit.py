@@ -52,11 +52,12 @@ def test_another_frame_rate_of_one_class_is_named(alike, tmp_path):
 
 @pytest.mark.parametrize("num_groups", [60, 300])
 def test_the_line_says_up_to_where_there_is_no_alarm(alike, tmp_path, num_groups):
-    """Of 300 clips: five to a group, or one."""
+    """Of 300 clips, five of each video: in one group, or each in its own. Then a video's clips betray one another."""
     shards = shards_of(alike, tmp_path / "shards")
     many = dataclasses.replace(shards, samples=np.resize(np.array(shards.samples), 300))
     many.samples["group"] = np.arange(300) % num_groups
-    line = audit(many)[0]
+    line, *warning = audit(many)
+    assert bool(warning) == (num_groups == 300), "a group is in one fold only"
     if num_groups == 60:
         assert "no alarm up to 0.65: within chance for so few groups, 30 of a class)" in line
     else:

@@ -35,6 +35,41 @@ def test_what_is_dumped_is_read_back(tmp_path):
     assert settings.model.options == {"depth": 3}
 
 
+def test_dotted_keys_are_groups_as_after_set(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text(
+        "model.backbone: tiny\noptimizer.lr: 1e-3\nmodel: {dropout: 0.2}\nmodel.options.deep.er: 3\n"
+        "model.options: {width: 2}\nepochs: 4\n"
+    )
+    settings = load_settings(path, ("model.backbone=resnet18",))
+    assert (settings.model.backbone, settings.model.dropout) == ("resnet18", 0.2)
+    assert (settings.optimizer.lr, settings.epochs) == (1e-3, 4)
+    assert settings.model.options == {"width": 2, "deep": {"er": 3}}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "model.backbone: tiny\nmodel: {backbone: tiny}\n",
+            "model.backbone is given twice, as one key and in its group",
+        ),
+        ("model.options: {a: 1}\nmodel.options.a: 1\n", "model.options.a is given twice"),
+        ("model: tiny\nmodel.backbone: tiny\n", "model.backbone: model is a value, not a group of settings"),
+        ("model.backbone: tiny\nmodel.backbone: tiny\n", "model.backbone is given twice"),
+        ("epochs: 3\nseed: 1\nepochs: 4\n", "epochs is given twice"),
+        ("model: {dropout: 0, dropout: 1}\n", "dropout is given twice"),
+        ("model.backbon: tiny\n", "unknown setting model.backbon; did you mean model.backbone?"),
+    ],
+)
+def test_a_setting_is_given_once(text, message, tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        load_settings(path)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
 def test_an_empty_file_is_all_defaults(tmp_path):
     path = tmp_path / "empty.yaml"
     path.write_text("# nothing\n")
@@ -47,6 +82,9 @@ def test_an_empty_file_is_all_defaults(tmp_path):
         ("optimiser.lr=1", "unknown setting optimiser; did you mean optimizer"),
         ("optimizer.lrr=1", "unknown setting optimizer.lrr; did you mean optimizer.lr?"),
         ("lr=1", "unknown setting lr; did you mean optimizer.lr?"),
+        ("model.lr=1", "unknown setting model.lr; did you mean optimizer.lr?"),
+        ("model.pretrained=true", "unknown setting model.pretrained; did you mean model.weights?"),
+        ("model.xyz=true", "unknown setting model.xyz; known: name, options"),
         ("epoch=1", "unknown setting epoch; did you mean epochs?"),
         ("epochs=many", "epochs is 'many'; it must be of type int"),
         ("epochs=1.5", "epochs is 1.5; it must be of type int"),

@@ -24,7 +24,7 @@ def run(tmp_path_factory):
     weights = build_model(settings.model, 2).state_dict()
     about = {"settings": settings.to_dict(), "classes": ["real", "fake"], "build": {}}
     about |= {"frames": 4, "size": 16, "stored_frames": 6, "stored_size": 24}
-    about |= {"class_counts": [5, 5], "threshold": 0.25}
+    about |= {"class_counts": [5, 5], "threshold": 0.25, "video_threshold": 0.5}
     (out / "models").mkdir()
     torch.save({"model": weights, **about}, out / "models" / "best_model.pth")
     return out
@@ -107,7 +107,7 @@ def test_a_model_of_ones_own_that_shares_weights(shards_folder, tmp_path, ema):
     run_small(shards_folder, tmp_path / "run", f"model.name={__name__}:Tied", "epochs=1", ema)
     weights = load_file(tmp_path / "run" / "models" / "best_model.safetensors")
     assert torch.equal(weights["first.weight"], weights["second.weight"]) and weights["part"].shape == (3, 2)
-    path = tmp_path / "exported.safetensors"
-    assert export(tmp_path / "run", "safetensors", path) == 0
+    path, own = tmp_path / "exported.safetensors", f"{__name__}:Tied"
+    assert export(tmp_path / "run", "safetensors", path, own) == 0
     assert torch.equal(load_file(path)["model.second.weight"], weights["first.weight"])
-    assert export(tmp_path / "run", "torch", tmp_path / "exported.pt2") < 1e-6, "in batches of any size"
+    assert export(tmp_path / "run", "torch", tmp_path / "exported.pt2", own) < 1e-6, "in batches of any size"

@@ -207,6 +207,12 @@ def test_modules_that_cannot_be_imported(tmp_path, monkeypatch, lines, reason):
         build_model(ModelSettings(name="mine:Model"), 2)
 
 
+@pytest.mark.parametrize("name", ["nowhere:Model", "nowhere.inside:Model"])
+def test_a_module_that_is_not_found_has_a_remedy(name):
+    with pytest.raises(SettingsError, match=r"; start in the folder where nowhere lies, or put .* on PYTHONPATH$"):
+        build_model(ModelSettings(name=name), 2)
+
+
 def test_memory_that_runs_out_in_a_constructor_is_not_the_models_fault():
     with pytest.raises(torch.OutOfMemoryError):
         build_model(ModelSettings(name=f"{__name__}:Huge"), 2)

@@ -180,7 +180,7 @@ def test_mistakes_leave_an_earlier_file_alone(run, data_folder, tmp_path):
     for arguments, message in (
         ((test, "--run", tmp_path), "holds no models/best_model.pth"),
         ((test, "--run", run, "--devices", "many"), "--devices is many"),
-        ((test, "--run", run, "--boxes", tmp_path / "none.csv"), "none.csv: cannot be read"),
+        ((test, "--run", run, "--boxes", tmp_path / "out.csv"), "was trained on whole pictures"),
         ((test, tmp_path / "empty", "--run", run), f"no videos in {tmp_path / 'empty'}"),
     ):
         result = call(predict.main, *arguments, "--csv", tmp_path / "out.csv")
@@ -236,8 +236,9 @@ def crowded(tmp_path_factory):
 
 
 def test_where_memory_runs_out_fewer_clips_go_at_once(crowded, monkeypatch):
-    scoring = (evaluate.main, "--run", crowded / "run", "--shards", crowded / "shards")
-    predicting = (predict.main, crowded / "data" / "test", "--run", crowded / "run")
+    of_the_run = ("--run", crowded / "run", "--model", f"{__name__}:Crowded")
+    scoring = (evaluate.main, *of_the_run, "--shards", crowded / "shards")
+    predicting = (predict.main, crowded / "data" / "test", *of_the_run)
     expected = [call(*scoring).stdout, call(*predicting).stdout]
     monkeypatch.setattr(Crowded, "most", 2)
     results = [call(*scoring), call(*predicting)]

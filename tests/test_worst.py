@@ -15,6 +15,8 @@ from trainer.metrics import predict, softmax
 from trainer.report import source_rows
 from trainer.shards import open_shards
 
+TAGS = ("h1", "p", "main", "figure", "img", "figcaption", "span", "div", "i", "small", "br", "html")
+
 
 def predictions_of(shards, wrong=(1, 6)):
     """Right by a little or a lot, but for the places in `wrong`."""
@@ -59,6 +61,21 @@ def test_at_most_so_many_and_names_are_escaped(own_shards, tmp_path, monkeypatch
     page = path.read_text(encoding="utf-8")
     assert page.count("<figure>") == 3 and "No clip is predicted wrongly" in page
     assert "<script>" not in page and "&lt;script&gt;.mp4" in page
+
+
+@pytest.mark.parametrize("wrong", [(), (0, 4)])
+def test_names_of_classes_sources_and_the_run_are_text(shards_folder, tmp_path, wrong):
+    """Whatever they hold: the page is opened in a browser."""
+    shards = dataclasses.replace(open_shards(shards_folder), classes=["<b>&a", "<script>alert(1)</script>"])
+    rows = {key: row | {"source": "<img src=x onerror=y>.mp4"} for key, row in source_rows(shards).items()}
+    path = tmp_path / "<i>run" / "results" / "worst_clips.html"
+    worst.write_worst_clips(path, shards, predictions_of(shards, wrong), None, rows)
+    page = path.read_text(encoding="utf-8")
+    tags = set(re.findall(r"<(/?\w+)", page.partition("</style>")[2]))
+    assert tags <= {f"{slash}{tag}" for slash in ("", "/") for tag in TAGS}
+    assert "onerror=y>" not in page and page.count("&lt;img src=x onerror=y&gt;.mp4") == 8
+    assert "<h1>&lt;i&gt;run: " in page and "&lt;b&gt;&amp;a, predicted" in page
+    assert "score of &lt;script&gt;alert(1)&lt;/script&gt;: " in page
 
 
 def test_a_damaged_clip_does_not_stop_the_report(own_shards, tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from shardify.terminal import escape_unprintable
 from trainer.config import load_settings
 from trainer.errors import Interrupted, SettingsError, ShardifyError
 from trainer.kaggle import SESSION_HOURS, runs_folder, with_session_limit
@@ -98,4 +99,5 @@ def _run_number(path: Path) -> int:
 
 
 if __name__ == "__main__":
+    escape_unprintable()
     main()

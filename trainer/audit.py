@@ -18,6 +18,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.tree import DecisionTreeClassifier
 
+from shardify.terminal import escape_unprintable
 from trainer.errors import FormatError
 from trainer.failures import failures_as_one_line
 from trainer.shards import ShardSet, open_shards
@@ -122,4 +123,5 @@ def read_records(shards: ShardSet) -> dict[str, dict]:
 
 
 if __name__ == "__main__":
+    escape_unprintable()
     main()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from trainer.errors import TrainerError
+from trainer.torch_files import read_torch_file
 
 NAME = re.compile(r"^step-(\d{8})-([0-9a-f]{16})\.pth$")
 # Settings that do not shape the weights and may differ on resume.
@@ -45,7 +46,10 @@ def load_newest(folder: Path, say) -> dict | None:
     for path in paths:
         payload = path.read_bytes()
         if hashlib.sha256(payload).hexdigest()[:16] == NAME.match(path.name)[2]:
-            return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+            try:
+                return read_torch_file(io.BytesIO(payload))
+            except ValueError as error:
+                raise TrainerError(f"{path}: cannot be read ({error}); start a new run with another --out") from error
         if path != paths[-1]:
             say(f"warning: {path} is damaged; falling back to the checkpoint before it")
     if paths:

@@ -14,6 +14,22 @@ import yaml
 from trainer.errors import SettingsError
 from trainer.settings import Settings
 
+OTHER_WORDS = {
+    "pretrained": "model.weights", "learning_rate": "optimizer.lr", "precision": "amp", "image_size": "data.size",
+}  # fmt: skip
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that is given twice, of which PyYAML takes the last in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen = set()
+        for key, _ in node.value:
+            if str(key.value) in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value} is given twice", key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
 
 def load_settings(config: Path | None = None, overrides: tuple[str, ...] = ()) -> Settings:
     """Defaults, then the YAML file, then `key=value` overrides (dotted keys, YAML values)."""
@@ -28,7 +44,8 @@ def load_settings(config: Path | None = None, overrides: tuple[str, ...] = ()) -
             parsed = yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise SettingsError(f"--set {text}: the value is not YAML; quote it, for example 'name=\"[a\"'") from error
-        _assign(values, key.strip().split("."), parsed, key.strip())
+        *groups, name = key.strip().split(".")
+        _group(values, groups, key.strip())[name] = parsed
     return from_dict(values)
 
 
@@ -38,22 +55,36 @@ def from_dict(values: dict) -> Settings:
 
 def _read_yaml(path: Path) -> dict:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: cannot be read ({error}); check the path given to --config") from error
     except yaml.YAMLError as error:
         raise SettingsError(f"{path}: is not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(values or {}, dict):
         raise SettingsError(f"{path}: holds a {type(values).__name__}; it must hold settings as `key: value`")
-    return values or {}
+    return _nest(values or {}, path)
 
 
-def _assign(values: dict, keys: list[str], value: Any, whole: str) -> None:
-    for key in keys[:-1]:
+def _nest(values: dict, path: Path) -> dict:
+    """Dotted keys as groups, as after --set. Raises SettingsError where a file gives one setting in both forms."""
+    dotted = [key for key in values if isinstance(key, str) and "." in key]
+    nested = {key: value for key, value in values.items() if key not in dotted}
+    for key in sorted(dotted, key=lambda key: key.count(".")):  # model.options before model.options.width
+        *groups, name = key.split(".")
+        group = _group(nested, groups, f"{path}: {key}")
+        if name in group:
+            raise SettingsError(f"{path}: {key} is given twice, as one key and in its group; keep one of them")
+        group[name] = values[key]
+    return nested
+
+
+def _group(values: dict, keys: list[str], whole: str) -> dict:
+    """The group of settings that these keys lead to, made where it is not there."""
+    for key in keys:
         values = values.setdefault(key, {})
         if not isinstance(values, dict):
             raise SettingsError(f"{whole}: {key} is a value, not a group of settings")
-    values[keys[-1]] = value
+    return values
 
 
 def _build(group: type, values: Any, prefix: str) -> Any:
@@ -62,12 +93,19 @@ def _build(group: type, values: Any, prefix: str) -> Any:
     hints = typing.get_type_hints(group)
     unknown = [key for key in values if key not in hints]
     if unknown:
-        known = all_keys()
-        near = difflib.get_close_matches(f"{prefix}{unknown[0]}", known, n=1, cutoff=0.5)
-        near = near or [key for key in known if key.endswith(f".{unknown[0]}")][:1]
-        hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(hints)}"
+        near = _nearest(prefix, str(unknown[0]))
+        hint = f"; did you mean {near}?" if near else f"; known: {', '.join(hints)}"
         raise SettingsError(f"unknown setting {prefix}{unknown[0]}{hint}")
     return group(**{key: _convert(value, hints[key], f"{prefix}{key}") for key, value in values.items()})
+
+
+def _nearest(prefix: str, name: str) -> str | None:
+    """The setting that may be meant: so named elsewhere, so named by other tools, or spelt alike in this group."""
+    known = all_keys()
+    same = [key for key in known if key.rpartition(".")[2] == name]
+    here = [key.removeprefix(prefix) for key in known if key.startswith(prefix)]
+    alike = [prefix + key for key in difflib.get_close_matches(name, here, n=1, cutoff=0.5)]
+    return next(filter(None, [*same, OTHER_WORDS.get(name), *alike]), None)
 
 
 def _convert(value: Any, kind: Any, name: str) -> Any:

@@ -6,27 +6,34 @@ from pathlib import Path
 
 import click
 
+from shardify.terminal import escape_unprintable
 from trainer.errors import TrainerError
-from trainer.failures import check_writable, failures_as_one_line, in_parts
+from trainer.failures import check_writable, failures_as_one_line, in_parts, model_option
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option("--run", type=click.Path(path_type=Path), required=True, help="Folder of a finished run.")
+@model_option
 @click.option("--shards", type=click.Path(path_type=Path), required=True, help="Folder made by `shardify build`.")
 @click.option("--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True)
 @click.option("--devices", default="auto", show_default=True, help="auto | cpu.")
 @click.option("--csv", "csv_path", type=click.Path(path_type=Path), help="Write every clip's score here.")
-def main(run: Path, shards: Path, split: str, devices: str, csv_path: Path | None) -> None:
+def main(run: Path, model_class: str | None, shards: Path, split: str, devices: str, csv_path: Path | None) -> None:
     """Print the metrics of a run's best model on a split of SHARDS, at the threshold that the run chose."""
     with failures_as_one_line():
-        figures = evaluate_run(run, shards, split, devices, csv_path)
+        figures = evaluate_run(run, shards, split, devices, csv_path, model_class)
     for name, value in figures.items():
         shown = f"{value:.4f}" if isinstance(value, float) else value
         click.echo(f"{name:<18} {'undefined' if value is None else shown}")
 
 
-def evaluate_run(run: Path, shards: Path, split: str, devices: str, csv_path: Path | None) -> dict:
-    """The metrics of one split. Raises ShardifyError, torch.OutOfMemoryError."""
+def evaluate_run(
+    run: Path, shards: Path, split: str, devices: str, csv_path: Path | None, model_class: str | None = None
+) -> dict:
+    """The metrics of one split.
+
+    model_class: of a custom model, package.module:Class. Raises ShardifyError, torch.OutOfMemoryError.
+    """
     from trainer import report
     from trainer.checkpoint import write_atomically
     from trainer.distributed import join_group, num_devices
@@ -40,7 +47,7 @@ def evaluate_run(run: Path, shards: Path, split: str, devices: str, csv_path: Pa
     if csv_path:
         check_writable(csv_path)
     group = join_group(num_devices(devices) > 0)
-    saved = load_saved(run, group.device)
+    saved = load_saved(run, group.device, model_class)
     found = open_shards(shards, saved.settings.data.sheet_frames)
     check_fits(saved, found)
     loader = ClipLoader(
@@ -74,4 +81,5 @@ def check_fits(saved, shards) -> None:
 
 
 if __name__ == "__main__":
+    escape_unprintable()
     main()

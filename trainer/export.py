@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from shardify.terminal import escape_unprintable
 from trainer.errors import TrainerError
-from trainer.failures import check_writable, failures_as_one_line
+from trainer.failures import check_writable, failures_as_one_line, model_option
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -25,23 +26,27 @@ TOLERANCE = 1e-4  # largest difference between the exported model's scores and t
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option("--run", type=click.Path(path_type=Path), required=True, help="Folder of a finished run.")
+@model_option
 @click.option("--format", "kind", type=click.Choice(list(SUFFIX)), required=True)
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="[default: RUN/models/exported.SUFFIX]")
-def main(run: Path, kind: str, out: Path | None) -> None:
+def main(run: Path, model_class: str | None, kind: str, out: Path | None) -> None:
     """Write a run's best model as safetensors weights, a torch.export program or ONNX, and check its scores."""
     path = out or run / "models" / f"exported{SUFFIX[kind]}"
     with failures_as_one_line():
-        difference = export(run, kind, path)
+        difference = export(run, kind, path, model_class)
     click.echo(f"{path}: scores differ from the run's by at most {difference:.1e}")
 
 
-def export(run: Path, kind: str, path: Path) -> float:
-    """Write the model and return how far its scores are from the run's, on random clips. Raises TrainerError."""
+def export(run: Path, kind: str, path: Path, model_class: str | None = None) -> float:
+    """Write the model and return how far its scores are from the run's, on random clips.
+
+    model_class: of a custom model, package.module:Class. Raises TrainerError.
+    """
     import torch
 
     from trainer.saved import load_saved
 
-    saved = load_saved(run, torch.device("cpu"))
+    saved = load_saved(run, torch.device("cpu"), model_class)
     model = deployable(saved)
     check_writable(path)
     shape = (3, saved.stored_frames, 3, saved.stored_size, saved.stored_size)
@@ -138,4 +143,5 @@ def _to_onnx(saved, model: nn.Module, clips: Tensor, path: Path):
 
 
 if __name__ == "__main__":
+    escape_unprintable()
     main()

@@ -15,6 +15,13 @@ from trainer.errors import ShardifyError, TrainerError, is_out_of_memory
 
 T = TypeVar("T")
 
+model_option = click.option(
+    "--model",
+    "model_class",
+    metavar="MODULE:CLASS",
+    help="The class of a run with a custom model. Its code is run: trust it.",
+)
+
 
 @contextmanager
 def failures_as_one_line() -> Iterator[None]:

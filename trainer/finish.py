@@ -16,10 +16,11 @@ from shardify.index import read_meta
 from trainer import report
 from trainer.checkpoint import own_copies, write_atomically
 from trainer.errors import TrainerError
-from trainer.metrics import best_threshold, softmax
+from trainer.metrics import best_threshold, mean_by_video, softmax
 from trainer.models import is_own
 from trainer.parts import class_counts
-from trainer.shards import input_shape
+from trainer.shards import ShardSet, input_shape
+from trainer.torch_files import read_torch_file
 
 if TYPE_CHECKING:
     from trainer.engine import Predictions
@@ -44,7 +45,7 @@ def save_model(run: Run, validation: Predictions) -> None:
         "stored_size": shards.size,
         "build": build_settings(shards.folder),
         "class_counts": class_counts(shards, run.loaders["train"].numbers).tolist(),
-        "threshold": choose_threshold(validation),
+        **choose_thresholds(validation, videos_of(shards, validation.numbers)),
     }
     buffer = io.BytesIO()
     torch.save({"model": weights, **about}, buffer)
@@ -53,9 +54,26 @@ def save_model(run: Run, validation: Predictions) -> None:
     write_atomically(run.out / "models" / "best_model.safetensors", safetensors_bytes(weights, metadata))
 
 
-def choose_threshold(validation: Predictions) -> float | None:
-    """The score from which class 1 of two is predicted."""
-    return None if validation.is_regression else best_threshold(validation.labels, softmax(validation.logits))
+def choose_thresholds(validation: Predictions, videos: np.ndarray) -> dict[str, float | None]:
+    """The scores from which class 1 of two is predicted: of a clip, and of a video, whose score is its clips' mean.
+
+    They differ: means lie closer together. videos: which one each clip comes from, (N,).
+    """
+    if validation.is_regression:
+        return {"threshold": None, "video_threshold": None}
+    labels, scores = validation.labels, softmax(validation.logits)
+    return {
+        "threshold": best_threshold(labels, scores),
+        "video_threshold": best_threshold(*mean_by_video(videos, labels, scores)),
+    }
+
+
+def videos_of(shards: ShardSet, numbers: np.ndarray) -> np.ndarray:
+    """The video of each of these clips, by its key: where a video gives several, theirs end in -000, -001 and so on."""
+    keys = shards.samples["key"][numbers]
+    if build_settings(shards.folder).get("clips", 1) == 1:
+        return keys
+    return np.array([key.rpartition(b"-")[0] for key in keys.tolist()])
 
 
 def check_best_model(out: Path, best_epoch: int) -> None:
@@ -64,7 +82,7 @@ def check_best_model(out: Path, best_epoch: int) -> None:
     if not best_epoch:
         return
     try:
-        torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # mmap: reads the table of contents
+        read_torch_file(path, mmap=True)
     except Exception as error:  # the reader raises a dozen types for damaged files
         what = "cannot be read" if path.exists() else "is missing"
         raise TrainerError(
@@ -83,7 +101,7 @@ def build_settings(folder: Path) -> dict:
 
 def final_report(run: Run) -> dict:
     """Evaluate the best model on test (without one, on val) and write results/."""
-    best = torch.load(run.out / "models" / "best_model.pth", map_location="cpu", weights_only=True)
+    best = read_torch_file(run.out / "models" / "best_model.pth")
     run.model.load_state_dict(best["model"])
     run.engine.ema = None  # the best weights are the averaged ones already
     split = "test" if "test" in run.loaders else "val"
@@ -96,6 +114,7 @@ def final_report(run: Run) -> dict:
         "test_intervals": report.intervals(run.shards, predictions, threshold),
         "validation": report.split_figures(validation, "val", threshold),
         "threshold": threshold,
+        "video_threshold": best["video_threshold"],
         **describe_run(run),
     }
     if run.group.is_main:

@@ -146,6 +146,18 @@ def bootstrap_intervals(
     return {name: [float(low[i]), float(high[i])] for i, name in enumerate(names)}
 
 
+def mean_by_video(videos: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The labels (V,) and scores float (V, K) of videos from those of their clips: the mean over a video's clips.
+
+    videos: which one each clip comes from, (N,) of anything that can be sorted; labels (N,), scores float (N, K):
+    probabilities, in regression values.
+    """
+    _, first, place, counts = np.unique(videos, return_index=True, return_inverse=True, return_counts=True)
+    sums = np.zeros((len(first), scores.shape[1]))
+    np.add.at(sums, place, scores)
+    return labels[first], sums / counts[:, None]
+
+
 def softmax(logits: np.ndarray) -> np.ndarray:
     """float (N, K) logits → probabilities."""
     from scipy.special import softmax as scipy_softmax

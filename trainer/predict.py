@@ -9,15 +9,21 @@ from __future__ import annotations
 import csv
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from trainer.errors import TrainerError
-from trainer.failures import check_writable, failures_as_one_line, in_parts
+from shardify.terminal import escape_unprintable
+from trainer.errors import ShardifyError, TrainerError
+from trainer.failures import check_writable, failures_as_one_line, in_parts, model_option
+
+if TYPE_CHECKING:
+    from shardify.deal import Task
+    from shardify.settings import BuildSettings
 
 COLUMNS = ("source", "score", "prediction", "error")
 
@@ -25,14 +31,15 @@ COLUMNS = ("source", "score", "prediction", "error")
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.argument("videos", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--run", type=click.Path(path_type=Path), required=True, help="Folder of a finished run.")
+@model_option
 @click.option("--csv", "csv_path", type=click.Path(path_type=Path), help="Write here instead of to the terminal.")
 @click.option("--boxes", type=click.Path(path_type=Path, dir_okay=False), help="Crop boxes, as in `shardify build`.")
 @click.option("--devices", default="auto", show_default=True, help="auto | cpu.")
 @click.option("--workers", type=click.IntRange(1), help="Decoding processes.  [default: one per core]")
 @click.option("--timeout", type=click.FloatRange(1), default=600, show_default=True, help="CPU seconds per video.")
 def main(
-    videos: tuple[Path, ...], run: Path, csv_path: Path | None, boxes: Path | None, devices: str, workers: int | None,
-    timeout: float,
+    videos: tuple[Path, ...], run: Path, model_class: str | None, csv_path: Path | None, boxes: Path | None,
+    devices: str, workers: int | None, timeout: float,
 ) -> None:  # fmt: skip
     """Score VIDEOS, files or folders, with a run's best model.
 
@@ -44,7 +51,7 @@ def main(
         try:
             if csv_path:
                 check_writable(csv_path)
-            rows = predict_videos(videos, run, boxes, devices, workers, timeout)
+            rows = predict_videos(videos, run, model_class, boxes, devices, workers, timeout)
             with open_target(csv_path) as file:
                 count, failed = write_rows(file, rows)
             if count == failed:
@@ -82,31 +89,27 @@ def write_rows(file: TextIO, rows: Iterator[dict]) -> tuple[int, int]:
 
 
 def predict_videos(
-    videos: tuple[Path, ...], run: Path, boxes: Path | None, devices: str, workers: int | None, timeout: float
-) -> Iterator[dict]:
+    videos: tuple[Path, ...], run: Path, model_class: str | None, boxes: Path | None, devices: str, workers: int | None,
+    timeout: float,
+) -> Iterator[dict]:  # fmt: skip
     """A row of COLUMNS for every video, in order. Raises ShardifyError, before the first row for all but damage."""
     from shardify.boxes import read_boxes
-    from shardify.catalog import printable, unusable_name
+    from shardify.catalog import printable
     from shardify.cores import usable_cores
-    from shardify.settings import BuildSettings
     from shardify.workers import run_tasks
     from trainer.distributed import join_group, num_devices
     from trainer.saved import load_saved
 
     group = join_group(num_devices(devices) > 0)
-    saved = load_saved(run, group.device)
-    if not saved.build:
-        raise TrainerError(f"{run}: was trained on shards of another tool, so how their clips were made is unknown")
-    if saved.build["boxes"] and not boxes:
-        raise TrainerError(f"{run}: was trained on clips cut to boxes; pass those of these videos with --boxes")
-    tasks = list(video_tasks(videos, read_boxes(boxes) if boxes else {}))
-    settings = BuildSettings(**saved.build)
-    usable = [task for task in tasks if not unusable_name(task.source)]
+    saved = load_saved(run, group.device, model_class)
+    settings = build_settings(saved, run, has_boxes=boxes is not None)
+    tasks = list(video_tasks(videos, read_boxes(boxes) if boxes else None))
 
     def rows() -> Iterator[dict]:  # of its own, so that all checks come before the first row is asked for
+        usable = (task for task, reason in tasks if not reason)
         outcomes = run_tasks(usable, settings, workers=workers or usable_cores(), timeout_seconds=timeout)
-        for task in tasks:
-            outcome = unusable_name(task.source) or next(outcomes)
+        for task, reason in tasks:
+            outcome = reason or next(outcomes)
             if isinstance(outcome, str):
                 yield {"source": printable(task.source), "error": outcome}
             else:
@@ -115,15 +118,37 @@ def predict_videos(
     return rows()
 
 
+def build_settings(saved, run: Path, has_boxes: bool) -> BuildSettings:
+    """How the clips that the model was trained on were made, and so these are.
+
+    Raises TrainerError where that is not known, or is not what the user asks for: boxes where those clips were whole
+    pictures, or the other way round.
+    """
+    from shardify.settings import BuildSettings
+
+    if not saved.build:
+        raise TrainerError(f"{run}: was trained on shards of another tool, so how their clips were made is unknown")
+    try:
+        settings = BuildSettings(**saved.build)
+    except (TypeError, ShardifyError) as error:
+        raise TrainerError(f"{run}: its clips were made in a way that is not known here ({error})") from error
+    if settings.boxes and not has_boxes:
+        raise TrainerError(f"{run}: was trained on clips cut to boxes; pass those of these videos with --boxes")
+    if has_boxes and not settings.boxes:
+        raise TrainerError(f"{run}: was trained on whole pictures, not on clips cut to boxes; leave --boxes out")
+    return settings
+
+
 def score_clips(saved, samples: list, codec: str, device) -> dict:
-    """The score and class of one video, the probabilities of its clips averaged.
+    """The score and class of one video, the probabilities of its clips averaged as for the threshold.
 
     Raises torch.OutOfMemoryError where memory does not hold a single clip.
     """
+    import numpy as np
     import torch
 
     from shardify import sheet
-    from trainer.metrics import predict
+    from trainer.metrics import mean_by_video, predict, softmax
     from trainer.payload import decode_into
 
     frames, size = saved.stored_frames, saved.stored_size
@@ -135,12 +160,14 @@ def score_clips(saved, samples: list, codec: str, device) -> dict:
         decode_into(next(sample.members[name] for name in ("jpg", "npy") if name in sample.members), codec, picture)
         pixels = picture.numpy() if codec == "raw" else sheet.from_sheet(picture.numpy(), frames)
         clips.append(torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2))
-    logits = logits_of(saved, torch.stack(clips), device)
+    outputs = logits_of(saved, torch.stack(clips), device).float().cpu().numpy()
+    scores = outputs if saved.settings.loss.is_regression else softmax(outputs)
+    one_video = np.zeros(len(scores), int)
+    _, scores = mean_by_video(one_video, one_video, scores)
     if saved.settings.loss.is_regression:
-        value = f"{float(logits.float().mean()):.6g}"
+        value = f"{scores[0, 0]:.6g}"
         return {"score": value, "prediction": value}
-    scores = logits.float().softmax(1).mean(0, keepdim=True).cpu().numpy()
-    chosen = int(predict(scores, saved.threshold)[0])
+    chosen = int(predict(scores, saved.video_threshold)[0])
     return {"score": f"{scores[0, 1 if len(saved.classes) == 2 else chosen]:.6f}", "prediction": chosen}
 
 
@@ -159,22 +186,34 @@ def logits_of(saved, clips, device):
     return in_parts(run, 1, most=len(clips))
 
 
-def video_tasks(videos: tuple[Path, ...], boxes: dict) -> Iterator:
-    """A task for every file named, and for every video below every folder named.
+def video_tasks(videos: tuple[Path, ...], boxes: dict | None) -> Iterator[tuple[Task, str | None]]:
+    """A task for every file named and for every video below every folder named, and why it has no score, if so.
 
+    boxes: by a video's path below the folder named, or by the name of a file named; None without boxes.
     Raises TrainerError where there is none in a folder.
     """
-    from shardify.catalog import Source, find_videos
+    from shardify.boxes import NO_BOX
+    from shardify.catalog import Source, find_videos, unusable_name
     from shardify.deal import Task
 
+    found: list[tuple[Path, str]] = []
     for path in videos:
-        found = [(path / name, name) for name in find_videos(path)] if path.is_dir() else [(path, path.name)]
-        if not found:
+        inside = [(path / name, name) for name in find_videos(path)] if path.is_dir() else [(path, path.name)]
+        if not inside:
             raise TrainerError(f"no videos in {path}; pass video files, or a folder that holds some")
-        for file, name in found:
-            key = Source(file, str(file), "", None).key
-            yield Task(file, str(file), key, "", 0, "", 0.0, key, boxes.get(name))
+        found += inside
+    shared = Counter(name for _, name in set(found))
+    for file, name in found:
+        reason = unusable_name(str(file))
+        if boxes is not None and not reason:
+            if name not in boxes:
+                reason = f"{NO_BOX} (path {name})"
+            elif shared[name] > 1:
+                reason = f"several videos here are {name}, as one row of the boxes file; pass a folder that holds them"
+        key = Source(file, str(file), "", None).key
+        yield Task(file, str(file), key, "", 0, "", 0.0, key, boxes.get(name) if boxes else None), reason
 
 
 if __name__ == "__main__":
+    escape_unprintable()
     main()

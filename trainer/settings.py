@@ -36,6 +36,12 @@ def share(name: str, value: float) -> None:
         raise SettingsError(f"{name} is {value}; it must lie between 0 and 1")
 
 
+def is_class_path(name: str) -> bool:
+    """Whether it has the form package.module:Class."""
+    module, _, attribute = name.partition(":")
+    return all(part.isidentifier() for part in (*module.split("."), attribute))
+
+
 def belong_to(settings: LossSettings | SchedulerSettings, group: str, **owners: str) -> None:
     """Raises SettingsError where a changed one would do nothing, for another `name` than its owner is chosen."""
     for key, owner in owners.items():
@@ -62,6 +68,8 @@ class ModelSettings:
     compile: bool = False  # the backbone, by torch.compile
 
     def __post_init__(self) -> None:
+        if self.name != "resnet_lstm" and not is_class_path(self.name):
+            raise SettingsError(f"model.name is {self.name!r}; use resnet_lstm or package.module:Class")
         share("model.dropout", self.dropout)
         positive("model.lstm_layers", self.lstm_layers)
         for name in ("lstm_hidden", "attention_heads", "unfreeze_every"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import traceback
@@ -33,8 +34,6 @@ def build_model(settings: ModelSettings, num_classes: int, size: int = 224) -> n
         if settings.options:
             raise SettingsError("model.options belong to a model of your own; resnet_lstm has settings instead")
         return ResNetLSTM(num_classes, settings, size)
-    if not is_own(settings):
-        raise SettingsError(f"model.name is {settings.name}; use resnet_lstm or package.module:Class")
     return _build_own(settings, num_classes)
 
 
@@ -43,12 +42,31 @@ def is_own(settings: ModelSettings) -> bool:
     return ":" in settings.name
 
 
+def with_named_class(settings: ModelSettings, named: str | None, origin: Path) -> ModelSettings:
+    """A file's model settings with the custom class that the user has `named`: no file chooses which code is run.
+
+    To import a module and to call what is in it is to run it, wherever Python finds it. Raises SettingsError where the
+    file's model is of a custom class and none is named, and the other way round.
+    """
+    if is_own(settings) and not named:
+        raise SettingsError(
+            f"{origin}: its model is the custom class {settings.name}, and a file is no reason to run code; if you "
+            f"trust it, pass --model {settings.name}, in the folder where its module lies or with that on PYTHONPATH"
+        )
+    if named and not is_own(settings):
+        raise SettingsError(f"{origin}: its model is {settings.name}, no custom class; leave --model out")
+    return dataclasses.replace(settings, name=named) if named else settings
+
+
 def _build_own(settings: ModelSettings, num_classes: int) -> nn.Module:
     module, _, name = settings.name.partition(":")
     try:
         make = getattr(importlib.import_module(module), name)
     except Exception as error:  # whatever its module's own lines raise
-        raise SettingsError(f"model.name: {settings.name} cannot be imported ({_reason(error)})") from error
+        remedy = ""
+        if isinstance(error, ModuleNotFoundError) and error.name in (module, module.partition(".")[0]):
+            remedy = f"; start in the folder where {error.name} lies, or put that folder on PYTHONPATH"
+        raise SettingsError(f"model.name: {settings.name} cannot be imported ({_reason(error)}){remedy}") from error
     try:
         inspect.signature(make).bind(num_classes, **settings.options)
     except TypeError as error:

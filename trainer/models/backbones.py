@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 import torchvision
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, conv1x1
 from torchvision.models.vision_transformer import interpolate_embeddings
 
 from trainer.errors import SettingsError
+from trainer.torch_files import read_torch_file
 
 VIT_PATCH = 16  # pixels
 HEADS = ("fc.", "classifier.", "heads.")  # torchvision's names of a classifier's last layers
@@ -96,7 +96,7 @@ def _read_file(path: Path) -> dict[str, Tensor]:
             from safetensors.torch import load_file
 
             return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = read_torch_file(path)
         return dict((state["model"] if "settings" in state else state).items())  # best_model.pth of a run has both
     except Exception as error:  # the readers raise a dozen types for damaged files
         raise SettingsError(f"model.weights: {path} is not a readable weights file ({error})") from error
