@@ -1,11 +1,12 @@
 """One step's arithmetic: padding weighs nothing, parts change nothing, evaluation sees every clip once."""
 
 import dataclasses
+import multiprocessing
 
 import numpy as np
 import pytest
 import torch
-from runs import SMALL, Hungry, MeanColours
+from runs import SMALL, Hungry, MeanColours, Partly
 
 from trainer.config import load_settings
 from trainer.distributed import Group
@@ -158,3 +159,67 @@ def test_with_several_processes_out_of_memory_ends_the_run_with_the_setting_to_c
             engine.train_step(batch, 0, 0, torch.zeros(3, dtype=torch.float64))
     finally:
         torch.distributed.destroy_process_group()
+
+
+def run_rank(rank, shards_folder, folder):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    torch.save(train_and_evaluate(shards_folder, Group(rank, 2, CPU)), folder / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def train_and_evaluate(shards_folder, group):
+    """Two epochs, and an evaluation, of a model whose first weights the ranks do not agree on."""
+    torch.manual_seed(group.rank)
+    model, shards = Partly(2), open_shards(shards_folder)
+    settings = load_settings(None, (*SMALL, "model.name=runs:Partly", "accumulate=2", "ema=0.5"))
+    engine = make_engine(settings, shards, shards.numbers("train"), model, group)
+    train, val = (ClipLoader(shards, split, 8, rank=group.rank, world=group.world) for split in ("train", "val"))
+    sums = torch.zeros(3, dtype=torch.float64)
+    for epoch in range(2):
+        engine.train_epoch(train, epoch, 0, sums, lambda step: False)
+    average = engine.ema.module
+    statistics = average.norm.running_mean.clone()
+    logits = torch.from_numpy(engine.evaluate(val).logits)
+    state = {"model": model.state_dict(), "average": average.state_dict(), "statistics": statistics}
+    return {**state, "sums": sums, "logits": logits}
+
+
+@pytest.fixture(scope="module")
+def two_ranks(shards_folder, tmp_path_factory):
+    """What each of two processes has come to."""
+    folder = tmp_path_factory.mktemp("ranks")
+    # a fork imports nothing again, but where there is a GPU, autograd's threads would be lost in it
+    context = multiprocessing.get_context("spawn" if torch.cuda.is_available() else "fork")
+    ranks = [context.Process(target=run_rank, args=(rank, shards_folder, folder)) for rank in range(2)]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join(120)
+        rank.kill()
+    assert [rank.exitcode for rank in ranks] == [0, 0]
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+def test_two_processes_train_as_one_does_though_a_custom_model_leaves_parameters_out(shards_folder, two_ranks):
+    one, (first, second) = train_and_evaluate(shards_folder, Group(0, 1, CPU)), two_ranks
+    for part in ("model", "average"):
+        for name, weights in one[part].items():
+            if not name.startswith("norm."):
+                assert torch.equal(first[part][name], second[part][name]), "though they began with others"
+                assert torch.allclose(first[part][name], weights, atol=1e-5), name
+    assert torch.allclose(first["sums"] + second["sums"], one["sums"], rtol=1e-4)
+    assert first["sums"][2] + second["sums"][2] == 40
+    torch.manual_seed(0)
+    assert torch.equal(first["model"]["unused.weight"], Partly(2).unused.weight), "no weight decay either, as in one"
+
+
+def test_all_ranks_evaluate_by_the_statistics_that_are_saved(shards_folder, two_ranks):
+    first, second = two_ranks
+    assert not torch.equal(first["statistics"], second["statistics"]), "each has seen clips of its own"
+    assert torch.equal(first["average"]["norm.running_mean"], first["statistics"])
+    shards, model = open_shards(shards_folder), Partly(2)
+    model.load_state_dict(first["average"])
+    engine = make_engine(load_settings(None, SMALL), shards, shards.numbers("train"), model, Group(0, 1, CPU))
+    expected = torch.from_numpy(engine.evaluate(ClipLoader(shards, "val", 8)).logits)
+    for rank in two_ranks:
+        assert torch.allclose(rank["logits"], expected, atol=1e-5)
