@@ -41,14 +41,16 @@ def batch(shards_folder):
     return next(ClipLoader(shards_folder, batch_size=6).batches(0))
 
 
-def test_padding_weighs_nothing(shards_folder, batch):
+@pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
+def test_padding_weighs_nothing(shards_folder, batch, loss):
     shards = open_shards(shards_folder)
     padded = Batch(
         torch.cat([batch.clips, batch.clips[:2]]), torch.cat([batch.labels, batch.labels[:2]]),
         np.concatenate([batch.numbers, batch.numbers[:2]]), np.array([True] * 6 + [False] * 2),
         np.concatenate([batch.seeds, batch.seeds[:2]]),
     )  # fmt: skip
-    (weights, sums), (expected, expected_sums) = step_of(shards, padded), step_of(shards, batch)
+    steps = (step_of(shards, each, f"loss.name={loss}") for each in (padded, batch))
+    (weights, sums), (expected, expected_sums) = steps
     assert torch.allclose(weights, expected, atol=1e-6)
     assert torch.allclose(sums, expected_sums)
     assert sums[2] == 6
@@ -117,6 +119,39 @@ def test_dropout_draws_depend_on_the_position_alone():
 def test_precision_on_a_cpu():
     assert choose_dtype("auto", CPU) == torch.float32
     assert choose_dtype("float16", CPU) == torch.float16
+
+
+@pytest.mark.parametrize(
+    ("capability", "expected"),
+    [((6, 0), "float16"), ((7, 5), "float16"), ((8, 0), "bfloat16"), ((8, 9), "bfloat16"), ((12, 0), "bfloat16")],
+)
+def test_precision_on_a_gpu(monkeypatch, capability, expected):
+    """A T4, 7.5, takes bfloat16 but computes it slowly by other means."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
+    cuda = torch.device("cuda", 0)
+    assert choose_dtype("auto", cuda) == getattr(torch, expected)
+    assert choose_dtype("float32", cuda) == torch.float32
+
+
+@pytest.mark.parametrize("amp", ["float32", "bfloat16", "float16"])
+def test_the_model_runs_in_the_chosen_precision(shards_folder, batch, amp):
+    shards, seen = open_shards(shards_folder), []
+    engine, model = engine_of(shards, f"amp={amp}")
+    model.head.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    engine.train_step(batch, 0, 0, torch.zeros(3, dtype=torch.float64))
+    engine.evaluate(ClipLoader(shards, "val", 8))
+    assert seen == [getattr(torch, amp)] * 2, "in training and in evaluation"
+    assert engine.scaler.is_enabled() == (amp == "float16")
+
+
+def test_the_learning_rate_moves_with_every_step(shards_folder, batch):
+    own = ("scheduler.name=cosine", "scheduler.warmup_epochs=1", "epochs=2")
+    engine, _ = engine_of(open_shards(shards_folder), *own)
+    rates = []
+    for step in range(6):  # two epochs of three steps
+        rates.append(engine.optimizer.param_groups[0]["lr"] / engine.settings.optimizer.lr)
+        engine.train_step(batch, step // 3, step % 3, torch.zeros(3, dtype=torch.float64))
+    assert rates == pytest.approx([1 / 3, 2 / 3, 1, 1, 0.75, 0.25])
 
 
 def hungry_step(shards, batch, most, *overrides, error=torch.OutOfMemoryError):
