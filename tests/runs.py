@@ -64,6 +64,22 @@ class MeanColours(nn.Module):
         return self.head(clips.mean((1, 3, 4)))
 
 
+class Partly(nn.Module):
+    """Leaves parameters out: some for clips that are dark, some always; its batch norm counts in evaluation only."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(3, affine=False)
+        self.head, self.bright, self.unused = (nn.Linear(3, num_classes) for _ in range(3))
+
+    def forward(self, clips):
+        colours = clips.mean((1, 3, 4))
+        normed = self.norm(colours.detach())
+        logits = self.head(colours if self.training else normed)
+        is_bright = colours.mean(1) > 0
+        return logits + self.bright(colours) * is_bright[:, None] if is_bright.any() else logits
+
+
 class Stopping(nn.Module):
     """Asks this process to end, as a session manager would, in its `stop_at`-th training step (from 0).
 

@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 import torch
 from runs import SMALL, run_small
+from test_precision import CLIPS, HALF, Recurrent, gradient_of_features
 
 from trainer.batch_size import choose_batch_size
 from trainer.config import load_settings
 from trainer.distributed import Group
 from trainer.loader import ClipLoader
+from trainer.models import build_model
 from trainer.parts import make_engine, make_model
 from trainer.predict import main as predict
+from trainer.settings import ModelSettings
 from trainer.shards import open_shards
 from trainer.train import train
 
@@ -67,6 +70,29 @@ def test_a_step_as_on_a_cpu(shards_folder, overrides):
     (cpu_sums, cpu), (gpu_sums, gpu) = gradients
     assert torch.allclose(cpu_sums, gpu_sums, rtol=1e-2, atol=1e-2)
     assert torch.nn.functional.cosine_similarity(cpu, gpu, dim=0) > 0.99  # convolutions may round as TF32
+
+
+@pytest.mark.parametrize("dtype", HALF)
+def test_the_gradients_of_a_small_loss_reach_the_backbone(dtype):
+    """In float16, which cuDNN's recurrent layers take under any autocast, they are 0."""
+    expected, got = (gradient_of_features(CUDA, precision, 1e-6) for precision in (torch.float32, dtype))
+    assert expected.norm() > 0
+    assert (got - expected).norm() < 1e-3 * expected.norm()
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+def test_recurrent_layers_of_custom_models_learn_from_a_small_loss(kind):
+    gradients = []
+    for is_half in (False, True):
+        torch.manual_seed(0)
+        own = ModelSettings(name=f"{Recurrent.__module__}:Recurrent", options={"kind": kind})
+        model = build_model(own, 2).to(CUDA)
+        with torch.autocast("cuda", torch.bfloat16, enabled=is_half):
+            logits = model(CLIPS.to(CUDA))
+        (torch.nn.functional.cross_entropy(logits.float(), torch.tensor([0, 1], device=CUDA)) * 1e-6).backward()
+        gradients.append(torch.cat([parameter.grad.flatten() for parameter in model.layer.parameters()]))
+    exact, half = gradients
+    assert (half - exact).norm() < 0.1 * exact.norm()  # the layers around them round as bfloat16
 
 
 @pytest.mark.parametrize("amp", ["bfloat16", "float16", "float32"])

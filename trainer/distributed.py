@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
@@ -37,6 +38,15 @@ class Group:
         parts: list = [None] * self.world
         dist.all_gather_object(parts, values)
         return np.concatenate(parts)
+
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
+        """Replace every rank's values by those of rank 0, in place."""
+        if self.world == 1:
+            return
+        for tensor in tensors:
+            values = tensor.detach().contiguous()
+            dist.broadcast(values, 0)
+            tensor.detach().copy_(values)
 
     def shared_memory(self, num_bytes: int) -> Tensor:
         """uint8 (num_bytes,), zeros: the same memory for all ranks of this machine. Every rank must call it.

@@ -21,6 +21,7 @@ from trainer.freezing import Freezing
 from trainer.guard import CHECK_STEPS, StepGuard
 from trainer.loader import Batch, ClipLoader
 from trainer.losses import Loss
+from trainer.models import is_own
 from trainer.optimizers import Schedule
 from trainer.settings import DataSettings, Settings
 
@@ -77,7 +78,9 @@ class Engine:
         elif self.learner is None or changed:  # it notes at the start which parameters learn
             self.learner = None  # first, so that the old one's hooks go
             devices = [self.group.device] if self.group.device.type == "cuda" else None
-            self.learner = nn.parallel.DistributedDataParallel(self.model, device_ids=devices)
+            self.learner = nn.parallel.DistributedDataParallel(
+                self.model, device_ids=devices, find_unused_parameters=is_own(self.settings.model)
+            )  # a custom model may leave parameters out, for some clips or for all; to look for them takes time
 
     def train_step(self, batch: Batch, epoch: int, step: int, sums: Tensor) -> None:
         """One optimizer step over the global batch; where memory runs out, the same step in twice as many parts."""
@@ -128,9 +131,7 @@ class Engine:
     def evaluate(self, loader: ClipLoader) -> Predictions:
         """Every clip of the loader once, in plan order; by the averaged weights where there are any."""
         model = self.model if self.ema is None else self.ema.module
-        if self.group.world > 1:  # each rank has statistics of its own clips; rank 0's are saved
-            for buffer in model.buffers():
-                torch.distributed.broadcast(buffer, 0)
+        self.group.broadcast(model.buffers())  # each rank has statistics of its own clips; rank 0's are saved
         return evaluate(model, loader, self.loss, self.dtype, self.group, self.settings.data, self.accumulate)
 
     def autocast(self) -> AbstractContextManager:

@@ -19,6 +19,7 @@ from trainer.loader import ClipLoader
 from trainer.losses import build_loss
 from trainer.metrics import classification_metrics, regression_metrics
 from trainer.models import build_for
+from trainer.models.batch_norm import allow_single_values
 from trainer.models.compiled import compile_backbone
 from trainer.models.memory import checkpoint_blocks
 from trainer.models.regressor import Regressor
@@ -135,7 +136,9 @@ def make_loaders(
 
 def make_engine(settings: Settings, shards: ShardSet, numbers: np.ndarray, model: nn.Module, group: Group) -> Engine:
     """All that trains the model, moved to the group's device. numbers: of the clips to train on, int64 (N,)."""
+    allow_single_values(model)
     model.to(group.device, memory_format=torch.channels_last)
+    group.broadcast([*model.parameters(), *model.buffers()])  # a custom model may draw them by a generator of its own
     dtype = choose_dtype(settings.amp, group.device)
     optimizer = build_optimizer(model, settings.optimizer)
     steps = num_steps(len(numbers), settings.batch_size)

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from trainer.errors import SettingsError, ShardifyError, is_out_of_memory
+from trainer.models.precision import keep_recurrent_layers_in_float32
 from trainer.models.regressor import Regressor
 from trainer.models.resnet_lstm import ResNetLSTM
 from trainer.settings import ModelSettings, Settings
@@ -79,6 +80,7 @@ def _build_own(settings: ModelSettings, num_classes: int) -> nn.Module:
         raise SettingsError(f"model.name: {settings.name} cannot be made ({_reason(error)})") from error
     if not isinstance(model, nn.Module):
         raise SettingsError(f"model.name: {settings.name} gives a {type(model).__name__}; it must be a torch.nn.Module")
+    keep_recurrent_layers_in_float32(model)
     model.register_forward_hook(partial(_check_output, settings.name, num_classes))
     return model
 

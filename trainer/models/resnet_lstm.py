@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from trainer.errors import SettingsError
 from trainer.models.backbones import make_backbone
+from trainer.models.precision import without_autocast
 from trainer.settings import ModelSettings
 
 
@@ -45,6 +46,12 @@ class ResNetLSTM(nn.Module):
         # (B·T, 3, S, S), in one layout whatever augmentation has left: another one would be compiled again
         frames = clips.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         features = self.backbone(frames).unflatten(0, clips.shape[:2])  # (B, T, D)
+        # small next to the backbone, and its gradients are small numbers: bfloat16 and float16 would round them
+        with without_autocast(features.device):
+            return self._over_time(features.float())
+
+    def _over_time(self, features: Tensor) -> Tensor:
+        """Features of frames, (B, T, D) → logits (B, K)."""
         if self.differences:
             features = with_differences(features)  # (B, T, 2D)
         if self.lstm is not None:
