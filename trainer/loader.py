@@ -254,33 +254,39 @@ class ClipLoader:
             if is_new[i]:
                 future = self._stages.start(self._decoder.read, self._decode, int(numbers[i]), out)
             else:
-                future = self._stages.copy(self._host_cache.copy, int(places[i]), out)
+                future = self._stages.copy(self._copy, int(numbers[i]), out)
             pending.futures.append(future)
         return pending
 
     def _finish(self, pending: _Pending) -> Batch:
         """Wait for the clips, move them to the device and cut the sheets."""
-        for future in pending.futures:
-            future.result()
+        found = [future.result() for future in pending.futures]  # the number of the clip that came, or None
         self.hits, self.misses = self.hits + pending.hits, self.misses + len(pending.mask) - pending.hits
-        numbers, mask, decoded = pending.seeds[:, 0], pending.mask, pending.decoded
+        numbers, mask, decoded = pending.seeds[:, 0].copy(), pending.mask.copy(), pending.decoded
+        is_own = np.array([came == number for came, number in zip(found, numbers[decoded].tolist(), strict=True)], bool)
         clips = self._transfer.to_clips(pending.buffer, len(decoded)) if len(decoded) else None
         if self._device_cache:
-            clips = self._with_cached(numbers, decoded, clips)
-        if self.damaged and not self.shuffle:
-            mask = mask & ~np.isin(numbers, list(self.damaged))
-        elif self.damaged:
-            numbers = np.array([self._decoder.replaced.get(number, number) for number in numbers.tolist()])
+            clips = self._with_cached(numbers, decoded, clips, is_own)
+        for i in np.flatnonzero(~is_own).tolist():
+            if found[i] is None:
+                mask[decoded[i]] = False
+            else:
+                numbers[decoded[i]] = found[i]
         labels = torch.from_numpy(self.shards.samples["label"][numbers].astype(np.int64))
         labels = labels.to(self.device, non_blocking=True)
         return Batch(clips.permute(0, 1, 4, 2, 3), labels, numbers, mask, pending.seeds)
 
-    def _with_cached(self, numbers: np.ndarray, decoded: np.ndarray, clips: Tensor | None) -> Tensor:
-        """The whole batch, uint8 (B, T, S, S, 3): `clips`, which the cache keeps, at `decoded`, the rest from it."""
+    def _with_cached(
+        self, numbers: np.ndarray, decoded: np.ndarray, clips: Tensor | None, is_own: np.ndarray
+    ) -> Tensor:
+        """The whole batch, uint8 (B, T, S, S, 3): `clips` at `decoded`, the rest from the cache.
+
+        The cache keeps those of `clips` that are the clips asked for: is_own, bool (len(decoded),).
+        """
         places = self._place[numbers]
         if clips is not None:
-            sound = np.flatnonzero([number not in self.damaged for number in numbers[decoded].tolist()])
-            kept = clips if len(sound) == len(clips) else clips[device_index(sound, clips.device)]
+            sound = np.flatnonzero(is_own)
+            kept = clips if is_own.all() else clips[device_index(sound, clips.device)]
             self._device_cache.put(places[decoded[sound]], kept)
             if len(decoded) == len(numbers):
                 return clips
@@ -289,6 +295,12 @@ class ClipLoader:
             whole.index_copy_(0, device_index(decoded, whole.device), clips)
         return whole
 
-    def _decode(self, number: int, payload: bytes | Exception, out: Tensor) -> None:
-        if self._decoder.decode(number, payload, out) and self._host_cache:
+    def _decode(self, number: int, payload: bytes | Exception, out: Tensor) -> int | None:
+        found = self._decoder.decode(number, payload, out)
+        if self._host_cache and found == number:
             self._host_cache.put(self._place[[number]], out[None])
+        return found
+
+    def _copy(self, number: int, out: Tensor) -> int:
+        self._host_cache.copy(int(self._place[number]), out)
+        return number

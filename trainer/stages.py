@@ -22,7 +22,7 @@ class Stages:
         self._is_closed = False
 
     def start(self, read: Callable[[int], bytes], decode: Callable, number: int, out: Tensor) -> Future:
-        """`read(number)`, then `decode(number, payload, out)` by a thread of the other pool; done when both are.
+        """`read(number)`, then `decode(number, payload, out)` by a thread of the other pool; the result is `decode`'s.
 
         What `read` raises is handed to `decode` as the payload.
         """
@@ -30,9 +30,9 @@ class Stages:
         self._readers.submit(self._read, read, decode, number, out, done)
         return done
 
-    def copy(self, copy: Callable[[int, Tensor], None], place: int, out: Tensor) -> Future:
-        """`copy(place, out)` by a decoder."""
-        return self._decoders.submit(copy, place, out)
+    def copy(self, copy: Callable[[int, Tensor], int], number: int, out: Tensor) -> Future:
+        """`copy(number, out)` by a decoder."""
+        return self._decoders.submit(copy, number, out)
 
     def close(self) -> None:
         """Cancel what has not begun, wait for what has, end the threads."""
@@ -57,8 +57,8 @@ class Stages:
             done.set_exception(CancelledError())
             return
         try:
-            decode(number, payload, out)
+            found = decode(number, payload, out)
         except BaseException as error:
             done.set_exception(error)
         else:
-            done.set_result(None)
+            done.set_result(found)
