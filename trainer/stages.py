@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 
@@ -20,6 +21,7 @@ class Stages:
         self._readers = ThreadPoolExecutor(READERS, "read")
         self._decoders = ThreadPoolExecutor(decoders, "decode")
         self._is_closed = False
+        self.process = os.getpid()  # a fork of it has none of the threads
 
     def start(self, read: Callable[[int], bytes], decode: Callable, number: int, out: Tensor) -> Future:
         """`read(number)`, then `decode(number, payload, out)` by a thread of the other pool; the result is `decode`'s.
@@ -35,8 +37,10 @@ class Stages:
         return self._decoders.submit(copy, number, out)
 
     def close(self) -> None:
-        """Cancel what has not begun, wait for what has, end the threads."""
+        """Cancel what has not begun, wait for what has, end the threads; in a fork there is nothing to end."""
         self._is_closed = True
+        if self.process != os.getpid():
+            return
         self._readers.shutdown()
         self._decoders.shutdown()
 
