@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import Tensor
 
-from trainer.shards import ShardSet
-
 
 @dataclass(frozen=True)
 class Batch:
@@ -57,7 +55,6 @@ class Pass:
 class ClipDataset:
     """The clips of a loader as other tools count them: `len(loader.dataset)`."""
 
-    shards: ShardSet
     numbers: np.ndarray  # int64 (N,)
 
     def __len__(self) -> int:

@@ -63,14 +63,15 @@ class ClipLoader:
         world: int = 1,
         allot: Callable[[int], Tensor] = private_memory,
     ) -> None:
-        arguments = {name: value for name, value in locals().items() if name not in ("self", "allot")}
+        arguments = dict(locals())
+        del arguments["self"], arguments["allot"]
         check_arguments(arguments)
         self.device = check_device(device)
         self.shards = shards if isinstance(shards, ShardSet) else _open_and_tell(shards)
         self._arguments = arguments | {"shards": self.shards}
-        split_numbers = self.shards.numbers(split)
-        self.numbers = split_numbers if numbers is None else check_numbers(numbers, len(self.shards.samples))
-        self.dataset = ClipDataset(self.shards, self.numbers)
+        known = self.shards.numbers(split)  # which refuses what is no split
+        self.numbers = known if numbers is None else check_numbers(numbers, len(self.shards.samples))
+        self.dataset = ClipDataset(self.numbers)
         if len(self.numbers) == 0:
             raise FormatError(f"{self.shards.folder}: has no {split} split")
         self.batch_size, self.seed, self.rank, self.world = batch_size, seed, rank, world
@@ -88,10 +89,9 @@ class ClipLoader:
         self._place = np.full(len(self.shards.samples), -1, np.int64)  # number → place in the caches
         self._place[self.numbers] = np.arange(len(self.numbers))
         clip_shape = (self.shards.frames, self.shards.size, self.shards.size, 3)
-        count, sheet_shape = len(self.numbers), self._transfer.host_shape
-        self.cache, self._device_cache, self._host_cache = make_caches(
-            cache, count, clip_shape, sheet_shape, self.device, allot
-        )
+        shapes = clip_shape, self._transfer.host_shape
+        caches = make_caches(cache, len(self.numbers), *shapes, self.device, allot)
+        self.cache, self._device_cache, self._host_cache = caches
         self._stages: Stages | None = None
         self._passes = 0  # under way
         self._begun: Pass | None = None  # what the next pass will be, if it is as expected
@@ -101,7 +101,7 @@ class ClipLoader:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         epoch, first_step = self.epoch, self._first_step
-        self.epoch, self._first_step = epoch + 1, 0
+        self.epoch, self._first_step, self._position = epoch + 1, 0, (epoch, first_step)
         for step, batch in enumerate(self.batches(epoch, first_step), first_step):
             self._position = epoch, step + 1
             yield contiguous_copy(batch.clips), batch.labels
@@ -109,14 +109,14 @@ class ClipLoader:
     def set_epoch(self, epoch: int) -> None:
         """The next pass is this epoch's, from its start; or from where `load_state_dict` has put it in that epoch."""
         if epoch != self.epoch:
-            self.epoch, self._first_step, self._position = epoch, 0, (epoch, 0)
+            self.epoch, self._first_step = epoch, 0
+        self._position = self.epoch, self._first_step
 
     def state_dict(self) -> dict[str, int | str]:
         """Where `for clips, labels in loader` stands: epoch and step of the next batch, and what fixes the order."""
         epoch, step = self._position
-        if step == len(self):
-            epoch, step = epoch + 1, 0
-        return {"epoch": epoch, "step": step} | self._order_of()
+        ended = step == len(self)
+        return {"epoch": epoch + ended, "step": 0 if ended else step} | self._order_of()
 
     def load_state_dict(self, state: dict[str, int | str]) -> None:
         """The next pass goes on there. Raises SettingsError in the middle of an epoch whose order was another."""
@@ -129,7 +129,9 @@ class ClipLoader:
         return _remake, (type(self), self._arguments, self.epoch, self._first_step)
 
     def _order_of(self) -> dict[str, int | str]:
-        return {"seed": self.seed, "batch_size": self.batch_size, "fingerprint": self.shards.fingerprint}
+        names = ("seed", "batch_size", "balanced", "shuffle_shards")
+        clips = {"num_clips": len(self.numbers), "fingerprint": self.shards.fingerprint}
+        return {name: getattr(self, name) for name in names} | clips
 
     def step_clips(self, step: int) -> int:
         """Clips in a step's batch, over all ranks."""
@@ -164,7 +166,7 @@ class ClipLoader:
     def batches(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """This rank's batches of one epoch, from a step on; the order depends on (seed, epoch) alone.
 
-        At its end the next epoch has begun. Whatever interrupts it ends all threads.
+        At its end the next epoch has begun. Whatever interrupts it before its last batch ends all threads.
         """
         self.begin(epoch, first_step)
         current, self._begun, is_whole = self._begun, None, False
