@@ -69,10 +69,26 @@ def decode_raw(payload: bytes) -> np.ndarray:
 
     Raises ValueError for anything that `encode_raw` would not have written.
     """
-    header = io.BytesIO(payload)
-    if np.lib.format.read_magic(header) != (1, 0):
-        raise ValueError("not a .npy file of version 1.0")
-    shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(header)
+    shape, offset = raw_shape(payload)
+    if math.prod(shape) != len(payload) - offset:
+        raise ValueError(f"holds {len(payload) - offset} bytes of pixels, its header says {shape}")
+    return np.frombuffer(payload, np.uint8, offset=offset).reshape(shape)
+
+
+def raw_shape(head: bytes) -> tuple[tuple[int, ...], int]:
+    """The shape that a .npy file's first bytes promise, and how many bytes come before the pixels.
+
+    Raises ValueError as `decode_raw` does.
+    """
+    header = io.BytesIO(head)
+    try:
+        if (version := np.lib.format.read_magic(header)) != (1, 0):
+            raise ValueError(f"version {version}, not (1, 0)")
+        shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(header)
+    except Exception as error:  # a damaged header makes NumPy raise from ValueError to tokenize.TokenError
+        raise ValueError(f"is no .npy file that is read here ({' '.join(str(error).split())[:100]})") from error
     if fortran_order or dtype != np.uint8:
         raise ValueError(f"holds {dtype} in {'Fortran' if fortran_order else 'C'} order, not uint8 in C order")
-    return np.frombuffer(payload, np.uint8, offset=header.tell()).reshape(shape)
+    if not all(type(side) is int and side >= 0 for side in shape):
+        raise ValueError(f"has the shape {shape}")
+    return shape, header.tell()

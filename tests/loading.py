@@ -4,6 +4,7 @@ import dataclasses
 import queue
 
 from shardify import sheet
+from trainer.errors import FormatError
 from trainer.shards import ShardSet, open_shards
 
 
@@ -38,4 +39,21 @@ def watched(folder):
     plain = open_shards(folder)
     shards = WatchedShards(**{item.name: getattr(plain, item.name) for item in dataclasses.fields(plain)})
     object.__setattr__(shards, "asked", queue.SimpleQueue())
+    return shards
+
+
+class FlakyShards(ShardSet):
+    """Storage that fails at the first reading of one clip, `fails`, and not again."""
+
+    def read(self, number, check=True):
+        if number == self.fails and self.failures.pop():
+            raise FormatError(f"{self.where(number)} cannot be read (Input/output error); copy the folder again")
+        return super().read(number, check)
+
+
+def flaky(folder, number):
+    plain = open_shards(folder)
+    shards = FlakyShards(**{item.name: getattr(plain, item.name) for item in dataclasses.fields(plain)})
+    object.__setattr__(shards, "fails", number)
+    object.__setattr__(shards, "failures", [False] * 20 + [True])
     return shards

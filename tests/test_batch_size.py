@@ -66,6 +66,27 @@ def test_on_a_cpu_it_is_fixed_and_said(shards_folder, num_clips, expected):
     assert why.startswith(f"batch_size auto: {expected}, as on any CPU")
 
 
+class Card:
+    """Stands for a GPU in `torch.cuda`'s questions about memory: each clip of a step takes 1 GB of its 16."""
+
+    def __init__(self, monkeypatch):
+        for name, answer in (("mem_get_info", (15e9, 16e9)), ("memory_reserved", 1e9)):
+            monkeypatch.setattr(torch.cuda, name, lambda *_, answer=answer: answer)
+        monkeypatch.setattr(batch_size, "peak_bytes", lambda *arguments: arguments[-1] * 1e9)
+
+
+@pytest.mark.parametrize(("cache_gb", "expected"), [(0, 8), (5, 8), (6, 4), (10, 2)])
+def test_what_the_cache_will_take_is_left_free(shards_folder, monkeypatch, cache_gb, expected):
+    """85% of 16 GB, less the decoded clips that will stay on the device."""
+    Card(monkeypatch)
+    settings, numbers = load_settings(None, (*SMALL, "batch_size=auto")), np.zeros(1000, np.int64)
+    group = Group(0, 1, torch.device("cuda", 0))
+    shards = open_shards(shards_folder)
+    size, why = choose_batch_size(settings, shards, numbers, Hungry(2), group, int(cache_gb * 1e9))
+    assert size == expected
+    assert f"{0.85 * 16 - cache_gb:.1f} GB of the GPU's memory allow" in why
+
+
 def test_a_run_records_what_auto_came_to_and_goes_on_with_it(shards_folder, tmp_path, capfd):
     record = run_small(shards_folder, tmp_path / "run", "batch_size=auto", "epochs=1")
     assert record["settings"]["batch_size"] == 2  # of 20 clips, for ten steps an epoch

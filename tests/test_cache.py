@@ -1,5 +1,8 @@
 """Where clips are kept, and that they come back as they were put."""
 
+import os
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -50,3 +53,29 @@ def test_memory_that_two_caches_share():
     one.put(np.array([4, 9]), clips)
     assert np.flatnonzero(other.has(np.arange(10))).tolist() == [4, 9]
     assert torch.equal(other.take(np.array([4, 9])), clips)
+
+
+@pytest.fixture
+def two_threads_of_torch():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_copying_starts_no_threads_of_torch(two_threads_of_torch):
+    """Each decoder thread would get a pool of torch's own, whose threads spin for the decoders' cores."""
+    clips = torch.zeros(2, 1 << 20, dtype=torch.uint8)
+    kept, counts = ClipCache(4, (1 << 20,), CPU), []
+
+    def decode():
+        counts.append(len(os.listdir("/proc/self/task")))
+        kept.put(np.array([1, 3]), clips)
+        kept.copy(3, clips[0])
+        kept.take(np.array([1, 3]))
+        counts.append(len(os.listdir("/proc/self/task")))
+
+    decoder = threading.Thread(target=decode)
+    decoder.start()
+    decoder.join()
+    assert counts[0] == counts[1]

@@ -6,10 +6,11 @@ import zlib
 
 import numpy as np
 import pytest
-from loading import damage, frames_of
+from loading import damage, flaky, frames_of
 
 from shardify.index import npy_bytes, sha256
 from trainer import ClipLoader, payload
+from trainer.cache import ClipCache
 from trainer.errors import FormatError
 from trainer.order import epoch_order
 from trainer.shards import open_shards
@@ -50,6 +51,40 @@ def test_damage_in_evaluation_is_masked(own_shards, cache):
     for epoch in range(2):
         batches = list(clip_loader.batches(epoch))
         assert np.concatenate([batch.mask for batch in batches]).tolist() == [True, True, False] + [True] * 5
+
+
+def cached(shards, split, batch_size, cache):
+    """A loader that skips; `host` keeps sheets beside it, as with a GPU."""
+    plain = "none" if cache == "host" else cache
+    clip_loader = ClipLoader(shards, split, batch_size, on_error="skip", max_errors=0.2, cache=plain)
+    if cache == "host":
+        count = len(clip_loader.numbers)
+        clip_loader._host_cache = ClipCache(count, clip_loader._transfer.host_shape, clip_loader.device)
+    return clip_loader
+
+
+@pytest.mark.parametrize("cache", ["none", "ram", "host"])
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_an_error_that_passes_costs_one_occurrence(shards_folder, split, cache):
+    """A clip and its label are of one number, whatever was read before; in evaluation the clip counts again."""
+    numbers = open_shards(shards_folder).numbers(split)
+    shards = flaky(shards_folder, int(numbers[3]))
+    clip_loader = cached(shards, split, 8, cache)
+    for epoch in range(3):
+        batches = list(clip_loader.batches(epoch))
+        order, failed = clip_loader.order(epoch), epoch == 0
+        found, mask = (np.concatenate([getattr(batch, name) for batch in batches]) for name in ("numbers", "mask"))
+        stands_in = failed and split == "train"
+        assert np.array_equal(found, np.where(order == numbers[3], numbers[4], order) if stands_in else order)
+        assert np.array_equal(mask, (order != numbers[3]) | (split == "train") | (not failed))
+        for batch in batches:
+            pixels = np.stack([frames_of(shards, number) for number in batch.numbers])
+            clips = batch.clips.permute(0, 1, 3, 4, 2).numpy()
+            assert np.array_equal(clips[batch.mask], pixels[batch.mask])
+            assert batch.labels.tolist() == shards.samples["label"][batch.numbers].tolist()
+            assert np.array_equal(batch.seeds[:, 0], order[: len(batch.mask)]), "what augmentation is drawn from"
+            order = order[len(batch.mask) :]
+    assert list(clip_loader.damaged) == [numbers[3]]
 
 
 @pytest.mark.parametrize("max_errors", [0.0, 0.05])

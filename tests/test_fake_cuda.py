@@ -4,6 +4,8 @@ Tensors of two devices that meet are errors, as on a GPU, and so is what makes t
 waited for at every step stands still while the next one is prepared.
 """
 
+from collections import deque
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,6 +22,7 @@ from trainer.engine import hits_or_errors
 from trainer.loader import Batch
 from trainer.models import build_for
 from trainer.parts import make_engine
+from trainer.transfer import Transfer
 
 CUDA = torch.device("cuda", 0)
 WAITING = ("aten._local_scalar_dense", "aten.nonzero", "aten._linalg_check_errors", "aten.equal", "aten.is_nonzero")
@@ -127,6 +130,40 @@ def test_the_cache_on_a_gpu_never_waits(fake_gpu):
     assert cache.has(np.arange(6)).tolist() == [False, True, False, False, True, False]
     clips = cache.take(np.array([1, 4, 4]))
     assert (clips.device, clips.shape, fake_gpu.found) == (CUDA, (3, 8, 32, 32, 3), [])
+
+
+class Copying:
+    """Stands for a GPU's stream of copies and its events: a copy is done once `behind` others have followed it."""
+
+    behind, begun, waits = 1, 0, 0
+
+    def record(self):
+        Copying.begun += 1
+        self.number = Copying.begun
+
+    def synchronize(self):
+        Copying.waits += Copying.begun - self.number < self.behind
+
+    def wait_stream(self, other):
+        pass
+
+
+def test_a_buffer_that_is_being_copied_is_not_taken_back(fake_gpu, monkeypatch):
+    """In the steady state one buffer is handed back and one taken per step: never the same, or the CPU would wait."""
+    monkeypatch.setattr(Copying, "begun", 0)
+    monkeypatch.setattr(Copying, "waits", 0)
+    for name in ("Stream", "Event", "current_stream"):
+        monkeypatch.setattr(torch.cuda, name, lambda *_: Copying())
+    monkeypatch.setattr(torch.cuda, "stream", lambda _: nullcontext())
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda *_: None)
+    transfer, taken = Transfer("raw", 2, 8, 3, CUDA), []
+    waiting = deque(transfer.take_buffer() for _ in range(4))
+    for _ in range(12):
+        taken.append(id(waiting[0]))
+        assert transfer.to_clips(waiting.popleft(), 3).device == CUDA
+        waiting.append(transfer.take_buffer())
+    assert Copying.waits == 0
+    assert len(set(taken)) == 5, "and one buffer more is enough"
 
 
 def test_what_waits_is_seen(fake_gpu):

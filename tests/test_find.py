@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,7 @@ def test_the_input_tree_is_not_walked(kaggle):
         (kaggle / depth).mkdir(parents=True, exist_ok=True)
     code = f"""
 import sys
+import tracemalloc
 from pathlib import Path
 from trainer.find import find_shards
 listed = []
@@ -69,11 +71,11 @@ def test_several_folders_inside_one(kaggle):
 
 def test_only_the_first_levels_are_looked_at(kaggle, monkeypatch):
     """Walking the whole of /kaggle/input took minutes."""
-    deep = kaggle / "datasets/ann/deep/a/b"
-    deep.mkdir(parents=True)
-    (deep / "index.json").touch()
-    folder, tars = find_shards("ann/deep", kaggle)
-    assert (folder, tars) == (kaggle / "datasets/ann/deep", None)
+    deep = kaggle / "datasets/ann/deep"
+    for inside, found in (("a/b/c", deep), ("a/b", deep / "a/b")):  # uploads are wrapped once or twice
+        (deep / inside).mkdir(parents=True, exist_ok=True)
+        (deep / inside / "index.json").touch()
+        assert find_shards("ann/deep", kaggle) == (found, None)
 
 
 def test_nowhere(kaggle):
@@ -115,3 +117,13 @@ def test_braces(text, names):
 def test_braces_that_stand_for_too_much(text):
     with pytest.raises(FormatError, match=f"{MAX_NAMES}"):
         expand_braces(text)
+
+
+def test_braces_of_braces_are_bounded_before_they_are_written_out():
+    """Two ranges that are allowed by themselves stand for ten thousand million names."""
+    tracemalloc.start()
+    with pytest.raises(FormatError, match=f"stands for more than {MAX_NAMES} names"):
+        expand_braces("{1..99999}{1..99999}")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 64 << 20

@@ -9,8 +9,8 @@ import tracemalloc
 
 import numpy as np
 import pytest
-import webdataset
 from conftest import FRAMES, SIZE
+from foreign_tars import CLIPS, SOUND, jpg, pixels, tar_of, unpack, write
 from PIL import Image
 from runs import run_small
 
@@ -18,37 +18,6 @@ from shardify import sheet
 from trainer import ClipLoader, payload
 from trainer.errors import FormatError
 from trainer.shards import open_shards
-
-RNG = np.random.default_rng(0)
-CLIPS = [RNG.integers(0, 256, (FRAMES, SIZE, SIZE, 3), np.uint8) for _ in range(6)]
-
-
-def jpg(i):
-    return sheet.encode_jpeg(sheet.to_sheet(CLIPS[i]), 90)
-
-
-def write(path, samples):
-    with webdataset.TarWriter(str(path)) as writer:
-        for sample in samples:
-            writer.write(sample)
-    return path
-
-
-def tar_of(*members, end=bytes(1024)):
-    """A tar from (name, content, changes of the TarInfo)."""
-    whole = b""
-    for name, content, changes in members:
-        info = tarfile.TarInfo(name)
-        info.size = len(content)
-        for attribute, value in changes.items():
-            setattr(info, attribute, value)
-        whole += info.tobuf(tarfile.GNU_FORMAT) + content + bytes(-len(content) % 512)
-    return whole + end
-
-
-def pixels(shards):
-    batches = list(ClipLoader(shards, batch_size=4, shuffle=False).batches(0))
-    return np.concatenate([batch.clips.permute(0, 1, 3, 4, 2).numpy() for batch in batches])
 
 
 def test_sheets_with_the_number_of_frames_given(tmp_path):
@@ -86,14 +55,6 @@ def test_a_run_on_foreign_tars(tmp_path):
     record = run_small(path, tmp_path / "run", f"data.sheet_frames={FRAMES}", "epochs=1")
     assert record["test"]["split"] == "val"
     assert record["shards"]["clips"]["train"] + record["shards"]["clips"]["val"] == 24
-
-
-def unpack(folder):
-    """What Kaggle does to uploaded tars."""
-    for path in folder.glob("*.tar"):
-        with tarfile.open(path) as tar:
-            tar.extractall(path.with_suffix(""), filter="data")
-        path.unlink()
 
 
 @pytest.mark.parametrize("extension", ["jpg", "JPEG", "png", "npy"])
@@ -163,9 +124,6 @@ def pax(records):
     return ("././@PaxHeader", text, {"type": b"x"})
 
 
-SOUND = (("a.jpg", jpg(0), {}), ("a.cls", b"0", {}))
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -195,6 +153,7 @@ SOUND = (("a.jpg", jpg(0), {}), ("a.cls", b"0", {}))
         (tar_of(*SOUND, ("a.json", b"[" * 500_000, {})), "json that cannot be read"),
         (tar_of(("a.npy", b"\x93NUMPY" + bytes(100), {}), SOUND[1]), "cannot be decoded"),
         (tar_of(("a.npy", sheet.encode_raw(CLIPS[0][..., :1]), {}), SOUND[1]), "no clip or sheet"),
+        (tar_of(("a.png", jpg(0), {}), SOUND[1]), "cannot be decoded"),
         (tar_of(("a.jpg", b"no picture", {}), SOUND[1]), "cannot be decoded"),
         (tar_of(*SOUND, ("a.json", json.dumps({"frames": 10**9}).encode(), {})), "no clip or sheet"),
     ],
@@ -218,8 +177,71 @@ def test_arrays_that_need_unpickling_are_refused(tmp_path):
     np.save(buffer, np.array([{"a": 1}], dtype=object), allow_pickle=True)
     path = tmp_path / "a.tar"
     path.write_bytes(tar_of(("a.npy", buffer.getvalue(), {}), SOUND[1]))
-    with pytest.raises(FormatError, match="no clip or sheet"):
+    with pytest.raises(FormatError, match=r"clip a cannot be decoded \(holds object in C order, not uint8"):
         open_shards(path)
+
+
+def sparse_tar(path, name, head, num_bytes, *others):
+    """A tar whose first member really is that large; on disk it takes next to nothing."""
+    info = tarfile.TarInfo(name)
+    info.size = num_bytes
+    with path.open("wb") as file:
+        file.write(info.tobuf(tarfile.GNU_FORMAT) + head)
+        file.seek(512 + -(-num_bytes // 512) * 512)
+        file.write(tar_of(*others))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "num_bytes", "message"),
+    [
+        ("a.jpg", jpg(0), (1 << 30) + 1, "clip a takes 1073741825 bytes; no clip is that large"),
+        ("a.jpg", b"no picture", 1 << 29, "clip a cannot be decoded"),
+        ("a.cls", b"1", 1 << 29, "clip a has the label"),
+        ("a.json", b'{"frames":', 1 << 29, "json that cannot be read"),
+        ("././@PaxHeader", b"99 path=b", 1 << 29, "a header at byte 0 takes 536870912 bytes"),
+    ],
+)
+def test_members_that_really_are_huge_are_not_read(tmp_path, name, head, num_bytes, message):
+    """Of each kind of member no more than it can need is taken into memory."""
+    others = [member for member in SOUND if member[0] != name]
+    path = sparse_tar(tmp_path / "a.tar", name, head, num_bytes, *others)
+    if name.endswith("PaxHeader"):
+        content = bytearray(path.read_bytes()[:512])
+        content[156:157] = b"x"
+        content[148:156] = b"%06o\0 " % (sum(content[:148]) + 256 + sum(content[156:]))
+        with path.open("r+b") as file:
+            file.write(content)
+    tracemalloc.start()
+    with pytest.raises(FormatError, match=message):
+        open_shards(path, frames=FRAMES)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 16 << 20
+
+
+NUMPY_HEADERS = ("", "(", "{'descr'", "{'a':", "1e999", "-" * 500 + "1", "\0",
+                 "{'descr': '|u1', 'fortran_order': False, ",
+                 "{'descr': '|u1', 'fortran_order': False, 'shape': (99999999999999999999, 16, 16, 3), }",
+                 "{'descr': '|u1', 'fortran_order': False, 'shape': (-1, 16, 16, 3), }",
+                 "{'descr': '|u1', 'fortran_order': False, 'shape': (True, 16, 16, 3), }",
+                 "{'descr': '<f4', 'fortran_order': False, 'shape': (5, 16, 16, 3), }",
+                 "{'descr': ('a', 'b'), 'fortran_order': False, 'shape': (5, 16, 16, 3), }")  # fmt: skip
+
+
+@pytest.mark.parametrize("header", NUMPY_HEADERS)
+@pytest.mark.parametrize("is_first", [True, False])
+def test_damaged_numpy_headers_are_one_line(tmp_path, header, is_first):
+    """NumPy's own reader raises a dozen types for them; behind a sound first clip they are seen in training."""
+    text = header.encode()
+    hostile = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + bytes(FRAMES * SIZE * SIZE * 3)
+    clips = [("h", hostile), ("s", sheet.encode_raw(CLIPS[0]))][:: 1 if is_first else -1]
+    members = [(f"{key}.{end}", data, {}) for key, raw in clips for end, data in (("npy", raw), ("cls", b"0"))]
+    path = tmp_path / "a.tar"
+    path.write_bytes(tar_of(*members))
+    with pytest.raises(FormatError, match=r"a\.tar: (clip h:? cannot be decoded \(.*\); |its first clip)") as caught:
+        list(ClipLoader(path))
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
 
 
 @pytest.mark.parametrize("with_simplejpeg", [True, False])

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from shardify import sheet
 from trainer import payload
@@ -33,3 +34,12 @@ def test_what_is_no_sheet_of_the_right_size_is_refused(content, with_simplejpeg,
 def test_raw_clips_of_another_shape_are_refused(shape):
     with pytest.raises(ValueError, match="holds"):
         payload.decode_into(sheet.encode_raw(np.zeros(shape, np.uint8)), "raw", torch.empty((5, 16, 16, 3)))
+
+
+def test_a_large_sheet_is_no_bomb(monkeypatch):
+    """Pillow's limit lies below the largest sheets that are built; the expected size is what is checked."""
+    monkeypatch.setattr(payload, "simplejpeg", None)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    out = torch.ones((32, 48, 3), dtype=torch.uint8)
+    payload.decode_into(sheet.encode_jpeg(np.zeros((32, 48, 3), np.uint8), 90), "jpeg", out)
+    assert not out.any()

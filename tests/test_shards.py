@@ -135,6 +135,22 @@ def test_a_clip_in_no_shard(own_shards, field, value):
         open_shards(own_shards)
 
 
+def test_a_mixture_of_tars_and_folders_is_read(own_shards):
+    """Where Kaggle's copy was completed from home; what is missing in both forms is named."""
+    expected = [open_shards(own_shards).read(number) for number in range(36)]
+    for name in ("train-000001", "val-000000"):
+        with tarfile.open(own_shards / f"{name}.tar") as file:
+            file.extractall(own_shards / name, filter="data")
+        (own_shards / f"{name}.tar").unlink()
+    shards = open_shards(own_shards)
+    assert {path.name for path in shards.unpacked} == {"train-000001", "val-000000"}
+    assert [shards.read(number) for number in range(36)] == expected
+    unpack(own_shards)
+    shutil.rmtree(own_shards / "val-000000")
+    with pytest.raises(FormatError, match=r"val-000000\.tar is missing \(1 of 5"):
+        open_shards(own_shards)
+
+
 def test_an_altered_samples_table_is_seen(own_shards):
     payload = (own_shards / "samples.npy").read_bytes()
     (own_shards / "samples.npy").write_bytes(payload[:-1] + bytes([payload[-1] ^ 1]))
@@ -198,6 +214,41 @@ def test_without_val_whole_groups_are_held_out(tmp_path, fraction):
     again, _ = choose_splits(shards, fraction, 0)
     assert np.array_equal(again["val"], splits["val"])
     assert "test" not in splits
+
+
+def with_groups(shards, rows):
+    """A train split of (label, group) per clip, with nothing behind it."""
+    samples = np.zeros(len(rows), shards.samples.dtype)
+    samples["label"], samples["group"] = np.array(rows).T
+    return dataclasses.replace(shards, samples=samples, classes=list("abcd"))
+
+
+@pytest.mark.parametrize("fraction", [0.05, 0.1, 0.25, 0.5, 0.9])
+def test_rare_classes_are_on_both_sides_of_what_is_held_out(shards_folder, fraction):
+    """Every class with two groups is in train and in val; the only group of another stays in train."""
+    common = [(group % 2, group) for group in range(40)]
+    shards = with_groups(open_shards(shards_folder), [*common, (2, 40), (2, 41), (2, 41), (3, 42), (3, 42)])
+    labels, groups = shards.samples["label"], shards.samples["group"]
+    for seed in range(20):
+        splits, _ = choose_splits(shards, fraction, seed)
+        assert set(labels[splits["train"]]) == {0, 1, 2, 3}
+        assert set(labels[splits["val"]]) == {0, 1, 2}
+        assert not set(groups[splits["train"]]) & set(groups[splits["val"]])
+        assert abs(len(splits["val"]) - fraction * 45) <= 5
+
+
+def test_groups_of_several_classes_never_take_a_class_from_train(shards_folder):
+    """Three classes, each in two of three groups: whichever is held out, train keeps all of them."""
+    rows = [(0, 0), (1, 0), (1, 1), (2, 1), (0, 2), (2, 2)]
+    shards = with_groups(open_shards(shards_folder), rows)
+    for seed in range(5):
+        splits, _ = choose_splits(shards, 0.5, seed)
+        assert set(shards.samples["label"][splits["train"]]) == {0, 1, 2}
+        assert len(splits["val"]) == 2
+    alone = with_groups(shards, [(0, 0), (1, 1), (2, 2)])
+    with pytest.raises(FormatError, match="to hold out any group would take a class from train; build a val split"):
+        choose_splits(alone, 0.4, 0)
+    assert len(choose_splits(alone, 0.4, 0, by_class=False)[0]["val"]) == 1, "in regression classes do not matter"
 
 
 def test_no_train_split_and_one_group(shards_folder):

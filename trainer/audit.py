@@ -110,7 +110,7 @@ def read_records(shards: ShardSet) -> dict[str, dict]:
     records = {}
     for path in sorted({shards.payload_path(number) for number in range(len(shards.samples))}):
         try:
-            if not shards.unpacked:
+            if path.suffix == ".tar":
                 with tarfile.open(path, "r:") as tar:
                     for member in tar:
                         if member.name.endswith(".json"):

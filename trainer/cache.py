@@ -53,7 +53,8 @@ class ClipCache:
         device: torch.device,
         allot: Callable[[int], Tensor] = private_memory,
     ) -> None:
-        if device.type == "cpu":
+        self._on_cpu = device.type == "cpu"  # by NumPy: torch starts threads of its own in every thread that copies
+        if self._on_cpu:
             num_bytes = num_clips * math.prod(clip_shape)
             memory = allot(num_bytes + num_clips)
             self._clips = memory[:num_bytes].view(num_clips, *clip_shape)
@@ -72,14 +73,47 @@ class ClipCache:
 
     def take(self, places: np.ndarray) -> Tensor:
         """The clips at these places, (B, *clip_shape)."""
+        if self._on_cpu:
+            return torch.from_numpy(self._clips.numpy()[places])
         return torch.index_select(self._clips, 0, device_index(places, self._clips.device))
 
     def copy(self, place: int, out: Tensor) -> None:
-        out.copy_(self._clips[place])
+        """Of a cache on the CPU: the clip at a place into `out`."""
+        out.numpy()[...] = self._clips.numpy()[place]
 
     def put(self, places: np.ndarray, clips: Tensor) -> None:
-        self._clips[device_index(places, self._clips.device)] = clips
+        if self._on_cpu:
+            self._clips.numpy()[places] = clips.numpy()
+        else:
+            self._clips[device_index(places, self._clips.device)] = clips
         self._filled[places] = True  # after the pixels: others may look at any time
+
+    def complete(self, places: np.ndarray, new: np.ndarray, clips: Tensor | None, is_own: np.ndarray) -> Tensor:
+        """The batch of these places, (B, *clip_shape): `clips` at `new`, int64 (N,), the rest from here.
+
+        Keeps those of `clips` that are what their place is for, is_own, bool (N,), and no clip that stands in.
+        """
+        if clips is not None:
+            own = np.flatnonzero(is_own)
+            self.put(places[new[own]], clips if is_own.all() else clips[device_index(own, clips.device)])
+            if len(new) == len(places):
+                return clips
+        whole = self.take(places)
+        if clips is not None:
+            whole.index_copy_(0, device_index(new, whole.device), clips)
+        return whole
+
+
+def make_caches(
+    setting: str, count: int, clip_shape: tuple, sheet_shape: tuple, device: torch.device, allot: Callable
+) -> tuple[str, ClipCache | None, ClipCache | None]:
+    """What `setting` comes to, a cache of clips on the device, and one of sheets in the host's memory: at most one."""
+    chosen = choose_cache(setting, count * math.prod(clip_shape), device)
+    if chosen == "device" or (chosen == "ram" and device.type == "cpu"):
+        return chosen, ClipCache(count, clip_shape, device, allot), None
+    if chosen == "ram":
+        return chosen, None, ClipCache(count, sheet_shape, torch.device("cpu"), allot)
+    return chosen, None, None
 
 
 def device_index(places: np.ndarray, device: torch.device) -> Tensor:

@@ -13,14 +13,13 @@ from trainer.shards import ShardSet
 class ClipDecoder:
     """Reads and decodes the clips of one split, for many threads at once.
 
-    damaged: number → what is wrong with it. replaced: number → number of the clip that stands in for it, the next
-    sound one of the split; None where nothing may stand in, as in evaluation: `out` is then left as it is.
+    damaged: number → what was wrong with it when it was last skipped. replace: whether the next sound clip of the
+    split stands in for a damaged one; in evaluation nothing may.
     """
 
     def __init__(self, shards: ShardSet, numbers: np.ndarray, on_error: str, max_errors: float, replace: bool) -> None:
         self.damaged: dict[int, str] = {}
-        self.replaced: dict[int, int] | None = {} if replace else None
-        self._shards, self._numbers = shards, numbers
+        self._shards, self._numbers, self._replace = shards, numbers, replace
         self._on_error, self._max_errors = on_error, max_errors
         self._checked = np.zeros(len(shards.samples), bool)  # CRCs are checked once
 
@@ -29,21 +28,20 @@ class ClipDecoder:
         self._checked[number] = True
         return payload
 
-    def decode(self, number: int, payload: bytes | Exception, out: Tensor) -> bool:
-        """Fill `out` with the clip; False where it is damaged and skipped. Raises FormatError.
+    def decode(self, number: int, payload: bytes | Exception, out: Tensor) -> int | None:
+        """Fill `out` with the clip; the number of the clip that is in it, None where it is left as it was.
 
-        payload: what `read` returned or raised.
+        Another number than was asked for is of the clip that stands in, this time alone: the next reading may succeed.
+        payload: what `read` returned or raised. Raises FormatError.
         """
         try:
             if isinstance(payload, Exception):
                 raise payload
             decode_into(payload, self._shards.codec, out)
-            return True
+            return number
         except DAMAGE as error:
             self._note(number, error)
-        if self.replaced is not None:
-            self.replaced[number] = self._decode_next(number, out)
-        return False
+        return self._decode_next(number, out) if self._replace else None
 
     def _decode_next(self, number: int, out: Tensor) -> int:
         place, count = int(np.flatnonzero(self._numbers == number)[0]), len(self._numbers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+from itertools import islice
 from pathlib import Path
 
 from trainer.errors import FormatError
@@ -14,6 +15,13 @@ PAGE = re.compile(r"https?:/+(?:www\.)?kaggle\.com/datasets/([\w-]+/[\w-]+)")
 DATA_SET = re.compile(r"([\w-]+/)?[\w-]+")  # owner/slug, or slug
 BRACES = re.compile(r"\{([^{}]*)\}")
 MAX_NAMES = 100_000  # that a brace pattern may stand for
+COMPRESSED = re.compile(r"\.(?:tgz|tbz2?|txz|tar\.(?:gz|bz2|xz|zst|lz4|z))$", re.IGNORECASE)
+HIDDEN = (".", "__MACOSX")
+SPLIT_WORDS = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val", "dev": "val",
+    "test": "test", "testing": "test", "eval": "test", "evaluation": "test",
+}  # fmt: skip
 
 
 def find_shards(name: str | Path, kaggle_input: Path = KAGGLE_INPUT) -> tuple[Path, list[Path] | None]:
@@ -27,6 +35,7 @@ def find_shards(name: str | Path, kaggle_input: Path = KAGGLE_INPUT) -> tuple[Pa
     if path.is_dir():
         return _inside(path)
     if path.is_file():
+        _check_plain(path)
         return path.parent, [path]
     if set("*?[{") & set(str(name)):
         return _pattern(str(name))
@@ -56,29 +65,75 @@ def _mounted(kaggle_input: Path) -> str:
     return f"; mounted are {', '.join(sorted(names))}" if names else ""
 
 
+def split_of(path: Path) -> str | None:
+    """The split that a tar is named by: a word anywhere in its name, or else its folder's whole name.
+
+    Raises FormatError where the name holds words of several splits.
+    """
+    words = re.findall("[a-z]+", path.name.lower())
+    found = {SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS}
+    if len(found) > 1:
+        raise FormatError(f"{path}: its name says {' and '.join(sorted(found))}; name one split in it")
+    return next(iter(found), SPLIT_WORDS.get(path.absolute().parent.name.lower()))
+
+
 def _inside(folder: Path) -> tuple[Path, list[Path] | None]:
-    """The folder itself or its one sub-folder that holds shards: uploads are often wrapped once."""
-    if (folder / "index.json").is_file():
-        return folder, None
-    wrapped = [entry.parent for entry in sorted(folder.glob("*/index.json"))]
-    if len(wrapped) > 1:
-        raise FormatError(
-            f"{folder}: holds several shards folders ({', '.join(path.name for path in wrapped)}); name one"
-        )
-    if wrapped:
-        return wrapped[0], None
+    """The folder itself, or the one in it that holds shards: uploads are often wrapped, once or twice."""
+    for pattern in ("index.json", "*/index.json"):
+        if found := sorted(folder.glob(pattern)):
+            return _only(folder, [path.parent for path in found]), None
     if any(folder.glob("samples.*")) or any(folder.glob(".*.json")):  # unfinished: the tables, or a build's journal
         return folder, None
-    return folder, sorted(folder.glob("*.tar")) or _unpacked(folder) or None
+    tars = _tars_in(folder)
+    tars += [path for path in _unpacked(folder) if path.with_name(f"{path.name}.tar") not in tars]
+    if tars:
+        return folder, sorted(tars)
+    if found := sorted(folder.glob("*/*/index.json")):
+        return _only(folder, [path.parent for path in found]), None
+    once = _folders(folder)
+    for places in (once, [inner for outer in once for inner in _folders(outer)]):
+        found = {place: tars for place in places if (tars := _tars_in(place))}
+        if found:
+            place = _only(folder, list(found))
+            return place, found[place]
+    return folder, None
+
+
+def _only(folder: Path, found: list[Path]) -> Path:
+    if len(found) > 1:
+        names = ", ".join(path.relative_to(folder).as_posix() for path in found[:8])
+        raise FormatError(f"{folder}: holds several shards folders ({names}); name one")
+    return found[0]
+
+
+def _tars_in(folder: Path) -> list[Path]:
+    """The tars of another writer in a folder, and in those of its folders that are named by a split."""
+    folders = [folder, *(inner for inner in _folders(folder) if inner.name.lower() in SPLIT_WORDS)]
+    files = sorted(path for place in folders for path in place.glob("*.[tT]*"))
+    for path in files:
+        if not path.with_name(COMPRESSED.sub(".tar", path.name)).is_file():
+            _check_plain(path)
+    return [path for path in files if path.suffix == ".tar"]
+
+
+def _check_plain(path: Path) -> None:
+    if COMPRESSED.search(path.name):
+        raise FormatError(
+            f"{path}: is compressed; clips are read out of the middle of plain tars: unpack it to a .tar "
+            f"(gunzip, bunzip2, unxz or zstd -d)"
+        )
+
+
+def _folders(folder: Path) -> list[Path]:
+    with os.scandir(folder) as entries:
+        return sorted(Path(entry.path) for entry in entries if entry.is_dir() and not entry.name.startswith(HIDDEN))
 
 
 def _unpacked(folder: Path) -> list[Path]:
     """Folders that Kaggle has made of another writer's tars, this one or those in it: there are labels inside."""
     if any(folder.glob("*.cls")):
         return [folder]
-    with os.scandir(folder) as entries:
-        inside = sorted(Path(entry.path) for entry in entries if entry.is_dir())
-    return [path for path in inside if any(path.glob("*.cls")) or any(path.glob("*/*.cls"))]
+    return [path for path in _folders(folder) if any(path.glob("*.cls")) or any(path.glob("*/*.cls"))]
 
 
 def _pattern(text: str) -> tuple[Path, list[Path]]:
@@ -91,6 +146,7 @@ def _pattern(text: str) -> tuple[Path, list[Path]]:
     for path in tars:
         if not path.is_file():
             raise FormatError(f"{path}: is not a file; {text} names it")
+        _check_plain(path)
     return tars[0].parent, tars
 
 
@@ -98,7 +154,7 @@ def expand_braces(text: str) -> list[str]:
     """shards-{000..002}.tar → three names; {a,b} too, as in a shell."""
     names = [text]
     while any(BRACES.search(name) for name in names):
-        names = [new for name in names for new in _expand_first(name)]
+        names = list(islice((new for name in names for new in _expand_first(name)), MAX_NAMES + 1))
         if len(names) > MAX_NAMES:
             raise FormatError(f"{text}: stands for more than {MAX_NAMES} names")
     return names

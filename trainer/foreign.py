@@ -7,22 +7,24 @@ A sample is `<key>.jpg` or `<key>.png` (a contact sheet, or one picture) or `<ke
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from shardify.index import SAMPLE_DTYPE, SPLITS
-from shardify.sheet import grid_shape
+from shardify.sheet import grid_shape, raw_shape
 from trainer.errors import FormatError
+from trainer.find import split_of
+from trainer.payload import open_picture
 from trainer.tars import Archive, Member, open_archive
 
 PAYLOADS = {"jpg": "jpeg", "jpeg": "jpeg", "png": "png", "npy": "raw"}  # extension → codec
-MAX_LABEL, MAX_JSON_BYTES, MAX_PAYLOAD_BYTES = 9_999, 1 << 20, 1 << 30
-SPLIT_NAMES = {"val": "val", "test": "test"}  # what a tar's name may begin with; all else is train
+MAX_LABEL, MAX_JSON_BYTES, MAX_HEAD_BYTES, MAX_PAYLOAD_BYTES = 9_999, 1 << 20, 1 << 20, 1 << 30
+MAX_LISTED = 4  # names in a message
 
 
 @dataclass
@@ -32,8 +34,9 @@ class _Table:
     rows: list[tuple] = field(default_factory=list)  # key, split, shard, offset, length, label, group
     groups: dict[str, int] = field(default_factory=dict)
     names: dict[int, str] = field(default_factory=dict)  # label → class
-    extensions: set[str] = field(default_factory=set)  # of the payloads, as they are written
+    extensions: list[str] = field(default_factory=list)  # of the payloads, as they are written
     frames: set[int] = field(default_factory=set)
+    without_split: dict[str, None] = field(default_factory=dict)  # tars whose clips are trained on for want of a word
 
 
 def scan_tars(tars: list[Path], frames: int | None) -> dict:
@@ -50,18 +53,32 @@ def scan_tars(tars: list[Path], frames: int | None) -> dict:
                 first = first or _head(archive, key, payload)
     if not table.rows:
         raise FormatError(f"{tars[0]}: holds no sample; pass a folder made by `shardify build`, or WebDataset tars")
-    if len(table.extensions) > 1 or len(table.frames) > 1:
-        raise FormatError(f"{tars[0].parent}: the tars hold clips of several kinds; train on one kind at a time")
-    extension, (num_frames, size) = table.extensions.pop(), _geometry(tars[0], first, table, frames)
-    samples = _to_array(table.rows)
+    codecs = {PAYLOADS[extension.lower()] for extension in table.extensions}
+    if len(codecs) > 1 or len(table.frames) > 1:
+        found = sorted(codecs) if len(codecs) > 1 else [f"{frames} frames" for frames in sorted(table.frames)]
+        raise FormatError(
+            f"{tars[0].parent}: the tars hold clips of several kinds ({_some(found)}); train on one kind at a time"
+        )
+    num_frames, size = _geometry(tars[0], first, table, frames)
+    samples, order = _to_array(table.rows)
     labels = range(max(max(table.names, default=0), int(samples["label"].max()), 1) + 1)
     classes = [table.names.get(label, str(label)) for label in labels]
     fingerprint = hashlib.sha256(samples.tobytes() + json.dumps(classes).encode()).hexdigest()
+    notes = ()
+    if table.without_split:
+        notes = (f"no word in {_some(table.without_split)} says train, val or test: these clips are trained on",)
     return {
-        "classes": classes, "frames": num_frames, "size": size, "codec": PAYLOADS[extension.lower()],
-        "samples": samples, "paths": paths, "unpacked": tars[0].is_dir(), "fingerprint": fingerprint,
-        "has_crc": False, "extension": extension,
+        "classes": classes, "frames": num_frames, "size": size, "codec": codecs.pop(),
+        "samples": samples, "paths": paths, "unpacked": frozenset(path for path in tars if path.is_dir()),
+        "fingerprint": fingerprint, "has_crc": False, "extensions": np.array(table.extensions, "S5")[order],
+        "notes": notes,
     }  # fmt: skip
+
+
+def _some(names: Collection[str]) -> str:
+    """The first of them, and how many there are."""
+    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    return ", ".join(islice(names, MAX_LISTED)) + more
 
 
 def _samples(archive: Archive) -> Iterator[tuple[str, dict[str, Member]]]:
@@ -89,7 +106,8 @@ def _add(table: _Table, archive: Archive, key: str, members: dict[str, Member], 
     payloads = [name for name in PAYLOADS if name in members]
     if len(payloads) != 1 or "cls" not in members:
         raise FormatError(
-            f"{path}: clip {key} has {', '.join(members)}; one .jpg, .png or .npy and one .cls are needed"
+            f"{path}: clip {key} has {_some(members)}; one .jpg, .png or .npy and one .cls are needed (a clip's name "
+            f"ends at its first dot)"
         )
     payload, about = members[payloads[0]], _read_json(archive, key, members.get("json"))
     text = archive.read(members["cls"], 16).strip()
@@ -97,16 +115,18 @@ def _add(table: _Table, archive: Archive, key: str, members: dict[str, Member], 
         raise FormatError(f"{path}: clip {key} has the label {text!r}; a number from 0 to {MAX_LABEL} is needed")
     if payload.length > MAX_PAYLOAD_BYTES:
         raise FormatError(f"{path}: clip {key} takes {payload.length} bytes; no clip is that large")
-    label, split = int(text), about.get("split")
+    label, split, group = int(text), about.get("split"), about.get("group")
     if split not in SPLITS:
-        split = next((name for start, name in SPLIT_NAMES.items() if path.name.lower().startswith(start)), "train")
-    if isinstance(about.get("class"), str):
-        table.names[label] = about["class"]
-    table.extensions.add(payload.name[-len(payloads[0]) :])
-    if isinstance(about.get("frames"), int):
+        split = split_of(path)
+    if split is None:
+        table.without_split[path.name] = None
+    if isinstance(name := about.get("class"), str) and table.names.setdefault(label, name) != name:
+        raise FormatError(f"{path}: clip {key} calls class {label} {name}, others call it {table.names[label]}")
+    if type(about.get("frames")) is int:
         table.frames.add(about["frames"])
-    group = table.groups.setdefault(str(about.get("group", key)), len(table.groups))
-    split = SPLITS.index(split)
+    table.extensions.append(payload.name[-len(payloads[0]) :])
+    group = table.groups.setdefault(group if isinstance(group, (str, int)) else key, len(table.groups))
+    split = SPLITS.index(split or "train")
     table.rows.append((key.encode(), split, shard, payload.offset, payload.length, label, label, 0, group))
     return split, payload
 
@@ -125,15 +145,11 @@ def _read_json(archive: Archive, key: str, member: Member | None) -> dict:
 
 def _head(archive: Archive, key: str, payload: Member) -> tuple[int, ...]:
     """(T, S, S, 3) of a .npy, (height, width) of a picture."""
-    head = archive.read(payload, 1 << 20)
+    head, codec = archive.read(payload, MAX_HEAD_BYTES), PAYLOADS[payload.name.rpartition(".")[2].lower()]
     try:
-        if head[:6] == b"\x93NUMPY":
-            buffer = io.BytesIO(head)
-            np.lib.format.read_magic(buffer)
-            return np.lib.format.read_array_header_1_0(buffer)[0]
-        from PIL import Image
-
-        with Image.open(io.BytesIO(head), formats=["JPEG", "PNG"]) as picture:
+        if codec == "raw":
+            return raw_shape(head)[0]
+        with open_picture(head, codec) as picture:
             return picture.height, picture.width
     except Exception as error:  # Pillow raises errors of many kinds
         raise FormatError(f"{archive.path}: clip {key} cannot be decoded ({error}); write the tar again") from error
@@ -158,9 +174,10 @@ def _geometry(path: Path, head: tuple[int, ...], table: _Table, frames: int | No
     return frames, size
 
 
-def _to_array(rows: list[tuple]) -> np.ndarray:
-    """As in samples.npy, in the order of the splits; keys may be longer than ours."""
+def _to_array(rows: list[tuple]) -> tuple[np.ndarray, np.ndarray]:
+    """As in samples.npy, in the order of the splits, and which row each is; keys may be longer than ours."""
     fields = [(name, SAMPLE_DTYPE[name]) for name in SAMPLE_DTYPE.names]
     fields[0] = ("key", f"S{max(80, max(len(row[0]) for row in rows))}")
     samples = np.array(rows, fields)
-    return samples[np.argsort(samples["split"], kind="stable")]
+    order = np.argsort(samples["split"], kind="stable")
+    return samples[order], order

@@ -6,77 +6,41 @@ into reused batch buffers. A pass that ends has begun the next one, so that noth
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.profiler import record_function
 
-from trainer.cache import ClipCache, choose_cache, device_index, private_memory
+from trainer.arguments import check_arguments, check_device, check_numbers
+from trainer.batches import Batch, ClipDataset, Pass, Pending
+from trainer.cache import ClipCache, make_caches, private_memory
 from trainer.decoding import ClipDecoder
-from trainer.errors import FormatError
+from trainer.errors import FormatError, SettingsError, TrainerError
 from trainer.order import count_repeats, epoch_order, num_steps, rank_batch
 from trainer.shards import ShardSet, open_shards
 from trainer.stages import READERS, Stages
-from trainer.transfer import Transfer
+from trainer.transfer import Transfer, contiguous_copy
 
 AHEAD = 4  # batches that are being read and decoded while one is in use
-
-
-@dataclass(frozen=True)
-class Batch:
-    clips: Tensor  # uint8 (B, T, 3, S, S), channels last in memory, on the device
-    labels: Tensor  # int64 (B,), on the device
-    numbers: np.ndarray  # int64 (B,), the clips' numbers in samples.npy
-    mask: np.ndarray  # bool (B,), False where a clip only pads
-    # int64 (B, 2), what augmentation is drawn from: the number in the order (not of a clip that stands in for it),
-    # and how often it came before in the epoch
-    seeds: np.ndarray
-
-
-@dataclass
-class _Pending:
-    """A batch that is being read and decoded."""
-
-    seeds: np.ndarray
-    mask: np.ndarray
-    decoded: np.ndarray  # places in the batch of the clips in `buffer`; the others come from the device's cache
-    hits: int  # clips that a cache holds
-    buffer: Tensor | None = None  # host memory
-    futures: list[Future] = field(default_factory=list)
-
-
-@dataclass
-class _Pass:
-    """One way through the clips, and how far its batches are begun."""
-
-    epoch: int
-    first_step: int
-    order: np.ndarray  # int64 (N, 2), as in Batch.seeds
-    next_step: int
-    waiting: deque[_Pending] = field(default_factory=deque)
-
-    def cancel(self) -> None:
-        for pending in self.waiting:
-            for future in pending.futures:
-                future.cancel()
 
 
 class ClipLoader:
     """Batches of one split of a shards folder, for any training loop: `for clips, labels in ClipLoader(…)`.
 
-    Each pass over it is one epoch, in a new order where it shuffles. clips: uint8 (B, T, 3, S, S); labels: int64
-    (B,). The last batch may be smaller. Raises FormatError when the folder or a clip is damaged; with on_error
-    "skip", a damaged clip is replaced by the next one (in evaluation: masked) and counted in `damaged`.
+    Each pass over it is one epoch, in a new order where it shuffles. clips: uint8 (B, T, 3, S, S), contiguous; labels:
+    int64 (B,). The last batch may be smaller. Raises FormatError when the folder or a clip is damaged; with on_error
+    "skip", a damaged clip is replaced by the next one (in evaluation: masked) and counted in `damaged`. Raises
+    SettingsError for arguments that cannot be.
     allot: makes the memory of a cache in RAM; `Group.shared_memory` shares it between the ranks of a machine.
+    Pickled or copied, it keeps its arguments and its epoch; threads, begun batches and cached clips stay behind.
     """
 
     def __init__(
@@ -99,16 +63,23 @@ class ClipLoader:
         world: int = 1,
         allot: Callable[[int], Tensor] = private_memory,
     ) -> None:
-        self.shards = shards if isinstance(shards, ShardSet) else open_shards(shards)
-        self.numbers = self.shards.numbers(split) if numbers is None else numbers
+        arguments = dict(locals())
+        del arguments["self"], arguments["allot"]
+        check_arguments(arguments)
+        self.device = check_device(device)
+        self.shards = shards if isinstance(shards, ShardSet) else _open_and_tell(shards)
+        self._arguments = arguments | {"shards": self.shards}
+        known = self.shards.numbers(split)  # which refuses what is no split
+        self.numbers = known if numbers is None else check_numbers(numbers, len(self.shards.samples))
+        self.dataset = ClipDataset(self.numbers)
         if len(self.numbers) == 0:
             raise FormatError(f"{self.shards.folder}: has no {split} split")
         self.batch_size, self.seed, self.rank, self.world = batch_size, seed, rank, world
         self.shuffle = split == "train" if shuffle is None else shuffle
         self.balanced, self.shuffle_shards = balanced, shuffle_shards
-        self.device = torch.device(device)
         self.workers = workers or len(os.sched_getaffinity(0))
-        self.epoch = 0
+        self.epoch = self._first_step = 0  # where the next plain pass begins
+        self._position = 0, 0  # epoch and step after the last batch that a plain pass has handed out
         self.wait_seconds = 0.0  # time that the consumer has waited for data
         self.hits = self.misses = 0  # clips that came from the cache, and those that did not
         self._decoder = ClipDecoder(self.shards, self.numbers, on_error, max_errors, replace=self.shuffle)
@@ -117,28 +88,50 @@ class ClipLoader:
         self._transfer = Transfer(self.shards.codec, self.shards.frames, self.shards.size, share, self.device)
         self._place = np.full(len(self.shards.samples), -1, np.int64)  # number → place in the caches
         self._place[self.numbers] = np.arange(len(self.numbers))
-        self._device_cache, self._host_cache = self._make_caches(cache, allot)
+        clip_shape = (self.shards.frames, self.shards.size, self.shards.size, 3)
+        shapes = clip_shape, self._transfer.host_shape
+        caches = make_caches(cache, len(self.numbers), *shapes, self.device, allot)
+        self.cache, self._device_cache, self._host_cache = caches
         self._stages: Stages | None = None
         self._passes = 0  # under way
-        self._begun: _Pass | None = None  # what the next pass will be, if it is as expected
-
-    def _make_caches(self, setting: str, allot: Callable) -> tuple[ClipCache | None, ClipCache | None]:
-        """Of clips cut into frames, on the device, and of sheets in the host's memory: one of them or none."""
-        count, shape = len(self.numbers), (self.shards.frames, self.shards.size, self.shards.size, 3)
-        self.cache = choose_cache(setting, count * math.prod(shape), self.device)
-        if self.cache == "device" or (self.cache == "ram" and self.device.type == "cpu"):
-            return ClipCache(count, shape, self.device, allot), None
-        if self.cache == "ram":
-            return None, ClipCache(count, self._transfer.host_shape, torch.device("cpu"), allot)
-        return None, None
+        self._begun: Pass | None = None  # what the next pass will be, if it is as expected
 
     def __len__(self) -> int:
         return num_steps(len(self.numbers), self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        epoch, self.epoch = self.epoch, self.epoch + 1
-        for batch in self.batches(epoch):
-            yield batch.clips, batch.labels
+        epoch, first_step = self.epoch, self._first_step
+        self.epoch, self._first_step, self._position = epoch + 1, 0, (epoch, first_step)
+        for step, batch in enumerate(self.batches(epoch, first_step), first_step):
+            self._position = epoch, step + 1
+            yield contiguous_copy(batch.clips), batch.labels
+
+    def set_epoch(self, epoch: int) -> None:
+        """The next pass is this epoch's, from its start; or from where `load_state_dict` has put it in that epoch."""
+        if epoch != self.epoch:
+            self.epoch, self._first_step = epoch, 0
+        self._position = self.epoch, self._first_step
+
+    def state_dict(self) -> dict[str, int | str]:
+        """Where `for clips, labels in loader` stands: epoch and step of the next batch, and what fixes the order."""
+        epoch, step = self._position
+        ended = step == len(self)
+        return {"epoch": epoch + ended, "step": 0 if ended else step} | self._order_of()
+
+    def load_state_dict(self, state: dict[str, int | str]) -> None:
+        """The next pass goes on there. Raises SettingsError in the middle of an epoch whose order was another."""
+        for name, own in self._order_of().items():
+            if state["step"] and state.get(name) != own:
+                raise SettingsError(f"{name} is {own}, the state has {state.get(name)}: make both alike, or set_epoch")
+        self.epoch, self._first_step = self._position = state["epoch"], state["step"]
+
+    def __reduce__(self) -> tuple:
+        return _remake, (type(self), self._arguments, self.epoch, self._first_step)
+
+    def _order_of(self) -> dict[str, int | str]:
+        names = ("seed", "batch_size", "balanced", "shuffle_shards")
+        clips = {"num_clips": len(self.numbers), "fingerprint": self.shards.fingerprint}
+        return {name: getattr(self, name) for name in names} | clips
 
     def step_clips(self, step: int) -> int:
         """Clips in a step's batch, over all ranks."""
@@ -173,13 +166,15 @@ class ClipLoader:
     def batches(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """This rank's batches of one epoch, from a step on; the order depends on (seed, epoch) alone.
 
-        At its end the next epoch has begun. Whatever interrupts it ends all threads.
+        At its end the next epoch has begun. Whatever interrupts it before its last batch ends all threads.
         """
         self.begin(epoch, first_step)
         current, self._begun, is_whole = self._begun, None, False
         self._passes += 1
         try:
             while current.waiting:
+                if current.process != os.getpid():
+                    raise TrainerError("this pass began before a fork, which has none of its threads; begin a new one")
                 start = time.monotonic()
                 with record_function("data wait"):
                     batch = self._finish(current.waiting.popleft())
@@ -187,23 +182,28 @@ class ClipLoader:
                 self._start_steps(current, self._ahead)
                 if current.next_step == len(self) and self._may_run_on:
                     self.begin(epoch + 1, ahead=self._ahead - len(current.waiting))
+                is_whole = not current.waiting  # who takes just so many batches does not ask for the end
                 yield batch
             is_whole = True
         finally:
-            self._passes -= 1
-            if not is_whole:
-                current.cancel()
-                if self._passes == 0:
-                    self.close()
+            if current.process == os.getpid():
+                self._passes -= 1
+                if not is_whole:
+                    current.cancel()
+                    if self._passes == 0:
+                        self.close()
 
     def begin(self, epoch: int, first_step: int = 0, ahead: int | None = None) -> None:
         """Start reading the first batches of a pass, so that `batches` with the same arguments need not wait."""
+        if self._stages is not None and self._stages.process != os.getpid():  # a fork of the process that had them
+            self._stages = self._begun = None
+            self._passes = 0
         epoch = epoch if self.shuffle else 0
         if self._begun is None or (self._begun.epoch, self._begun.first_step) != (epoch, first_step):
             self._drop_begun()
             order = self.order(epoch)
             repeats = count_repeats(order) if self.balanced else np.zeros(len(order), np.int64)
-            self._begun = _Pass(epoch, first_step, np.stack([order, repeats], 1), first_step)
+            self._begun = Pass(epoch, first_step, np.stack([order, repeats], 1), first_step)
         self._start_steps(self._begun, self._ahead if ahead is None else ahead)
 
     def close(self) -> None:
@@ -233,20 +233,20 @@ class ClipLoader:
             self._begun.cancel()
             self._begun = None
 
-    def _start_steps(self, current: _Pass, ahead: int) -> None:
+    def _start_steps(self, current: Pass, ahead: int) -> None:
         while len(current.waiting) < ahead and current.next_step < len(self):
             seeds, mask = rank_batch(current.order, current.next_step, self.batch_size, self.rank, self.world)
             current.waiting.append(self._start(seeds, mask))
             current.next_step += 1
 
-    def _start(self, seeds: np.ndarray, mask: np.ndarray) -> _Pending:
+    def _start(self, seeds: np.ndarray, mask: np.ndarray) -> Pending:
         if self._stages is None:
             self._stages = Stages(self.workers)
         numbers = seeds[:, 0]
         places = self._place[numbers]
         is_new = np.ones(len(numbers), bool) if self._cache is None else ~self._cache.has(places)
         decoded = np.arange(len(numbers)) if self._device_cache is None else np.flatnonzero(is_new)
-        pending = _Pending(seeds, mask, decoded, hits=int((~is_new).sum()))
+        pending = Pending(seeds, mask, decoded, hits=int((~is_new).sum()))
         if len(decoded) == 0:
             return pending
         pending.buffer = self._transfer.take_buffer()
@@ -254,41 +254,47 @@ class ClipLoader:
             if is_new[i]:
                 future = self._stages.start(self._decoder.read, self._decode, int(numbers[i]), out)
             else:
-                future = self._stages.copy(self._host_cache.copy, int(places[i]), out)
+                future = self._stages.copy(self._copy, int(numbers[i]), out)
             pending.futures.append(future)
         return pending
 
-    def _finish(self, pending: _Pending) -> Batch:
+    def _finish(self, pending: Pending) -> Batch:
         """Wait for the clips, move them to the device and cut the sheets."""
-        for future in pending.futures:
-            future.result()
+        found = [future.result() for future in pending.futures]  # the number of the clip that came, or None
         self.hits, self.misses = self.hits + pending.hits, self.misses + len(pending.mask) - pending.hits
-        numbers, mask, decoded = pending.seeds[:, 0], pending.mask, pending.decoded
+        numbers, mask, decoded = pending.seeds[:, 0].copy(), pending.mask.copy(), pending.decoded
+        is_own = np.array([came == number for came, number in zip(found, numbers[decoded].tolist(), strict=True)], bool)
         clips = self._transfer.to_clips(pending.buffer, len(decoded)) if len(decoded) else None
         if self._device_cache:
-            clips = self._with_cached(numbers, decoded, clips)
-        if self.damaged and not self.shuffle:
-            mask = mask & ~np.isin(numbers, list(self.damaged))
-        elif self.damaged:
-            numbers = np.array([self._decoder.replaced.get(number, number) for number in numbers.tolist()])
+            clips = self._device_cache.complete(self._place[numbers], decoded, clips, is_own)
+        for i in np.flatnonzero(~is_own).tolist():
+            if found[i] is None:
+                mask[decoded[i]] = False
+            else:
+                numbers[decoded[i]] = found[i]
         labels = torch.from_numpy(self.shards.samples["label"][numbers].astype(np.int64))
         labels = labels.to(self.device, non_blocking=True)
         return Batch(clips.permute(0, 1, 4, 2, 3), labels, numbers, mask, pending.seeds)
 
-    def _with_cached(self, numbers: np.ndarray, decoded: np.ndarray, clips: Tensor | None) -> Tensor:
-        """The whole batch, uint8 (B, T, S, S, 3): `clips`, which the cache keeps, at `decoded`, the rest from it."""
-        places = self._place[numbers]
-        if clips is not None:
-            sound = np.flatnonzero([number not in self.damaged for number in numbers[decoded].tolist()])
-            kept = clips if len(sound) == len(clips) else clips[device_index(sound, clips.device)]
-            self._device_cache.put(places[decoded[sound]], kept)
-            if len(decoded) == len(numbers):
-                return clips
-        whole = self._device_cache.take(places)
-        if clips is not None:
-            whole.index_copy_(0, device_index(decoded, whole.device), clips)
-        return whole
-
-    def _decode(self, number: int, payload: bytes | Exception, out: Tensor) -> None:
-        if self._decoder.decode(number, payload, out) and self._host_cache:
+    def _decode(self, number: int, payload: bytes | Exception, out: Tensor) -> int | None:
+        found = self._decoder.decode(number, payload, out)
+        if self._host_cache and found == number:
             self._host_cache.put(self._place[[number]], out[None])
+        return found
+
+    def _copy(self, number: int, out: Tensor) -> int:
+        self._host_cache.copy(int(self._place[number]), out)
+        return number
+
+
+def _open_and_tell(name: Path | str) -> ShardSet:
+    shards = open_shards(name)
+    for note in shards.notes:
+        logging.getLogger(__name__).warning("%s: %s", shards.folder, note)
+    return shards
+
+
+def _remake(kind: type[ClipLoader], arguments: dict[str, Any], epoch: int, first_step: int) -> ClipLoader:
+    loader = kind(**arguments)
+    loader.epoch, loader._first_step = loader._position = epoch, first_step
+    return loader

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from PIL import Image
+from PIL import Image, JpegImagePlugin, PngImagePlugin
 from torch import Tensor
 
 from shardify import sheet
@@ -15,6 +15,8 @@ try:  # decodes straight into the batch, a quarter faster than Pillow; the same 
 except ImportError:
     simplejpeg = None
 
+# opened without Image.open, which takes large sheets for bombs; nothing is decoded before the size is checked
+PICTURES = {"jpeg": JpegImagePlugin.JpegImageFile, "png": PngImagePlugin.PngImageFile}
 DAMAGE = (FormatError, ValueError, RuntimeError, OSError)  # what a damaged payload makes the decoders raise
 
 
@@ -34,11 +36,16 @@ def decode_into(payload: bytes, codec: str, out: Tensor) -> None:
         simplejpeg.decode_jpeg(payload, "RGB", buffer=out.numpy())
         return
     try:
-        with Image.open(io.BytesIO(payload), formats=[codec.upper()]) as picture:  # the header alone
+        with open_picture(payload, codec) as picture:
             check_size(picture.height, picture.width, out)
             out.numpy()[...] = picture.convert("RGB")
     except Exception as error:  # Pillow raises errors of many kinds
         raise ValueError(str(error)) from error
+
+
+def open_picture(payload: bytes, codec: str) -> Image.Image:
+    """A picture whose header alone is read. Raises errors of many kinds."""
+    return PICTURES[codec](io.BytesIO(payload))
 
 
 def check_size(height: int, width: int, out: Tensor) -> None:

@@ -35,10 +35,11 @@ class ShardSet:
     codec: str  # jpeg | raw
     samples: np.ndarray  # shardify.index.SAMPLE_DTYPE
     paths: dict[tuple[int, int], Path]  # (split, shard) → its tar, or the folder of its members
-    unpacked: bool  # each tar became a folder of its members, as Kaggle does
+    unpacked: frozenset[Path]  # those of `paths` that are folders of members, as Kaggle makes of tars
     fingerprint: str  # SHA-256 of samples.npy: which data a run was trained on
     has_crc: bool = True  # whether the table knows the payloads' CRC-32
-    extension: str = ""  # of unpacked payloads, where it is not the one that we write
+    extensions: np.ndarray | None = None  # bytes (N,), of another writer's unpacked payloads
+    notes: tuple[str, ...] = ()  # what a user should know about how the folder was understood
 
     def numbers(self, split: str) -> np.ndarray:
         """The numbers of a split's clips, int64 (N,)."""
@@ -52,16 +53,19 @@ class ShardSet:
     def payload_path(self, number: int) -> Path:
         """The file that holds a clip's payload."""
         path = self._shard(number)
-        if not self.unpacked:
+        if path not in self.unpacked:
             return path
-        return path / f"{self.key(number)}.{self.extension or PAYLOAD_EXTENSION[self.codec]}"
+        own = self.extensions is None
+        extension = PAYLOAD_EXTENSION[self.codec] if own else self.extensions[number].decode()
+        return path / f"{self.key(number)}.{extension}"
 
     def read(self, number: int, check: bool = True) -> bytes:
         """A clip's payload. Raises FormatError with shard and key when it is short or differs from the index."""
         record = self.samples[number]
-        offset, length = (0 if self.unpacked else int(record["offset"])), int(record["length"])
+        path, length = self.payload_path(number), int(record["length"])
+        offset = int(record["offset"]) if path is self._shard(number) else 0
         try:
-            descriptor = os.open(self.payload_path(number), os.O_RDONLY | os.O_NONBLOCK)  # a pipe must not block
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe must not block
             try:
                 is_there = offset + length <= os.fstat(descriptor).st_size  # before memory is taken for it
                 payload = os.pread(descriptor, length, offset) if is_there else b""
@@ -111,9 +115,9 @@ def _open_index(index: ShardIndex, tars: list[Path] | None) -> ShardSet:
             raise FormatError(f"{tar}: is not among the shards of {folder / 'index.json'}; name those, or the folder")
     present = set(os.listdir(folder))
     names = names if tars is None else [tar.name for tar in tars]
-    missing = [name for name in names if name not in present]
-    unpacked = bool(missing) and all(name.removesuffix(".tar") in present for name in names)
-    if missing and not unpacked:
+    places = {name: name if name in present else name.removesuffix(".tar") for name in names}
+    missing = [name for name, place in places.items() if place not in present]
+    if missing:
         raise FormatError(
             f"{folder}: {missing[0]} is missing ({len(missing)} of {len(names)} shards are); copy the folder again"
         )
@@ -124,7 +128,8 @@ def _open_index(index: ShardIndex, tars: list[Path] | None) -> ShardSet:
     with open(folder / "samples.npy", "rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != fingerprint:
             raise FormatError(f"{folder / 'samples.npy'}: differs from index.json; copy the folder again")
-    paths = {_shard_id(name): folder / (name.removesuffix(".tar") if unpacked else name) for name in names}
+    paths = {_shard_id(name): folder / place for name, place in places.items()}
+    unpacked = frozenset(folder / place for name, place in places.items() if place != name)
     if tars is not None:
         chosen = {_shard_id(tar.name) for tar in tars}
         pairs = zip(samples["split"].tolist(), samples["shard"].tolist(), strict=True)
@@ -156,17 +161,20 @@ def _shard_id(name: str) -> tuple[int, int]:
     return SPLITS.index(split), int(number)
 
 
-def choose_splits(shards: ShardSet, val_fraction: float, seed: int) -> tuple[dict[str, np.ndarray], list[str]]:
+def choose_splits(
+    shards: ShardSet, val_fraction: float, seed: int, by_class: bool = True
+) -> tuple[dict[str, np.ndarray], list[str]]:
     """Clip numbers for train, val and (where there is one) test, and what the user should know about them.
 
-    Without a val split a share of train is held out by whole groups. Raises FormatError without a train split.
+    Without a val split a share of train is held out by whole groups; by_class: so that train keeps every class, and
+    val has each that has a group to spare. Raises FormatError without a train split.
     """
     splits = {name: shards.numbers(name) for name in SPLITS}
     if len(splits["train"]) == 0:
         raise FormatError(f"{shards.folder}: has no train split; build one with train/ or without split folders")
-    notes = []
+    notes = list(shards.notes)
     if len(splits["val"]) == 0:
-        splits["train"], splits["val"] = _hold_out(shards, splits["train"], val_fraction, seed)
+        splits["train"], splits["val"] = _hold_out(shards, splits["train"], val_fraction, seed, by_class)
         notes.append(
             f"no val split: {len(splits['val'])} of {len(shards.numbers('train'))} train clips are held out, "
             f"by whole groups"
@@ -197,7 +205,9 @@ def limit_per_class(shards: ShardSet, numbers: np.ndarray, most: int, seed: int)
     return numbers[np.sort(np.concatenate(chosen))]
 
 
-def _hold_out(shards: ShardSet, train: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _hold_out(
+    shards: ShardSet, train: np.ndarray, fraction: float, seed: int, by_class: bool
+) -> tuple[np.ndarray, np.ndarray]:
     from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold
 
     labels, groups = shards.samples["label"][train], shards.samples["group"][train]
@@ -215,4 +225,30 @@ def _hold_out(shards: ShardSet, train: np.ndarray, fraction: float, seed: int) -
         share, splitter = Fraction(1), GroupShuffleSplit(1, test_size=num_held, random_state=seed)
     splits = islice(splitter.split(train, labels, groups), share.numerator)
     held = np.isin(np.arange(len(train)), np.concatenate([held for _, held in splits]))
+    if by_class:
+        held = _keep_classes(labels, np.unique(groups, return_inverse=True)[1], held)
+    if not held.any():
+        raise FormatError(f"{shards.folder}: to hold out any group would take a class from train; build a val split")
     return train[~held], train[held]
+
+
+def _keep_classes(labels: np.ndarray, groups: np.ndarray, held: np.ndarray) -> np.ndarray:
+    """Whether each clip is held out, bool (N,), changed where train lacks a class, or val one that it could have.
+
+    groups: int (N,), from 0 on. Groups may have clips of several classes; where not both can be served, train is.
+    """
+    has = np.zeros((groups.max() + 1, labels.max() + 1), bool)  # (G, K): which classes a group has
+    has[groups, labels] = True
+    sizes, is_held = np.bincount(groups), np.zeros(len(has), bool)
+    is_held[groups[held]] = True
+    for to_val in (False, True):
+        for label in np.argsort(has.sum(0), kind="stable"):
+            having = np.flatnonzero(has[:, label])
+            if len(having) == 0 or (is_held[having] == to_val).any():
+                continue
+            left = has[is_held != to_val].sum(0)  # on the side that would give a group: how many have each class
+            lost = (has[having] & (left == 1)).sum(1)
+            best = np.lexsort((sizes[having], lost))[0]
+            if lost[best] == 0 or not to_val:
+                is_held[having[best]] = to_val
+    return is_held[groups]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 
@@ -20,9 +21,10 @@ class Stages:
         self._readers = ThreadPoolExecutor(READERS, "read")
         self._decoders = ThreadPoolExecutor(decoders, "decode")
         self._is_closed = False
+        self.process = os.getpid()  # a fork of it has none of the threads
 
     def start(self, read: Callable[[int], bytes], decode: Callable, number: int, out: Tensor) -> Future:
-        """`read(number)`, then `decode(number, payload, out)` by a thread of the other pool; done when both are.
+        """`read(number)`, then `decode(number, payload, out)` by a thread of the other pool; the result is `decode`'s.
 
         What `read` raises is handed to `decode` as the payload.
         """
@@ -30,13 +32,15 @@ class Stages:
         self._readers.submit(self._read, read, decode, number, out, done)
         return done
 
-    def copy(self, copy: Callable[[int, Tensor], None], place: int, out: Tensor) -> Future:
-        """`copy(place, out)` by a decoder."""
-        return self._decoders.submit(copy, place, out)
+    def copy(self, copy: Callable[[int, Tensor], int], number: int, out: Tensor) -> Future:
+        """`copy(number, out)` by a decoder."""
+        return self._decoders.submit(copy, number, out)
 
     def close(self) -> None:
-        """Cancel what has not begun, wait for what has, end the threads."""
+        """Cancel what has not begun, wait for what has, end the threads; in a fork there is nothing to end."""
         self._is_closed = True
+        if self.process != os.getpid():
+            return
         self._readers.shutdown()
         self._decoders.shutdown()
 
@@ -57,8 +61,8 @@ class Stages:
             done.set_exception(CancelledError())
             return
         try:
-            decode(number, payload, out)
+            found = decode(number, payload, out)
         except BaseException as error:
             done.set_exception(error)
         else:
-            done.set_result(None)
+            done.set_result(found)

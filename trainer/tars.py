@@ -57,6 +57,8 @@ def _list_files(folder: Path) -> Iterator[Member]:
             status = path.lstat()
             if not stat.S_ISREG(status.st_mode):
                 raise FormatError(f"{path}: is no plain file; only those are read")
+            if any(0xDC80 <= ord(letter) <= 0xDCFF for letter in name):
+                raise FormatError(f"{folder}: the name {name!a} is not UTF-8; rename that file")
             yield Member(path.relative_to(folder).as_posix(), 0, status.st_size)
 
 

@@ -144,7 +144,8 @@ def prepare(settings: Settings, shards_folder: Path, out: Path, group: Group, ch
     settings = resolve_by_device(settings, group.device)
     # data
     shards = open_shards(shards_folder, settings.data.sheet_frames)
-    splits, notes = choose_splits(shards, settings.data.val_fraction, settings.seed)
+    by_class = not settings.loss.is_regression
+    splits, notes = choose_splits(shards, settings.data.val_fraction, settings.seed, by_class)
     if settings.data.max_per_class:
         splits["train"] = limit_per_class(shards, splits["train"], settings.data.max_per_class, settings.seed)
     settings, lacking = check_classes(settings, shards, splits)

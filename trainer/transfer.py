@@ -9,6 +9,8 @@ from torch import Tensor
 
 from shardify import sheet
 
+SPARE = 1  # buffers that rest: the CPU would wait for the copy of one that has only just been handed back
+
 
 class Transfer:
     """From a host buffer (B, *host_shape) that threads have filled to clips uint8 (B, T, S, S, 3) on the device."""
@@ -22,7 +24,7 @@ class Transfer:
 
     def take_buffer(self) -> Tensor:
         """uint8 (capacity, *host_shape), which nothing reads from any more."""
-        if self._free:
+        if len(self._free) > (SPARE if self._stream else 0):
             buffer, copied = self._free.popleft()
             if copied is not None:
                 copied.synchronize()
@@ -55,13 +57,13 @@ class Transfer:
     def _cut(self, buffer: Tensor) -> Tensor:
         """Sheets (B, rows·S, columns·S, 3) → frames (B, T, S, S, 3), a copy of their own."""
         if self._codec == "raw":
-            return _copy(buffer)
+            return contiguous_copy(buffer)
         size, (rows, columns) = self._size, sheet.grid_shape(self._frames)
         cells = buffer.view(len(buffer), rows, size, columns, size, 3).transpose(2, 3)
-        return _copy(cells).flatten(1, 2)[:, : self._frames]
+        return contiguous_copy(cells).flatten(1, 2)[:, : self._frames]
 
 
-def _copy(clips: Tensor) -> Tensor:
+def contiguous_copy(clips: Tensor) -> Tensor:
     """Contiguous. On a CPU by NumPy, in one thread: torch's would spin for the cores that the decoders use."""
     if clips.device.type == "cpu":
         return torch.from_numpy(clips.numpy().copy(order="C"))

@@ -1,0 +1,61 @@
+"""A batch as it is handed out, one that is being made, and a pass over the clips."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+import numpy as np
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    clips: Tensor  # uint8 (B, T, 3, S, S), channels last in memory, on the device
+    labels: Tensor  # int64 (B,), on the device
+    numbers: np.ndarray  # int64 (B,), the clips' numbers in samples.npy
+    mask: np.ndarray  # bool (B,), False where a clip only pads
+    # int64 (B, 2), what augmentation is drawn from: the number in the order (not of a clip that stands in for it),
+    # and how often it came before in the epoch
+    seeds: np.ndarray
+
+
+@dataclass
+class Pending:
+    """A batch that is being read and decoded."""
+
+    seeds: np.ndarray
+    mask: np.ndarray
+    decoded: np.ndarray  # places in the batch of the clips in `buffer`; the others come from the device's cache
+    hits: int  # clips that a cache holds
+    buffer: Tensor | None = None  # host memory
+    futures: list[Future] = field(default_factory=list)
+
+
+@dataclass
+class Pass:
+    """One way through the clips, and how far its batches are begun."""
+
+    epoch: int
+    first_step: int
+    order: np.ndarray  # int64 (N, 2), as in Batch.seeds
+    next_step: int
+    waiting: deque[Pending] = field(default_factory=deque)
+    process: int = field(default_factory=os.getpid)  # whose threads make its batches
+
+    def cancel(self) -> None:
+        for pending in self.waiting:
+            for future in pending.futures:
+                future.cancel()
+
+
+@dataclass(frozen=True)
+class ClipDataset:
+    """The clips of a loader as other tools count them: `len(loader.dataset)`."""
+
+    numbers: np.ndarray  # int64 (N,)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
