@@ -12,6 +12,7 @@ import click
 from trainer.config import load_settings
 from trainer.errors import Interrupted, SettingsError, ShardifyError
 from trainer.kaggle import SESSION_HOURS, runs_folder, with_session_limit
+from trainer.threads import bound_spinning
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -98,4 +99,5 @@ def _run_number(path: Path) -> int:
 
 
 if __name__ == "__main__":
+    bound_spinning()
     main()

@@ -8,6 +8,7 @@ import click
 
 from trainer.errors import TrainerError
 from trainer.failures import check_writable, failures_as_one_line, in_parts
+from trainer.threads import bound_spinning
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -74,4 +75,5 @@ def check_fits(saved, shards) -> None:
 
 
 if __name__ == "__main__":
+    bound_spinning()
     main()

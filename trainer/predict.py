@@ -18,6 +18,7 @@ import click
 
 from trainer.errors import TrainerError
 from trainer.failures import check_writable, failures_as_one_line, in_parts
+from trainer.threads import bound_spinning
 
 COLUMNS = ("source", "score", "prediction", "error")
 
@@ -177,4 +178,5 @@ def video_tasks(videos: tuple[Path, ...], boxes: dict) -> Iterator:
 
 
 if __name__ == "__main__":
+    bound_spinning()
     main()
