@@ -58,7 +58,7 @@ def measure(shards: Path, config: Path, seconds: float) -> None:
     from trainer.shards import open_shards
 
     group, found = Group(0, 1, torch.device("cpu")), open_shards(shards)
-    settings = resolve_by_device(load_settings(config, ()), group.device)
+    settings = resolve_by_device(load_settings(config, ("model.weights=none",)), group.device)
     numbers = found.numbers("train")
     model = make_model(settings, found, numbers, None)
     engine = make_engine(resolve_by_model(settings, model), found, numbers, model, group)
