@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 # libgomp's own 300,000 turns are milliseconds: beside other work a thread spins its time slice away while what it
-# waits for has no core. So few bridge most gaps within a step (docs/lab-notes.md, "Threads that spin").
-SPINS = "1000"
+# waits for has no core. A tenth of them bridges the gaps within a step; fewer do not (docs/lab-notes.md).
+SPINS = "30000"
 
 
 def bound_spinning() -> None:
