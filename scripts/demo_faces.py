@@ -65,12 +65,15 @@ def clip(rng: np.random.Generator, kind: str, num_frames: int, height: int, widt
     sway = drift(rng, num_frames, 2) * SWAY_STD * height
     jitter = drift(rng, num_frames, 2) * JITTER_STD * height
     outer = _shifted(face, sway)
-    inner = _shifted(face, sway + jitter) * gains(rng, kind, num_frames).astype(np.float32)[:, None, None, :]
+    frames = _shifted(face, sway + jitter)
+    frames *= gains(rng, kind, num_frames).astype(np.float32)[:, None, None, :]
     mask = _shifted(mask, sway + jitter)
-    frames = outer + mask * (inner - outer)
+    frames -= outer  # in place: a clip is large, and this is most of the demo's time before training
+    frames *= mask
+    frames += outer
     noise = _sensor_noise(rng, frames.shape)
     frames += noise * (1 - mask) if kind == "spatial" else noise
-    return np.clip(np.rint(frames), 0, 255).astype(np.uint8)
+    return np.clip(np.rint(frames, out=frames), 0, 255, out=frames).astype(np.uint8)
 
 
 def _sensor_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:

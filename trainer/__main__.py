@@ -13,6 +13,7 @@ from shardify.terminal import escape_unprintable
 from trainer.config import load_settings
 from trainer.errors import Interrupted, SettingsError, ShardifyError
 from trainer.kaggle import SESSION_HOURS, runs_folder, with_session_limit
+from trainer.threads import bound_spinning
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -100,4 +101,5 @@ def _run_number(path: Path) -> int:
 
 if __name__ == "__main__":
     escape_unprintable()
+    bound_spinning()
     main()

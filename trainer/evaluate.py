@@ -9,6 +9,7 @@ import click
 from shardify.terminal import escape_unprintable
 from trainer.errors import TrainerError
 from trainer.failures import check_writable, failures_as_one_line, in_parts, model_option
+from trainer.threads import bound_spinning
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -82,4 +83,5 @@ def check_fits(saved, shards) -> None:
 
 if __name__ == "__main__":
     escape_unprintable()
+    bound_spinning()
     main()

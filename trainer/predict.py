@@ -20,6 +20,7 @@ import click
 from shardify.terminal import escape_unprintable
 from trainer.errors import ShardifyError, TrainerError
 from trainer.failures import check_writable, failures_as_one_line, in_parts, model_option
+from trainer.threads import bound_spinning
 
 if TYPE_CHECKING:
     from shardify.deal import Task
@@ -216,4 +217,5 @@ def video_tasks(videos: tuple[Path, ...], boxes: dict | None) -> Iterator[tuple[
 
 if __name__ == "__main__":
     escape_unprintable()
+    bound_spinning()
     main()

@@ -1,0 +1,19 @@
+"""How long torch's threads on a CPU spin for work before they sleep: to be said before torch is loaded."""
+
+from __future__ import annotations
+
+import os
+
+# libgomp's own 300,000 turns are milliseconds: beside other work a thread spins its time slice away while what it
+# waits for has no core. A tenth of them bridges the gaps within a step; fewer do not (docs/lab-notes.md).
+SPINS = "30000"
+
+
+def bound_spinning() -> None:
+    """For our own programs at their start, never on import: the environment belongs to the program.
+
+    libgomp, which torch's wheels for Linux bring along, reads it once, when torch is imported. What the user has set
+    stays.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
