@@ -81,6 +81,7 @@ class VideoFile:
                 raise VideoError("not a video, but a picture, playlist or other kind of file") from error
             raise
         with container:
+            refuse_drm(container)
             stream = choose_stream(container, lambda: self._packet_counts)
             if self.hwaccel and not stream.codec_context.is_hwaccel:
                 raise VideoError("no hardware decoder for its video codec")
@@ -148,6 +149,12 @@ def open_container(file: io.FileIO, hwaccel: HWAccel | None = None) -> av.contai
             "max_streams": str(MAX_STREAMS),
         },
     )
+
+
+def refuse_drm(container: av.container.InputContainer) -> None:
+    """Raises VideoError where libav names a protection of the whole file (ASF): it decodes to noise, if at all."""
+    if "encryption" in container.metadata or "ASF_Protection_Type" in container.metadata:
+        raise VideoError(ENCRYPTED)
 
 
 def choose_stream(
