@@ -53,7 +53,7 @@ def info(shards: Path, as_json: bool) -> None:
     """Say what the folder SHARDS holds."""
     from collections import Counter
 
-    from shardify.info import clip_table, describe, failure_lines, human_bytes
+    from shardify.info import clip_table, describe, failure_lines, human_bytes, remark_lines
 
     found = describe(shards)
     if as_json:
@@ -69,7 +69,8 @@ def info(shards: Path, as_json: bool) -> None:
     click.echo(
         f"{found['groups']} groups, {shard_count} shards, {human_bytes(found['bytes'])}, {found['failed']} failed"
     )
-    click.echo("\n".join(failure_lines(Counter(found["failures"]))), nl=bool(found["failures"]))
+    for line in [*remark_lines(found["remarks"]), *failure_lines(Counter(found["failures"]))]:
+        click.echo(line)
 
 
 @click.command()
