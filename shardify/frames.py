@@ -150,9 +150,9 @@ def _decode_runs(
         number = wanted.get(frame.pts)
         if number is None:
             continue
-        aspect = aspect or pixel_aspect()
-        if aspect != pixel_aspect():
-            return None  # it changes in mid-stream: which pictures have which, packets do not tell
+        before, aspect = aspect, pixel_aspect()
+        if pictures and aspect != before:
+            return None  # which pictures have which, packets do not tell
         pictures[number] = request.make_picture(frame, aspect)
         info = info or _describe(stream, frame, aspect, timeline.times, timeline.last_duration)
         if len(pictures) == len(wanted):
