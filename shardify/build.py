@@ -20,6 +20,7 @@ from shardify.cores import usable_cores
 from shardify.deal import ShardPlan, Task
 from shardify.drift import Changes, apply_changes, plan_rewrites, rewrite_shard
 from shardify.index import SPLITS, VERSION, json_bytes, sha256
+from shardify.info import count_remarks
 from shardify.interrupt import Interrupts
 from shardify.pack import ShardWriter, read_journal
 from shardify.progress import Progress
@@ -36,6 +37,7 @@ class BuildReport:
     meta: dict
     clips: dict[str, Counter]  # split → class → clips
     failures: Counter  # reason → inputs
+    remarks: Counter  # column of info.REMARKS → clips
     inputs: int = 0
     ok_inputs: int = 0
     failed_inputs: int = 0
@@ -201,6 +203,7 @@ def _report(catalog: Catalog, plan: BuildPlan, meta: dict, rows: list[dict], sta
         meta=meta,
         clips=clips,
         failures=failures,
+        remarks=count_remarks(rows),
         inputs=len(ok) + failures.total(),
         ok_inputs=len(ok),
         failed_inputs=failures.total(),

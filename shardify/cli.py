@@ -173,7 +173,7 @@ def _file_hash(path: Path) -> str:
 
 
 def _summarise(report, shards: Path) -> None:
-    from shardify.info import clip_table, failure_lines, human_bytes
+    from shardify.info import clip_table, failure_lines, human_bytes, remark_lines
 
     shard_list = [shard for split in report.meta["splits"].values() for shard in split["shards"]]
     if not (report.new_inputs or report.dropped_inputs):
@@ -187,6 +187,8 @@ def _summarise(report, shards: Path) -> None:
     )
     if report.meta["settings"].get("decoder") == "cuda":
         click.echo(f"decoded by the GPU: {report.decoders['cuda']} videos, by the CPU: {report.decoders['cpu']}")
+    for line in remark_lines(report.remarks):
+        click.echo(line)
     if report.failures:
         show("failed:", *failure_lines(report.failures))
     if report.ok_inputs:

@@ -64,7 +64,7 @@ def info(shards: Path, as_json: bool) -> None:
     """Say what the folder SHARDS holds."""
     from collections import Counter
 
-    from shardify.info import clip_table, describe, failure_lines, human_bytes
+    from shardify.info import clip_table, describe, failure_lines, human_bytes, remark_lines
 
     found = describe(shards)
     if as_json:
@@ -78,8 +78,7 @@ def info(shards: Path, as_json: bool) -> None:
     click.echo(
         f"{found['groups']} groups, {shard_count} shards, {human_bytes(found['bytes'])}, {found['failed']} failed"
     )
-    if found["failures"]:
-        show(*failure_lines(Counter(found["failures"])))
+    show(*remark_lines(found["remarks"]), *failure_lines(Counter(found["failures"])))
 
 
 @click.command()

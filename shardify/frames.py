@@ -11,18 +11,29 @@ are, and again to take the wanted ones where the number of packets did not tell 
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import accumulate, pairwise
 
 import av
 import numpy as np
 
 from shardify.errors import VideoError
 from shardify.indexed import indexed_timeline, is_long_and_indexed
-from shardify.packets import BrokenOffError, Timeline, demux, packet_runs, read_timeline
+from shardify.packets import (
+    BrokenOffError,
+    FrameTimes,
+    PacketTimes,
+    Timeline,
+    demux,
+    joints,
+    packet_runs,
+    read_timeline,
+    times_of_frames,
+    times_of_packet,
+)
 from shardify.pictures import PictureMaker, geometry_of
 from shardify.plan import ClipPlan, median_duration, plan_clips
 from shardify.probe import HDR_TRANSFERS, TOO_LARGE, VideoFile, VideoInfo
@@ -79,6 +90,18 @@ class _Decoder:
         return not (self.jumps and text.startswith("mmco: unref short failure"))
 
 
+class _PixelAspect:
+    """The shape of pixels: what the container says, else what the video's own stream says, picture by picture."""
+
+    def __init__(self, stream: av.video.stream.VideoStream):
+        self.context, self.declared = stream.codec_context, stream.sample_aspect_ratio
+        self.is_of_container = self.declared != self.context.sample_aspect_ratio
+
+    def __call__(self) -> Fraction | None:
+        """That of the picture in the packet that was decoded last."""
+        return self.declared if self.is_of_container else self.context.sample_aspect_ratio or self.declared
+
+
 def take_by_time(video: VideoFile, request: Request) -> Taken | None:
     """The quick way; None where the packets do not tell the frames, or are damaged."""
     with video.demuxer() as stream:
@@ -112,18 +135,26 @@ def _decode_runs(
     plan = request.plan(timeline.times, timeline.last_duration)
     wanted = {timeline.times[number]: number for numbers in plan for number in numbers}
     runs = packet_runs(timeline, wanted)
-    decoder = _Decoder(stream.codec_context, video.logs, jumps=len(runs) > 1 or runs[0][0] > 0)
-    pictures, info = {}, None
+    if runs[0][0] > 0:
+        runs.insert(0, (0, 1))  # the first picture, whose colours count for all
+    decoder = _Decoder(stream.codec_context, video.logs, jumps=len(runs) > 1)
+    pixel_aspect = _PixelAspect(stream)
+    pictures, info, aspect = {}, None, None
     shown_until = timeline.times[0] - 1
     for frame in _frames_of_runs(decoder, packets, runs, wanted if timeline.can_skip else None):
         if decoder.errors or frame.pts is None or frame.pts <= shown_until:
             return None
+        if shown_until < timeline.times[0]:
+            request.make_picture.begin(frame)
         shown_until = frame.pts
         number = wanted.get(frame.pts)
         if number is None:
             continue
-        pictures[number] = request.make_picture(frame, stream.sample_aspect_ratio)
-        info = info or _describe(stream, frame, timeline.times, timeline.last_duration)
+        before, aspect = aspect, pixel_aspect()
+        if pictures and aspect != before:
+            return None  # which pictures have which, packets do not tell
+        pictures[number] = request.make_picture(frame, aspect)
+        info = info or _describe(stream, frame, aspect, timeline.times, timeline.last_duration)
         if len(pictures) == len(wanted):
             return Taken(plan, timeline.times, timeline.last_duration, pictures, info, stream.time_base, 0)
     return None
@@ -158,22 +189,23 @@ def take_by_counting(video: VideoFile, request: Request) -> Taken:
     with video.demuxer() as stream:
         guess = _guess(stream, request)
     while True:
-        found, pictures, sample = [], {}, None  # by number in the decoder's order
+        found, packets, pictures, info_of = [], [], {}, None  # by number in the decoder's order
         with video.demuxer() as stream:
             decoder = _Decoder(stream.codec_context, video.logs)
-            for i, frame in enumerate(_all_frames(decoder, stream)):
-                found.append((frame.pts, frame.dts, frame.duration or 0))
+            for i, (frame, aspect) in enumerate(_all_frames(decoder, stream, found, packets)):
+                if i == 0:
+                    request.make_picture.begin(frame)
                 if i in guess:
-                    pictures[i] = request.make_picture(frame, stream.sample_aspect_ratio)
-                    sample = sample or frame
+                    pictures[i] = request.make_picture(frame, aspect)
+                    info_of = info_of or functools.partial(_describe, stream, frame, aspect)
             if not found:
                 raise VideoError(_no_frame_reason(video))
-            times, order, last_duration = times_of_frames(found, stream)
+            times, order, last_duration = times_of_frames(found, joints(packets), stream)
             plan = request.plan(times, last_duration)
             wanted = {order[number]: number for numbers in plan for number in numbers}
             if pictures.keys() == wanted.keys():
-                info = _describe(stream, sample, times, last_duration)
                 taken = {wanted[i]: picture for i, picture in pictures.items()}
+                info = info_of(times, last_duration)
                 return Taken(plan, times, last_duration, taken, info, stream.time_base, decoder.errors)
         if guess == wanted.keys():
             raise VideoError("gives different frames each time it is decoded")
@@ -189,35 +221,30 @@ def _guess(stream: av.video.stream.VideoStream, request: Request) -> Collection[
     return {number for numbers in request.plan(range(max(1, count)), 1) for number in numbers}
 
 
-def _all_frames(decoder: _Decoder, stream: av.video.stream.VideoStream) -> Iterator[av.VideoFrame]:
+def _all_frames(
+    decoder: _Decoder, stream: av.video.stream.VideoStream, found: list[FrameTimes], packets: list[PacketTimes]
+) -> Iterator[tuple[av.VideoFrame, Fraction | None]]:
+    """Every frame in the decoder's order, with its pixels' shape; fills `found`, and `packets` with those decoded."""
+    pixel_aspect, aspects = _PixelAspect(stream), []
+    decoder.context.copy_opaque = True  # each frame says which packet it comes from
+
+    def frames_of(packet: av.Packet | None) -> Iterator[tuple[av.VideoFrame, Fraction | None]]:
+        frames = decoder(packet)
+        if packet:
+            packets.append(times_of_packet(packet))
+            aspects.append(pixel_aspect())
+        for frame in frames:
+            number = len(packets) - 1 if frame.opaque is None else frame.opaque
+            found.append(FrameTimes(frame.pts, frame.dts, frame.duration or 0, number))
+            yield frame, aspects[number]
+
     try:
         for packet in demux(stream, decoder.logs):
-            yield from decoder(packet)
+            packet.opaque = len(packets)
+            yield from frames_of(packet)
     except BrokenOffError:
         decoder.errors += 1
-    yield from decoder(None)
-
-
-def times_of_frames(found, stream) -> tuple[list[int], list[int], int]:
-    """Times in display order, where each of these frames is in decoder order, and the last's duration.
-
-    Decoders give frames in display order. Where more than one in eight presentation times runs
-    against that, the times are at fault (AVI has none, and libav's guesses are wrong where pictures
-    are reordered), and decoding times serve instead; below, the decoder found out too late how far
-    to reorder, and the times are right. Raw streams have neither: the frame rate serves.
-    """
-    order = list(range(len(found)))
-    times = [pts for pts, _, _ in found]
-    if None not in times:
-        late = sum(time < latest for time, latest in zip(times, accumulate(times, max), strict=True))
-        if late * 8 <= len(times):
-            order.sort(key=times.__getitem__)
-            return [times[i] for i in order], order, found[order[-1]][2]
-    times = [dts for _, dts, _ in found]
-    if None not in times and all(a < b for a, b in pairwise(times)):
-        return times, order, found[-1][2]
-    step = max(1, round(1 / ((stream.guessed_rate or 25) * stream.time_base)))
-    return [i * step for i in order], order, step
+    yield from frames_of(None)
 
 
 def _no_frame_reason(video: VideoFile) -> str:
@@ -228,8 +255,10 @@ def _no_frame_reason(video: VideoFile) -> str:
     return f"no frame can be decoded ({texts[-1]})" if texts else "no frame can be decoded"
 
 
-def _describe(stream, frame: av.VideoFrame, times: list[int], last_duration: int) -> VideoInfo:
-    geometry = geometry_of(frame, stream.sample_aspect_ratio)
+def _describe(
+    stream, frame: av.VideoFrame, pixel_aspect: Fraction | None, times: list[int], last_duration: int
+) -> VideoInfo:
+    geometry = geometry_of(frame, pixel_aspect)
     width, height = (frame.height, frame.width) if geometry.sideways else (frame.width, frame.height)
     duration = float((times[-1] - times[0] + (last_duration or median_duration(times))) * stream.time_base)
     if duration > MAX_HOURS * 3600:
@@ -246,5 +275,5 @@ def _describe(stream, frame: av.VideoFrame, times: list[int], last_duration: int
         pixel_format=frame.format.name,
         rotation_degrees=geometry.rotation_degrees,
         mirrored=geometry.mirrored,
-        hdr=HDR_TRANSFERS.get(frame.color_trc, ""),
+        hdr=HDR_TRANSFERS.get(frame.color_trc, "none"),
     )

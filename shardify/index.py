@@ -41,10 +41,11 @@ SAMPLE_DTYPE = np.dtype(
     ]
 )
 
+ADDED_COLUMNS = ("decode_errors", "repeated_frames", "hdr")  # not in the tables of earlier builds
 CSV_COLUMNS = (
     "key", "source", "source_bytes", "source_fingerprint", "split", "label", "class", "target", "group",
     "status", "error", "shard", "payload_sha256", "record_sha256", "duration_seconds", "source_width",
-    "source_height", "codec",
+    "source_height", "codec", *ADDED_COLUMNS,
 )  # fmt: skip
 
 

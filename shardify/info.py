@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from shardify.index import SPLITS, read_index, read_rows
 
+# Column of samples.csv → what a clip has where the cell says neither 0 nor "none" (older tables have none), and a hint.
+REMARKS = {
+    "decode_errors": ("decode errors", "--strict refuses such videos"),
+    "repeated_frames": ("repeated pictures", "the videos are short, or their times have gaps"),
+    "hdr": ("HDR", "decoded without tone mapping"),
+}
+
 
 def describe(folder: Path) -> dict:
     """Counts, sizes and settings of a finished folder. Raises FormatError."""
-    index = read_index(folder)
+    index, rows = read_index(folder), read_rows(folder)
     splits = {}
     for number, name in enumerate(SPLITS):
         part = index.meta["splits"][name]
@@ -34,13 +42,24 @@ def describe(folder: Path) -> dict:
         "classes": index.classes,
         "splits": splits,
         "failed": index.meta["failed"],
-        "failures": dict(failure_reasons(folder)),
+        "failures": dict(Counter(row["error"] for row in rows if row["status"] == "failed")),
+        "remarks": dict(count_remarks(rows)),
         "settings": index.settings,
     }
 
 
-def failure_reasons(folder: Path) -> Counter:
-    return Counter(row["error"] for row in read_rows(folder) if row["status"] == "failed")
+def count_remarks(rows: Iterable[Mapping]) -> Counter:
+    """Clips by column of REMARKS."""
+    return Counter(column for row in rows for column in REMARKS if row.get(column, "") not in ("", 0, "0", "none"))
+
+
+def remark_lines(remarks: Mapping[str, int]) -> list[str]:
+    """A line for each column that has any."""
+    return [
+        f"clips with {what}: {remarks[column]} (column {column} of samples.csv; {hint})"
+        for column, (what, hint) in REMARKS.items()
+        if remarks.get(column)
+    ]
 
 
 def clip_table(clips: dict[str, dict[str, int]], classes: list[str]) -> list[str]:

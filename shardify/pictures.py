@@ -9,12 +9,14 @@ from fractions import Fraction
 import av
 import numpy as np
 
+from shardify.errors import VideoError
+
 # Antialiased bicubic; the other flags make swscale's result the same on every processor.
 SCALING = "bicubic+accurate_rnd+bitexact+full_chroma_int+full_chroma_inp"
 # Some streams mark these "reserved", which swscale refuses; neither takes part in the conversion.
 NEUTRAL = "color_primaries=unknown:color_trc=unknown"
-CONVERTIBLE = frozenset({1, 4, 5, 6, 7, 9})  # AVCOL_SPC numbers that swscale takes from the frame; it fails on others
-BT2020_CONSTANT_LUMINANCE = 10
+# AVCOL_SPC numbers, and libav's names of the matrices; 10, BT.2020 of constant luminance, is taken for the common one.
+MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "smpte170m", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
 Box = tuple[float, float, float, float]  # x, y, width, height
 
 
@@ -81,9 +83,14 @@ def fit_box(fit: str, box: Box, size: int) -> tuple[Box, tuple[int, int]]:
 
 
 def clamp_box(box: Box | None, width: int, height: int) -> Box:
-    """`box` cut to a picture of width × height, at least one pixel of it; the whole picture for None."""
+    """`box` cut to a picture of width × height, at least one pixel of it; the whole picture for None.
+
+    Raises VideoError where nothing of it lies inside.
+    """
     if box is None:
         return 0.0, 0.0, float(width), float(height)
+    if box[0] >= width or box[1] >= height or box[0] + box[2] <= 0 or box[1] + box[3] <= 0:
+        raise VideoError("its box lies outside the picture")
     left, top = min(max(box[0], 0), width - 1), min(max(box[1], 0), height - 1)
     right, bottom = min(max(box[0] + box[2], left + 1), width), min(max(box[1] + box[3], top + 1), height)
     return float(left), float(top), float(right - left), float(bottom - top)
@@ -91,16 +98,22 @@ def clamp_box(box: Box | None, width: int, height: int) -> Box:
 
 @dataclass
 class PictureMaker:
-    """Makes S×S RGB pictures of decoded frames; keeps its filter graph while frames stay alike."""
+    """Makes S×S RGB pictures of one video's decoded frames; keeps its filter graph while frames stay alike."""
 
     size: int
     fit: str = "stretch"
     box: Box | None = None
+    _matrix: str | None = None
     _graph_key: tuple | None = None
     _graph: av.filter.Graph | None = None
 
+    def begin(self, frame: av.VideoFrame) -> None:
+        """Take the colour matrix of all pictures from the video's first one, so that colours never change between."""
+        self._matrix = _matrix(frame)
+
     def __call__(self, frame: av.VideoFrame, pixel_aspect: Fraction | None) -> np.ndarray:
-        """A picture, uint8 (S, S, 3) RGB."""
+        """A picture, uint8 (S, S, 3) RGB. Raises VideoError where the box lies outside it."""
+        self._matrix = self._matrix or _matrix(frame)
         geometry = geometry_of(frame, pixel_aspect)
         box, (width, height) = fit_box(self.fit, clamp_box(self.box, *geometry.shown_size), self.size)
         if any(component.is_alpha for component in frame.format.components):
@@ -120,13 +133,19 @@ class PictureMaker:
         kind = (frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range)
         key = (*kind, box, width, height, pixel_format)
         if key != self._graph_key:
-            self._graph_key, self._graph = key, _graph(frame, box, width, height, pixel_format)
+            matrix = None if frame.format.is_rgb else self._matrix
+            self._graph_key, self._graph = key, _graph(frame, box, width, height, pixel_format, matrix)
         self._graph.push(frame)
         return self._graph.pull().to_ndarray()
 
 
 def _graph(
-    frame: av.VideoFrame, box: tuple[int, int, int, int], width: int, height: int, pixel_format: str
+    frame: av.VideoFrame,
+    box: tuple[int, int, int, int],
+    width: int,
+    height: int,
+    pixel_format: str,
+    matrix: str | None,
 ) -> av.filter.Graph:
     """Frames like `frame` in; out comes their part `box` (x, y, width, height) at another size and format."""
     graph = av.filter.Graph()
@@ -135,7 +154,7 @@ def _graph(
     if box != (0, 0, frame.width, frame.height):
         nodes.append(graph.add("crop", "exact=1:x={}:y={}:w={}:h={}".format(*box)))
     scaling = f"w={width}:h={height}:flags={SCALING}"
-    if matrix := _matrix(frame):
+    if matrix:
         scaling += f":in_color_matrix={matrix}"
     nodes += [
         graph.add("setparams", NEUTRAL),
@@ -149,11 +168,9 @@ def _graph(
 
 def _matrix(frame: av.VideoFrame) -> str | None:
     """How its YUV becomes RGB; where the stream does not say it, as in players: HD is BT.709, the rest BT.601."""
-    if frame.colorspace in CONVERTIBLE or frame.format.is_rgb:
+    if frame.format.is_rgb:
         return None
-    if frame.colorspace == BT2020_CONSTANT_LUMINANCE:
-        return "bt2020"
-    return "bt709" if frame.width >= 1280 or frame.height > 576 else "bt601"
+    return MATRICES.get(frame.colorspace) or ("bt709" if frame.width >= 1280 or frame.height > 576 else "bt601")
 
 
 def _whole_box(frame: av.VideoFrame, box: Box) -> tuple[int, int, int, int]:

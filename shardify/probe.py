@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
 import stat
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +31,8 @@ READ_BYTES = 1 << 18  # one read of the file; 32 KiB reads cost measurable time 
 CODEC_OPTIONS = {"max_pixels": str(MAX_PIXELS)}
 # Metadata need not be UTF-8; PyAV 19 and newer expect that, and have no such option.
 LENIENT = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+FAR_FEWER = 4  # a stream with less than a quarter of another's frames is not the film
+ENCRYPTED = "encrypted, and can only be played with its key"
 HDR_TRANSFERS = {16: "pq", 18: "hlg"}  # AVCOL_TRC_SMPTE2084, AVCOL_TRC_ARIB_STD_B67
 
 
@@ -52,7 +56,7 @@ class VideoInfo:
     pixel_format: str
     rotation_degrees: int  # clockwise, 0 | 90 | 180 | 270, as applied to the coded picture
     mirrored: bool  # left-right, after the rotation
-    hdr: str  # "pq", "hlg", or "" for standard range
+    hdr: str  # "pq" | "hlg", pictures of which are decoded without tone mapping, or "none"
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,8 @@ class VideoFile:
                 raise VideoError("not a video, but a picture, playlist or other kind of file") from error
             raise
         with container:
-            stream = choose_stream(container)
+            refuse_drm(container)
+            stream = choose_stream(container, lambda: self._packet_counts)
             if self.hwaccel and not stream.codec_context.is_hwaccel:
                 raise VideoError("no hardware decoder for its video codec")
             width, height = stream.codec_context.width, stream.codec_context.height
@@ -90,6 +95,17 @@ class VideoFile:
             stream.codec_context.thread_count = 1
             stream.codec_context.options = dict(CODEC_OPTIONS)
             yield stream
+
+    @functools.cached_property
+    def _packet_counts(self) -> Counter[int]:
+        """Packets of each video stream, by its number, as far as the file can be read."""
+        counts, place = Counter(), self.file.seek(0, os.SEEK_CUR)  # of the demuxer that is waiting for the answer
+        self.file.seek(0)
+        with open_container(self.file) as container, contextlib.suppress(av.error.FFmpegError):
+            packets = container.demux(*container.streams.video)
+            counts.update(packet.stream_index for packet in packets if packet.size)
+        self.file.seek(place)
+        return counts
 
 
 @contextlib.contextmanager
@@ -139,8 +155,20 @@ def open_container(file: io.FileIO, hwaccel: HWAccel | None = None) -> av.contai
     )
 
 
-def choose_stream(container: av.container.InputContainer) -> av.video.stream.VideoStream:
-    """The main video stream: of those with data the default one if marked, else the largest; never a cover picture."""
+def refuse_drm(container: av.container.InputContainer) -> None:
+    """Raises VideoError where libav names a protection of the whole file (ASF): it decodes to noise, if at all."""
+    if "encryption" in container.metadata or "ASF_Protection_Type" in container.metadata:
+        raise VideoError(ENCRYPTED)
+
+
+def choose_stream(
+    container: av.container.InputContainer, packet_counts: Callable[[], Counter[int]]
+) -> av.video.stream.VideoStream:
+    """The main video stream: of those that move the default one if marked, else the largest; never a cover picture.
+
+    A stream with far fewer frames than another is no film but pictures beside it (motion photos). `packet_counts`
+    is asked for the packets of each stream where there is a choice and the index does not say.
+    """
     videos = list(container.streams.video)
     moving = [stream for stream in videos if not stream.disposition & av.stream.Disposition.attached_pic]
     known = [stream for stream in moving if stream.codec_context is not None]
@@ -151,6 +179,8 @@ def choose_stream(container: av.container.InputContainer) -> av.video.stream.Vid
         raise VideoError("no video stream, only a cover picture")
     if not known:
         raise VideoError("no decoder for its video codec")
+    if len(known) > 1:
+        known = _films(known, packet_counts)
     best = max(known, key=_stream_rank)
     for stream in container.streams:
         if stream.index != best.index:
@@ -158,11 +188,18 @@ def choose_stream(container: av.container.InputContainer) -> av.video.stream.Vid
     return best
 
 
-def _stream_rank(stream: av.video.stream.VideoStream) -> tuple[bool, bool, int, bool]:
+def _films(streams: list[av.video.stream.VideoStream], packet_counts: Callable) -> list[av.video.stream.VideoStream]:
+    counts = {stream.index: len(stream.index_entries) for stream in streams}
+    if any(not stream.frames or stream.frames != counts[stream.index] for stream in streams):
+        counts = packet_counts()
+    most = max(counts[stream.index] for stream in streams)
+    return [stream for stream in streams if counts[stream.index] * FAR_FEWER >= most]
+
+
+def _stream_rank(stream: av.video.stream.VideoStream) -> tuple[bool, int, bool]:
     default = bool(stream.disposition & av.stream.Disposition.default)
-    has_data = bool(stream.average_rate)  # as far as libav saw any while it opened the file
-    moves = stream.frames != 1  # animated AVIF: a still picture stands before the video
-    return has_data, default, stream.codec_context.width * stream.codec_context.height, moves
+    several = stream.frames != 1  # animated AVIF: a still picture stands before the video
+    return default, stream.codec_context.width * stream.codec_context.height, several
 
 
 REASONS = {

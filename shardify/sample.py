@@ -7,13 +7,14 @@ import io
 import os
 import zlib
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from shardify import sheet
 from shardify.deal import Task
 from shardify.decode import DecodedVideo, decode_clips
 from shardify.errors import VideoError
-from shardify.index import PAYLOAD_EXTENSION, json_bytes, sha256
+from shardify.index import ADDED_COLUMNS, PAYLOAD_EXTENSION, json_bytes, sha256
 from shardify.probe import open_regular_file, open_video
 from shardify.settings import BuildSettings
 
@@ -135,8 +136,11 @@ def _pack_clip(task: Task, settings: BuildSettings, video: DecodedVideo, number:
         "codec": info.codec,
         "pixel_format": info.pixel_format,
         "rotation_degrees": int(info.rotation_degrees),
+        "mirrored": bool(info.mirrored),
+        "hdr": info.hdr,
         "decoder": video.decoder,
         "decode_errors": int(video.decode_errors),
+        "repeated_frames": sum(number == before for before, number in pairwise(clip.frame_index)),
         "payload_sha256": payload_sha256,
     }
     record_bytes = json_bytes(record)
@@ -150,6 +154,7 @@ def _pack_clip(task: Task, settings: BuildSettings, video: DecodedVideo, number:
         "source_width",
         "source_height",
         "codec",
+        *ADDED_COLUMNS,
     )
     row = {
         "key": key,

@@ -114,6 +114,33 @@ def write_video(
     return path
 
 
+def joined_videos(path: Path, *parts: tuple[int, int], **writing) -> Path:
+    """Recordings joined as `cat` does, each with a clock of its own; a part is (first number, count)."""
+    contents = []
+    for first, count in parts:
+        numbered_video(path, count, picture=lambda i, *size, first=first: numbered_picture(first + i, *size), **writing)
+        contents.append(path.read_bytes())
+    path.write_bytes(b"".join(contents))
+    return path
+
+
+def continued_video(path: Path, *parts: Path) -> Path:
+    """The packets of several videos in one file and on one clock."""
+    with av.open(path, "w") as writing:
+        stream, start = None, 0
+        for part in parts:
+            with av.open(part) as reading:
+                video = reading.streams.video[0]
+                stream = stream or writing.add_stream_from_template(video)
+                packets = [packet for packet in reading.demux(video) if packet.size]
+                offset = start - min(packet.dts for packet in packets)
+                start = offset + max(packet.dts for packet in packets) + packets[-1].duration
+                for packet in packets:
+                    packet.stream, packet.pts, packet.dts = stream, packet.pts + offset, packet.dts + offset
+                    writing.mux(packet)
+    return path
+
+
 def changed_copy(source: Path, target: Path, change: Callable) -> Path:
     """A copy of the packets that `change(number, packet)` gives, in decoding order."""
     with av.open(source) as reading, av.open(target, "w") as writing:

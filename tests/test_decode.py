@@ -251,10 +251,10 @@ def test_what_is_known_of_the_video(tmp_path):
     assert (info.width, info.height, info.display_width, info.display_height) == (64, 96, 64, 128)
     assert (info.num_frames, info.fps, info.duration_seconds) == (50, 25.0, 2.0)
     assert (info.codec, info.pixel_format, info.rotation_degrees) == ("h264", "yuv420p", 90)
-    assert (info.mirrored, info.hdr) == (False, "")
+    assert (info.mirrored, info.hdr) == (False, "none")
 
 
-@pytest.mark.parametrize(("transfer", "expected"), [(16, "pq"), (18, "hlg"), (1, "")])
+@pytest.mark.parametrize(("transfer", "expected"), [(16, "pq"), (18, "hlg"), (1, "none")])
 def test_high_dynamic_range_is_flagged(tmp_path, transfer, expected):
     path = numbered_video(tmp_path / "a.mp4", 3, codec="libx265", context={"color_trc": transfer})
     assert decode_video(path).info.hdr == expected

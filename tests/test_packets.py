@@ -10,7 +10,18 @@ from media import changed_copy, noisy_picture, numbered_video
 
 from shardify.decode import decode_video
 from shardify.errors import VideoError
-from shardify.packets import BrokenOffError, PacketTimes, Timeline, demux, packet_runs, read_timeline, tell_frames
+from shardify.packets import (
+    BrokenOffError,
+    FrameTimes,
+    PacketTimes,
+    Timeline,
+    demux,
+    joints,
+    packet_runs,
+    read_timeline,
+    tell_frames,
+    times_of_frames,
+)
 from shardify.probe import open_video
 
 
@@ -102,6 +113,65 @@ def test_one_flawed_packet_is_enough(flaw):
     assert shown_by(packets, stream_like())
     packets[2] = packets[2]._replace(**flaw)
     assert not shown_by(packets, stream_like())
+
+
+@pytest.mark.parametrize(
+    ("clock", "starts"),
+    [
+        ([0, 10, 20, 30, 40], []),
+        ([0, 10, 20, 0, 10, 20, 30], [3]),
+        ([500, 510, 520, 530, 3, 13, 23, 3, 13], [4, 7]),
+        ([0, 10, 20, 30, 5, 50, 60], []),  # one false time, early
+        ([0, 10, 900, 30, 40, 50], []),  # one false time, late
+        ([0, 10, 20, 30, 40, 35, 45, 55], []),  # by less than two frames: a guess
+        ([0, None, 20, None, 0, 10, None], [4]),
+        ([0, 10, 20, "X0", "X10", 30], []),  # hidden by an edit list
+    ],
+)
+def test_where_recordings_were_joined(clock, starts):
+    hidden = [isinstance(dts, str) for dts in clock]
+    clock = [int(dts[1:]) if isinstance(dts, str) else dts for dts in clock]
+    packets = [PacketTimes(dts, dts, 10, *flags, False) for dts, *flags in zip(clock, hidden, strict=True)]
+    assert joints(packets) == starts
+
+
+FALSE_TIME = [(0, 0, 5), (10, 1, 6), (90, 2, 7), (30, 3, 8), *((10 * i, i, 5) for i in range(4, 20))]
+
+
+@pytest.mark.parametrize(
+    ("found", "starts", "stream", "times", "order", "last"),
+    [
+        # Presentation times as they are, in the order of frames.
+        ([(0, 0, 5), (10, 1, 6), (20, 2, 7)], [], {}, [0, 10, 20], [0, 1, 2], 7),
+        # One late frame among many: it is put where its time says. The last to be shown gives the last duration.
+        (
+            [(i, None, i + 100) for i in (0, 1, 2, 3, 4, 5, 6, 8, 7)],
+            [], {},
+            [0, 1, 2, 3, 4, 5, 6, 7, 8],
+            [0, 1, 2, 3, 4, 5, 6, 8, 7],
+            108,
+        ),
+        # Only H.264 is shown out of order, and never by guessed times.
+        (FALSE_TIME, [], {"codec": "mpeg2video"}, list(range(20)), list(range(20)), 5),
+        ([(0, 0, 5), *((i, i, 5) for i in range(2, 12)), (1, 12, 5)], [], {"container": "avi"},
+         [0, *range(2, 13)], list(range(12)), 5),
+        # More than one in eight: decoding times.
+        ([(0, 0, 5), (20, 1, 5), (10, 2, 6)], [], {}, [0, 1, 2], [0, 1, 2], 6),
+        # Some times are missing: decoding times, if they rise; else the frame rate, 40 ticks.
+        ([(0, 3, 5), (None, 4, 5), (20, 9, 6)], [], {}, [3, 4, 9], [0, 1, 2], 6),
+        ([(0, 3, 5), (None, 4, 5), (20, 4, 6)], [], {}, [0, 40, 80], [0, 1, 2], 40),
+        ([(None, None, 0)] * 3, [], {}, [0, 40, 80], [0, 1, 2], 40),
+        # Two recordings, the second from where the first ends: after its last frame's duration, or the usual step.
+        ([(5, 0, 5), (10, 1, 6), (5, 0, 5), (10, 1, 7)], [2], {}, [5, 10, 16, 21], [0, 1, 2, 3], 7),
+        ([(5, 0, 0), (10, 1, 0), (7, 0, 0), (12, 1, 0)], [2], {}, [5, 10, 15, 20], [0, 1, 2, 3], 0),
+        ([(5, 0, 0), (5, 0, 0)], [1], {}, [5, 6], [0, 1], 0),
+    ],
+)  # fmt: skip
+def test_times_of_decoded_frames(found, starts, stream, times, order, last):
+    stream = stream_like(**stream)
+    stream.guessed_rate, stream.time_base = Fraction(25), Fraction(1, 1000)
+    found = [FrameTimes(*frame, packet) for packet, frame in enumerate(found)]
+    assert times_of_frames(found, starts, stream) == (times, order, last)
 
 
 def timeline_of(path):

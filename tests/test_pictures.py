@@ -11,6 +11,7 @@ from media import numbered_picture, read_number, write_video
 from PIL import Image
 
 from shardify.decode import decode_video
+from shardify.errors import VideoError
 from shardify.pictures import SCALING, Geometry, clamp_box, fit_box
 
 needs_ffmpeg = pytest.mark.skipif(not shutil.which("ffmpeg"), reason="needs the ffmpeg program")
@@ -248,12 +249,20 @@ def test_boxes_count_square_pixels(tmp_path):
         ((10, 10, 20, 20), (10, 10, 20, 20)),
         ((-10, -10, 30, 30), (0, 0, 20, 20)),
         ((90, 40, 30, 30), (90, 40, 10, 10)),
-        ((500, 500, 10, 10), (99, 49, 1, 1)),
-        ((5, 5, 0, 0), (5, 5, 1, 1)),
+        ((99.5, 49.5, 10, 10), (99, 49, 1, 1)),
+        ((-9.5, -9.5, 10, 10), (0, 0, 1, 1)),
     ],
 )
 def test_boxes_are_cut_to_the_picture(box, expected):
     assert clamp_box(box, 100, 50) == expected
+
+
+@pytest.mark.parametrize(
+    "box", [(500, 10, 10, 10), (10, 500, 10, 10), (-10, 0, 10, 10), (0, -20, 10, 10), (100, 0, 9, 9)]
+)
+def test_boxes_outside_the_picture_are_refused(box):
+    with pytest.raises(VideoError, match=r"^its box lies outside the picture$"):
+        clamp_box(box, 100, 50)
 
 
 def test_fit_box():

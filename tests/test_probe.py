@@ -176,6 +176,27 @@ def test_an_encrypted_video(tmp_path):
     assert "encrypted" in refusal(path)
 
 
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        # A secret, then the protection's kind, the key's and the licence's address, each after its length.
+        ("fbb3112223bdd211b4b700a0c955fc6e", [b"secret", b"DRM\0", b"key\0", b"http://licence\0"]),
+        ("14e68a292226174cb935dae07ee9289c", [b"<WRMHEADER/>"]),  # extended content encryption
+    ],
+)
+def test_a_protected_wmv(tmp_path, kind, content):
+    """An ASF object is 16 bytes of its kind and 8 of its size; the header object then counts its objects."""
+    path = numbered_video(tmp_path / "a.wmv", 10, codec="wmv2")
+    data = bytearray(path.read_bytes())
+    body = b"".join(len(part).to_bytes(4, "little") + part for part in content)
+    protection = bytes.fromhex(kind) + (24 + len(body)).to_bytes(8, "little") + body
+    data[16:24] = (int.from_bytes(data[16:24], "little") + len(protection)).to_bytes(8, "little")
+    data[24:28] = (int.from_bytes(data[24:28], "little") + 1).to_bytes(4, "little")
+    data[30:30] = protection
+    path.write_bytes(data)
+    assert refusal(path) == "encrypted, and can only be played with its key"
+
+
 def test_a_file_without_a_decodable_frame(tmp_path):
     path = numbered_video(tmp_path / "a.mp4", 20)
     data = bytearray(path.read_bytes())

@@ -1,9 +1,11 @@
+import dataclasses
 import json
 import os
 import sys
 
 import pytest
 from builds import SMALL, make_task, make_videos
+from media import numbered_video
 
 from shardify import sample, sheet
 from shardify.decode import decode_clips
@@ -27,6 +29,21 @@ def test_members_and_row_agree(video):
     assert one.row["record_sha256"] == sha256(one.members["json"])
     assert (record["source"], record["source_bytes"]) == ("one.mp4", video.stat().st_size)
     assert len(record["pts_seconds"]) == len(record["frame_index"]) == record["frames"] == 4
+
+
+def test_what_is_known_of_the_pictures_is_in_the_record(tmp_path):
+    path = numbered_video(tmp_path / "a.mp4", 3, codec="libx265", context={"color_trc": 16}, mirrored=True)
+    (one,) = make_samples(make_task(path), BuildSettings(**SMALL))
+    record = json.loads(one.members["json"])
+    assert record["frame_index"] == [0, 1, 1, 2]
+    assert (record["hdr"], record["mirrored"], record["repeated_frames"]) == ("pq", True, 1)
+    assert (one.row["hdr"], one.row["repeated_frames"], one.row["decode_errors"]) == ("pq", 1, 0)
+
+
+@pytest.mark.parametrize("box", [(500, 0, 9, 9), (-50, -50, 20, 20)])
+def test_a_box_outside_the_picture_is_a_reason(video, box):
+    with pytest.raises(VideoError, match=r"^its box lies outside the picture$"):
+        make_samples(dataclasses.replace(make_task(video), box=box), BuildSettings(**SMALL))
 
 
 def test_a_source_is_opened_once(video):

@@ -13,8 +13,9 @@ from shardify.errors import VideoError
 from shardify.probe import MAX_STREAMS, VideoFile, open_video, readable_failures
 
 
-def streams_video(path, sizes, *, codec="ffv1", default=(), without_data=(), still=()):
-    """A file with a stream of five frames for each of `sizes` (width, height)."""
+def streams_video(path, sizes, *, codec="ffv1", default=(), without_data=(), counts=()):
+    """A file with a stream for each of `sizes` (width, height), of five frames or as many as `counts` says."""
+    counts = counts or [5] * len(sizes)
     with av.open(path, "w") as container:
         streams = []
         for number, size in enumerate(sizes):
@@ -22,12 +23,14 @@ def streams_video(path, sizes, *, codec="ffv1", default=(), without_data=(), sti
             stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
             stream.disposition = av.stream.Disposition.default if number in default else av.stream.Disposition(0)
             streams.append((number, stream, size))
-        for i in range(5):
+        for i in range(max(counts)):
             for number, stream, size in streams:
+                if i >= counts[number]:
+                    continue
                 frame = av.VideoFrame.from_ndarray(numbered_picture(i, *size)).reformat(format="yuv420p")
                 frame.pts = i
                 packets = stream.encode(frame)
-                if number not in without_data and not (number in still and i):
+                if number not in without_data:
                     container.mux(packets)
     return path
 
@@ -37,7 +40,11 @@ def streams_video(path, sizes, *, codec="ffv1", default=(), without_data=(), sti
     [
         ("a.mkv", {}, 1),  # the largest, of equals the first
         ("a.mkv", {"default": (0,)}, 0),
-        ("a.mov", {"codec": "mpeg4", "default": (1, 2), "still": (1,)}, 2),
+        ("a.mov", {"codec": "mpeg4", "default": (1, 2), "counts": (5, 1, 5, 5)}, 2),
+        ("a.mov", {"codec": "mpeg4", "default": (1, 2), "counts": (3, 1, 3, 3)}, 2),  # animated AVIF
+        ("a.mov", {"codec": "mpeg4", "default": (1,), "counts": (20, 4, 20, 20)}, 2),  # a motion photo
+        ("a.mkv", {"default": (1,), "counts": (20, 4, 20, 2)}, 2),
+        ("a.mkv", {"default": (0,), "counts": (5, 20, 20, 20)}, 0),  # a quarter of the frames: it may be the film
         ("a.wmv", {"codec": "wmv2", "without_data": (1,)}, 2),
         ("a.wmv", {"codec": "wmv2", "without_data": (1, 2)}, 0),
     ],
