@@ -8,9 +8,10 @@ import click
 
 from trainer.errors import TrainerError
 from trainer.failures import check_writable, failures_as_one_line, in_parts
+from trainer.options import Command
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option("--run", type=click.Path(path_type=Path), required=True, help="Folder of a finished run.")
 @click.option("--shards", type=click.Path(path_type=Path), required=True, help="Folder made by `shardify build`.")
 @click.option("--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True)

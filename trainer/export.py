@@ -15,6 +15,7 @@ import click
 
 from trainer.errors import TrainerError
 from trainer.failures import check_writable, failures_as_one_line
+from trainer.options import Command
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -23,7 +24,7 @@ SUFFIX = {"safetensors": ".safetensors", "torch": ".pt2", "onnx": ".onnx"}
 TOLERANCE = 1e-4  # largest difference between the exported model's scores and the run's
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option("--run", type=click.Path(path_type=Path), required=True, help="Folder of a finished run.")
 @click.option("--format", "kind", type=click.Choice(list(SUFFIX)), required=True)
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="[default: RUN/models/exported.SUFFIX]")

@@ -18,11 +18,12 @@ import click
 
 from trainer.errors import TrainerError
 from trainer.failures import check_writable, failures_as_one_line, in_parts
+from trainer.options import Command
 
 COLUMNS = ("source", "score", "prediction", "error")
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.argument("videos", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--run", type=click.Path(path_type=Path), required=True, help="Folder of a finished run.")
 @click.option("--csv", "csv_path", type=click.Path(path_type=Path), help="Write here instead of to the terminal.")
