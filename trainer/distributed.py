@@ -116,12 +116,14 @@ class Group:
         """Raises GroupError, naming rank, host and what differs, unless all ranks have the same facts."""
         hosts, everywhere = zip(*self.gather_objects((socket.gethostname(), facts)), strict=True)
         for rank, others in enumerate(everywhere):
-            differing = [name for name in facts if others[name] != everywhere[0][name]]
+            differing = [name for name in facts if others.get(name) != everywhere[0].get(name)]
             if differing:
-                shown = ", ".join(f"{name} {others[name]} instead of {everywhere[0][name]}" for name in differing)
+                shown = ", ".join(
+                    f"{name} {others.get(name)} instead of {everywhere[0].get(name)}" for name in differing
+                )
                 raise GroupError(
                     f"process {rank} on {hosts[rank]} starts from other things than process 0 on {hosts[0]}: {shown}; "
-                    f"all need the same command, shards and run folder",
+                    f"all need the same command, shards, weights and run folder",
                     SettingsError.exit_code,
                 )
 
