@@ -18,20 +18,21 @@ from trainer.distributed import Group
 from trainer.models.backbones import TinyResNet
 from trainer.train import train
 
+CPU = torch.device("cpu")
 SMALL = (
     "epochs=2", "batch_size=8", "model.backbone=tiny", "model.weights=none", "model.lstm_hidden=8",
     "model.attention_heads=2", "optimizer.lr=3e-3",
 )  # fmt: skip
-CPU = torch.device("cpu")
+ALONE = Group(0, 1, CPU)
 torch.set_num_threads(1)  # threads that wait for each other on busy cores take longer than one alone
 
 
-def run_small(shards: Path, out: Path, *overrides: str, resume: bool = False) -> dict:
+def run_small(shards: Path, out: Path, *overrides: str, resume: bool = False, group: Group = ALONE) -> dict:
     """Two epochs of a tiny model in this process; experiment_results.json's content."""
     is_own = any(text.startswith("model.name=") for text in overrides)  # then the model's settings are refused
     small = [text for text in SMALL if not (is_own and text.startswith("model."))]
     with patch.object(metrics, "RESAMPLES", 10):  # 1000 take seconds
-        return train(load_settings(None, (*small, *overrides)), shards, out, Group(0, 1, CPU), resume)
+        return train(load_settings(None, (*small, *overrides)), shards, out, group, resume)
 
 
 def best_weights(out: Path) -> dict[str, torch.Tensor]:
@@ -78,6 +79,16 @@ class Partly(nn.Module):
         logits = self.head(colours if self.training else normed)
         is_bright = colours.mean(1) > 0
         return logits + self.bright(colours) * is_bright[:, None] if is_bright.any() else logits
+
+
+class Worsening(MeanColours):
+    """Evaluates badly once `is_bad`, however it was trained."""
+
+    is_bad = False
+
+    def forward(self, clips):
+        outputs = super().forward(clips)
+        return -9 * outputs if Worsening.is_bad and not self.training else outputs
 
 
 class Stopping(nn.Module):

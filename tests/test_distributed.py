@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import uuid
@@ -94,6 +95,34 @@ def test_ranks_of_a_machine_share_the_cache(shards_folder, start):
         steps = zip(*(np.array(part["pixels"]).reshape(-1, 2) for part in parts), strict=True)
         assert np.array_equal(np.concatenate([part for step in steps for part in step]), expected)
     assert [rank["hit_rate"] for rank in ranks] == [pytest.approx(2 / 3)] * 2
+
+
+def test_ranks_that_would_start_from_different_things_all_end_and_one_folder_is_enough(shards_folder, tmp_path, start):
+    out, errors = start(2, "two_folders", shards_folder, tmp_path).communicate(timeout=240)
+    ranks = {
+        row["rank"]: row["ends"] for row in map(json.loads, filter(lambda line: line[:1] == "{", out.splitlines()))
+    }
+    assert set(ranks) == {0, 1}, errors
+    first, host = tmp_path / "machine-0" / "first", socket.gethostname()
+    assert ranks[0]["first"] == ranks[1]["first"] == 1
+    assert (first / "results" / "experiment_results.json").is_file() and not (tmp_path / "machine-1" / "first").exists()
+    differs = f"process 1 on {host} starts from other things than process 0 on {host}: "
+    (checkpoint,) = (first / "checkpoints").iterdir()
+    for name, code, message in [
+        ("resumed", 2, f"{differs}checkpoint None instead of {checkpoint.name}"),
+        ("settings", 2, f"{differs}optimizer.clip_norm 2.0 instead of 1.0; all need the same"),
+        ("shards", 1, f"process 1 on {host}: {tmp_path / 'nowhere'}: is not a folder"),
+        (
+            "taken",
+            2,
+            f"process 0 on {host}: {tmp_path / 'machine-0' / 'taken'} holds results, but no run; pass an empty",
+        ),
+    ]:
+        assert [ends[name][:2] for ends in ranks.values()] == [["GroupError", code]] * 2
+        assert all(ends[name][2].startswith(message) for ends in ranks.values()), ranks
+    assert [ends["stopped"][:2] for ends in ranks.values()] == [["Interrupted", 75]] * 2
+    assert ranks[1]["stopped"][2].startswith("stopped by SIGTERM at epoch 1, step 1; a checkpoint is written")
+    assert [path.name[:13] for path in (tmp_path / "machine-0/stopped/checkpoints").iterdir()] == ["step-00000001"]
 
 
 def begin_endless_run(start, ranks, shards_folder, out):

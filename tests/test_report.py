@@ -3,6 +3,7 @@
 import csv
 import io
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -88,6 +89,37 @@ def shown(monkeypatch, plot, *arguments):
     monkeypatch.undo()
     plots.plt.close(figure)
     return figure.axes
+
+
+ODD = ["over_$5", "$1_to_$5", "_^{x}\\frac", "a\nb", r"\$ & %"]
+
+
+def test_names_are_drawn_as_they_are(tmp_path, monkeypatch):
+    shown_names, labels = [*ODD[:3], "a\N{REPLACEMENT CHARACTER}b", ODD[4]], np.arange(5).repeat(4)
+    scores = softmax(np.random.default_rng(0).normal(size=(20, 5)))
+    axes = shown(monkeypatch, plots.plot_confusion, labels, scores.argmax(1), ODD, tmp_path / "confusion.png")
+    assert texts(axes[0].get_xticklabels()) == texts(axes[0].get_yticklabels()) == shown_names
+    for axis in shown(monkeypatch, plots.plot_curves, labels, scores, ODD, tmp_path / "curves.png"):
+        legend = texts(axis.get_legend().get_texts())
+        assert all(text.strip().startswith(f"{name}  0.") for text, name in zip(legend, shown_names, strict=False))
+    axes = shown(monkeypatch, plots.plot_scores, labels, scores, ODD, None, tmp_path / "scores.png")
+    assert [axis.get_title("left") for axis in axes] == [f"{name}, 4 clips" for name in shown_names]
+    for axis in axes:
+        assert not any(text.get_parse_math() for text in axis.findobj(plots.matplotlib.text.Text) if "$" in str(text))
+
+
+def test_results_are_there_whatever_becomes_of_the_pictures(predictions, tmp_path, capfd):
+    shards, found = predictions
+    (tmp_path / "evaluation").write_text("where the pictures' folder should be")
+    (tmp_path / "worst_clips.html").mkdir()
+    record = record_of(threshold=None)
+    report.write_results(tmp_path, record, shards, found)
+    assert json.loads((tmp_path / "experiment_results.json").read_text()) == record
+    assert (tmp_path / "experiment_report.txt").is_file() and (tmp_path / "test_predictions.csv").is_file()
+    said = capfd.readouterr().err.splitlines()
+    assert len(said) == 4 and all(line.startswith("warning: ") and "could not be made (" in line for line in said)
+    assert not plots.plt.get_fignums()
+    assert report.remove_results(tmp_path / "empty") is False
 
 
 def texts(artists):

@@ -1,12 +1,19 @@
 """Runs that stop and go on: the same to the last bit, from any step, after damage, never as another run."""
 
+import json
+import os
 import shutil
 
 import pytest
 import torch
-from runs import Stopping, best_weights, history, run_small
+from runs import Stopping, Worsening, best_weights, history, run_small
+from safetensors import safe_open
 
+from trainer.checkpoint import load_newest
 from trainer.errors import Interrupted, TrainerError
+from trainer.evaluate import evaluate_run
+from trainer.finish import settle_best_model
+from trainer.state import Progress
 
 
 def skipped_steps(record):
@@ -141,3 +148,90 @@ def test_out_of_memory_is_remembered(shards_folder, tmp_path, capfd):
     assert record["settings"]["accumulate"] == 1, "as it was asked for, so that the same command goes on"
     run_small(shards_folder, out, *own, resume=True)
     assert "out of memory" not in capfd.readouterr().err
+
+
+class Killed(BaseException):
+    """As no handler of the run's own would catch it."""
+
+
+@pytest.fixture
+def kill_at(monkeypatch):
+    """Kill the run at the nth file that gets its name."""
+    replace = os.replace
+
+    def begin(nth):
+        counted = iter(range(1, nth))
+
+        def count(old, new):
+            if next(counted, None) is None:
+                raise Killed(new)
+            replace(old, new)
+
+        monkeypatch.setattr(os, "replace", count)
+
+    yield begin
+    monkeypatch.setattr(os, "replace", replace)
+
+
+LINEAR = ("model.name=runs:MeanColours", "metric=loss", "optimizer.lr=0.03")  # better with every epoch
+
+
+@pytest.mark.parametrize(
+    ("nth", "cut_at", "epoch"),
+    [
+        (9, ".best_model.safetensors.new", 1),
+        (11, "step-00000006-", 1),
+        (12, "best_model.pth", 2),
+        (13, "best_model.safetensors", 2),
+    ],
+)
+def test_wherever_it_is_cut_off_the_best_model_is_the_checkpoints(
+    shards_folder, tmp_path, monkeypatch, kill_at, nth, cut_at, epoch
+):
+    out, models = tmp_path / "run", tmp_path / "run" / "models"
+    kill_at(nth)  # the first is config.yaml, then six with every epoch
+    with pytest.raises(Killed, match=cut_at):
+        run_small(shards_folder, out, *LINEAR)
+    monkeypatch.undo()
+    progress = Progress(**load_newest(out / "checkpoints", print)["progress"])
+    settle_best_model(out, progress, print)
+    assert progress.best_epoch == epoch == progress.epoch
+    assert torch.load(models / "best_model.pth", weights_only=True)["epoch"] == epoch
+    with safe_open(models / "best_model.safetensors", "pt") as file:
+        assert json.loads(file.metadata()["epoch"]) == epoch
+    assert not list(models.glob(".*.new"))
+
+
+def test_a_model_without_its_checkpoint_is_not_the_one_that_is_reported(shards_folder, tmp_path, monkeypatch, kill_at):
+    """Where the epoch, trained once more, is worse, as it may be on another machine."""
+    out, own = tmp_path / "run", ("model.name=runs:Worsening", *LINEAR[1:])
+    kill_at(11)
+    with pytest.raises(Killed, match="step-00000006-"):
+        run_small(shards_folder, out, *own)
+    monkeypatch.undo()
+    monkeypatch.setattr(Worsening, "is_bad", True)
+    with pytest.raises(Interrupted):
+        run_small(shards_folder, out, *own, "epochs=3", "max_hours=1e-9", resume=True)
+    assert torch.load(out / "models" / "best_model.pth", weights_only=True)["epoch"] == 1
+    run_small(shards_folder, out, *own, resume=True)
+    monkeypatch.setattr(Worsening, "is_bad", False)
+    first, second = (float(row["val_loss"]) for row in history(out))
+    assert first < second
+    assert evaluate_run(out, shards_folder, "val", "cpu", None)["loss"] == pytest.approx(first, rel=1e-5)
+
+
+def test_a_model_newer_than_the_checkpoint_stays_the_best_and_another_is_refused(shards_folder, tmp_path, capfd):
+    out = tmp_path / "run"
+    run_small(shards_folder, out, *LINEAR)
+    newest = max((out / "checkpoints").iterdir())
+    newest.unlink()
+    record = run_small(shards_folder, out, *LINEAR, resume=True)
+    assert "best_model.pth is of epoch 2, after the checkpoint; it stays until one is better" in capfd.readouterr().err
+    assert (record["best_epoch"], record["epochs_trained"]) == (2, 2)
+    assert float(history(out)[1]["val_loss"]) == pytest.approx(record["validation"]["loss"])
+    saved = torch.load(out / "models" / "best_model.pth", weights_only=True)
+    torch.save(saved | {"threshold": 0.9}, out / "models" / "best_model.pth")
+    with pytest.raises(
+        TrainerError, match=r"best_model\.pth is not the best model so far, which is of epoch 2; put it"
+    ):
+        run_small(shards_folder, out, *LINEAR, "epochs=3", resume=True)

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from trainer.stop import StopWatch
+from trainer.stop import StopWatch, steps_to_next_vote
 
 
 @pytest.fixture
@@ -52,3 +52,9 @@ def test_handlers_are_put_back():
     before = signal.getsignal(signal.SIGTERM)
     StopWatch(None).close()
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_slow_steps_have_a_vote_each_and_quick_ones_share_it():
+    assert [steps_to_next_vote(steps, seconds) for steps, seconds in ((1, 20.0), (10, 25.0), (1, 1.0))] == [1, 1, 1]
+    assert [steps_to_next_vote(steps, seconds) for steps, seconds in ((1, 0.3), (4, 1.0), (2, 0.4))] == [3, 4, 5]
+    assert steps_to_next_vote(10, 0.001) == steps_to_next_vote(1, 0.0) == 10, "they may have become slow by then"

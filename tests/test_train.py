@@ -16,6 +16,7 @@ from PIL import Image
 from runs import CPU, SMALL, MeanColours, best_weights, history, newest_weights, run_small
 from safetensors import safe_open
 
+from trainer.checkpoint import load_newest
 from trainer.config import load_settings
 from trainer.errors import Interrupted, TrainerError
 from trainer.evaluate import evaluate_run
@@ -59,6 +60,31 @@ def test_history_has_a_row_per_epoch(finished):
     rows = history(out)
     assert [int(row["epoch"]) for row in rows] == [1, 2, 3, 4, 5, 6]
     assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
+
+
+def test_learning_rates_are_those_of_the_steps(shards_folder, tmp_path):
+    """Of an epoch's last of three steps, also where the schedule moves after it, and where the run goes on in it."""
+    own = ("model.name=runs:MeanColours", "optimizer.lr=0.5", "epochs=4")
+    cosine, out = (*own, "scheduler.name=cosine", "scheduler.warmup_epochs=1"), tmp_path / "cosine"
+    with pytest.raises(Interrupted):
+        run_small(shards_folder, out, *cosine, "max_hours=1e-9")
+    run_small(shards_folder, out, *cosine, resume=True)
+    expected = [0.5, *(0.25 * (1 + np.cos(np.pi * step / 9)) for step in (2, 5, 8))]
+    assert [float(row["lr"]) for row in history(out)] == pytest.approx(expected)
+    plateau = (*own, "scheduler.patience=0", "scheduler.factor=0.1", "metric=accuracy")
+    run_small(shards_folder, tmp_path / "plateau", *plateau)
+    rows, lr, best = history(tmp_path / "plateau"), 0.5, 0.0
+    for row in rows:
+        assert float(row["lr"]) == pytest.approx(lr)
+        lr, best = (lr, max(best, value)) if (value := float(row["val_accuracy"])) > best else (lr / 10, best)
+    assert lr < 0.5, "no epoch was worse than the one before it"
+
+
+def test_averaged_weights_are_the_best_model(shards_folder, tmp_path):
+    run_small(shards_folder, tmp_path / "run", "model.name=runs:MeanColours", "epochs=1", "ema=0.9")
+    checkpoint, best = load_newest(tmp_path / "run" / "checkpoints", print), best_weights(tmp_path / "run")
+    assert all(torch.equal(value, checkpoint["ema"]["module"][name]) for name, value in best.items())
+    assert not any(torch.equal(value, checkpoint["model"][name]) for name, value in best.items())
 
 
 def test_predictions_belong_to_the_test_clips(finished, shards_folder):
@@ -142,14 +168,16 @@ def test_evaluation_agrees_with_the_run(tmp_path):
     assert figures == {name: pytest.approx(value) for name, value in record["validation"].items()}
 
 
-def test_a_run_that_goes_on_after_its_end_leaves_no_stale_figures(shards_folder, tmp_path):
+def test_a_run_that_goes_on_after_its_end_leaves_no_stale_figures(shards_folder, tmp_path, capfd):
     out = tmp_path / "run"
     threshold = run_small(shards_folder, out)["threshold"]
     assert load_saved(out, CPU).threshold == threshold
+    (out / "results" / "evaluation" / "notes.txt").write_text("a user's own")
     with pytest.raises(Interrupted):
         run_small(shards_folder, out, "epochs=6", "max_hours=1e-9", resume=True)
     left = {path.name for path in (out / "results").rglob("*") if path.is_file()}
-    assert left == {"training_history.csv", "training_history.png"}
+    assert left == {"training_history.csv", "training_history.png", "notes.txt"}
+    assert f"the results of an earlier end of {out} are removed" in capfd.readouterr().err
     assert evaluate_run(out, shards_folder, "test", "cpu", None)["clips"] == 8
     last = run_small(shards_folder, out, "epochs=6", resume=True)
     assert load_saved(out, CPU).threshold == last["threshold"]

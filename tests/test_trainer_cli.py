@@ -3,12 +3,19 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner
 from runs import SMALL
 
-from trainer.__main__ import choose_out, main
+from trainer.__main__ import main
+from trainer.audit import main as audit
+from trainer.evaluate import main as evaluate
+from trainer.export import main as export
+from trainer.options import Command
+from trainer.predict import main as predict
 
 SET = [part for text in SMALL for part in ("--set", text)]
 
@@ -49,13 +56,43 @@ def test_runs_are_named_after_their_config_and_never_overwritten(command, shards
     )
 
 
-def test_resume_takes_the_newest_run(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert str(choose_out(None, None, True)) == "runs/run"
-    for name in ("run", "run-2", "run-10", "runner", "run-x"):
-        (tmp_path / "runs" / name).mkdir(parents=True)
-    assert str(choose_out(None, None, True)) == "runs/run-10"
-    assert str(choose_out(None, None, False)) == "runs/run-11"
+def test_resume_alone_takes_the_settings_of_the_run(command, shards_folder):
+    def resume(*extra):
+        result = CliRunner().invoke(
+            main, ["--shards", str(shards_folder), "--out", "run", "--devices", "cpu", "--resume", *extra]
+        )
+        return result.exit_code, result.stderr
+
+    assert command("--shards", shards_folder, "--out", "run", "--set", "max_hours=1e-9")[0] == 75
+    code, said = resume("--set", "optimizer.lr=1")
+    assert code == 1 and "with other settings (optimizer.lr 0.003 → 1.0); pass the same" in said
+    code, said = resume("--set", "epochs=1")
+    assert (code, "going on at epoch 1, step 1\n" in said) == (0, True), "max_hours was one session's"
+    assert yaml.safe_load(Path("run/config.yaml").read_text())["model"]["backbone"] == "tiny"
+    code, said = resume("--config", "run/config.yaml")
+    assert (code, said) == (0, "run is complete: nothing left to train\n")
+
+
+@pytest.mark.parametrize("option", ["--shards", "--config", "--out"])
+def test_an_option_given_twice_is_refused(command, option):
+    code, printed, said = command("--shards", "a", option, "b", f"{option}=c")
+    expected = 3 if option == "--shards" else 2
+    assert (code, printed, said) == (2, "", f"Error: {option} is given {expected} times; give it once\n")
+
+
+@pytest.mark.parametrize("found", [main, evaluate, predict, export, audit])
+def test_every_command_is_of_the_kind_that_refuses_it(found):
+    assert type(found) is Command
+
+
+def test_in_the_folder_of_a_project_nothing_is_touched(command, shards_folder, tmp_path):
+    (tmp_path / "results" / "evaluation").mkdir(parents=True)
+    (tmp_path / "results" / "evaluation" / "mine.csv").write_text("a,b")
+    for resume in ([], ["--resume"]):
+        code, printed, said = command("--shards", shards_folder, "--out", ".", *resume)
+        assert (code, printed) == (2, "")
+        assert said == "error: . holds results, but no run; pass an empty or a new folder with --out\n"
+    assert [str(path) for path in Path().rglob("*") if path.is_file()] == ["results/evaluation/mine.csv"]
 
 
 def break_shard(shards):
@@ -82,7 +119,8 @@ def break_shard(shards):
 def test_failures_are_one_line(command, own_shards, damage, extra, code, message):
     if damage:
         damage(own_shards)
-    result = CliRunner().invoke(main, ["--shards", str(own_shards), "--out", "run", "--devices", "cpu", *SET, *extra])
+    devices = [] if "--devices" in extra else ["--devices", "cpu"]
+    result = CliRunner().invoke(main, ["--shards", str(own_shards), "--out", "run", *devices, *SET, *extra])
     assert result.exit_code == code
     assert message in result.stderr.splitlines()[-1]
     assert result.stderr.splitlines()[-1].startswith("error: ")
@@ -100,7 +138,8 @@ def test_folders_of_other_things(command, data_folder, tmp_path):
         assert said.startswith(f"error: {folder}: {message}")
 
 
-def test_no_shards_folder(command):
+def test_no_shards_folder(command, tmp_path):
     code, printed, said = command("--shards", "nowhere")
+    assert os.listdir(tmp_path / "runs") == [], "the folder that was taken for the run"
     assert (code, printed, said.count("\n")) == (1, "", 1)
     assert said.startswith("error: nowhere: is not a folder, a tar or a data set mounted here (looked for nowhere, ")

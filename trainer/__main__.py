@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import re
 import sys
 from pathlib import Path
 
@@ -11,14 +11,17 @@ import click
 
 from shardify.terminal import escape_unprintable
 from trainer.config import load_settings
-from trainer.errors import Interrupted, SettingsError, ShardifyError
-from trainer.kaggle import SESSION_HOURS, runs_folder, with_session_limit
+from trainer.errors import GroupError, Interrupted, ShardifyError, TrainerError, is_lost_process
+from trainer.kaggle import SESSION_HOURS, with_session_limit
+from trainer.options import Command
+from trainer.run_folder import choose_out, settings_of
+from trainer.settings import Settings
 from trainer.threads import bound_spinning
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option("--shards", type=click.Path(path_type=Path), required=True, help="Folder made by `shardify build`.")
 @click.option("--config", type=FILE, help="YAML file with settings.")
 @click.option("--out", type=click.Path(path_type=Path), help="Where the run is kept.  [default: a new runs/NAME]")
@@ -30,13 +33,17 @@ def main(
 ) -> None:
     """Train a video classifier on shards, on CPU, one GPU or several."""
     try:
-        settings = load_settings(config, overrides)
-        out = choose_out(out, config, resume)
-        run(settings, shards, out, resume, devices)
+        chosen = choose_out(out, config, resume)
+        try:
+            run(load(chosen, config, overrides, resume), shards, chosen, resume, devices)
+        finally:
+            if out is None:
+                with contextlib.suppress(OSError):  # it holds something
+                    chosen.rmdir()
     except ShardifyError as error:
-        rank = int(os.environ.get("RANK", 0))
-        if rank and isinstance(error, Interrupted):
-            sys.exit(error.exit_code)  # all processes end so, and the first one says it
+        rank, local_rank = int(os.environ.get("RANK", 0)), int(os.environ.get("LOCAL_RANK", 0))
+        if (rank and isinstance(error, Interrupted)) or (local_rank and isinstance(error, GroupError)):
+            sys.exit(error.exit_code)  # all processes end so, and the first one, or the first of each machine, says it
         click.echo(f"error{f' (process {rank})' if rank else ''}: {error}", err=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
@@ -47,7 +54,13 @@ def main(
         sys.exit(1)
 
 
-def run(settings, shards: Path, out: Path, resume: bool, devices: str) -> None:
+def load(out: Path, config: Path | None, overrides: tuple[str, ...], resume: bool) -> Settings:
+    """The run's settings; where it goes on and no file is named, its own, except for max_hours, which a session has."""
+    own = None if config else settings_of(out, resume)
+    return load_settings(own, ("max_hours=none", *overrides)) if own else load_settings(config, overrides)
+
+
+def run(settings: Settings, shards: Path, out: Path, resume: bool, devices: str) -> None:
     from shardify.index import read_index
     from trainer.distributed import join_group, leave_group, num_devices, relaunch
     from trainer.find import find_shards
@@ -66,6 +79,13 @@ def run(settings, shards: Path, out: Path, resume: bool, devices: str) -> None:
         click.echo(f"Kaggle ends sessions after {SESSION_HOURS:g} h: max_hours is {limited.max_hours}", err=True)
     try:
         record = train(limited, shards, out, group, resume)
+    except RuntimeError as error:
+        if group.world == 1 or not is_lost_process(error):
+            raise
+        reason = str(error).splitlines()[0]
+        raise TrainerError(
+            f"another process has ended ({reason}); --resume goes on from the newest checkpoint"
+        ) from error
     finally:
         leave_group(group)
     if group.is_main:
@@ -73,30 +93,6 @@ def run(settings, shards: Path, out: Path, resume: bool, devices: str) -> None:
         figures = ", ".join(f"{k} {'undefined' if v is None else f'{v:.4f}'}" for k, v in figures_of(test).items())
         click.echo(f"{test['split']} ({test['clips']} clips): {figures}")
         click.echo(f"results: {out / 'results'}; best model: {out / 'models' / 'best_model.pth'}")
-
-
-def choose_out(out: Path | None, config: Path | None, resume: bool) -> Path:
-    """The run's folder. Raises SettingsError where it would overwrite another run."""
-    if os.environ.get("TRAINER_OUT") and "LOCAL_RANK" in os.environ:
-        return Path(os.environ["TRAINER_OUT"])
-    if out is None:
-        base = runs_folder() / (config.stem if config else "run")
-        used = [
-            path
-            for path in base.parent.glob(f"{base.name}*")
-            if re.fullmatch(rf"{re.escape(base.name)}(-\d+)?", path.name)
-        ]
-        if resume and used:
-            return max(used, key=_run_number)
-        return Path(f"{base}-{max(map(_run_number, used)) + 1}") if used else base
-    if not resume and (out / "config.yaml").exists():
-        raise SettingsError(f"{out} holds a run already; pass --resume to go on with it, or another --out")
-    return out
-
-
-def _run_number(path: Path) -> int:
-    tail = path.name.rpartition("-")[2]
-    return int(tail) if tail.isdigit() else 1
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from sklearn.tree import DecisionTreeClassifier
 from shardify.terminal import escape_unprintable
 from trainer.errors import FormatError
 from trainer.failures import failures_as_one_line
+from trainer.options import Command
 from trainer.shards import ShardSet, open_shards
 
 ALARM = 0.6  # area under ROC from which a shortcut is worth a warning, however sure it is; chance is 0.5
@@ -29,7 +30,7 @@ NAMES = ("codec", "container", "pixel_format", "rotation_degrees")
 MIN_PER_CLASS = 10  # groups; fewer say nothing
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--shards", type=click.Path(path_type=Path), required=True, help="Folder made by `shardify build`.")
 def main(shards: Path) -> None:
     """Warn where the files' metadata alone tell the classes apart."""

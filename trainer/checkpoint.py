@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
-import re
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from trainer.errors import TrainerError
+from trainer.run_folder import CHECKPOINT
 from trainer.torch_files import read_torch_file
 
-NAME = re.compile(r"^step-(\d{8})-([0-9a-f]{16})\.pth$")
 # Settings that do not shape the weights and may differ on resume.
 FREE_SETTINGS = (
     "max_hours", "checkpoint_every_steps", "keep_checkpoints", "early_stopping", "tensorboard", "profile", "data.cache",
@@ -38,16 +38,18 @@ def save_checkpoint(folder: Path, state: dict, step: int, keep: int) -> Path:
 
 
 def load_newest(folder: Path, say) -> dict | None:
-    """The newest checkpoint whose bytes match its name, None without any; damaged ones are named and passed over.
+    """The newest checkpoint whose bytes match its name, with that name as `file`; None without any.
+
+    Damaged ones are named and passed over.
 
     Raises TrainerError where all are damaged: to start again would overwrite the run.
     """
     paths = list_checkpoints(folder)
     for path in paths:
         payload = path.read_bytes()
-        if hashlib.sha256(payload).hexdigest()[:16] == NAME.match(path.name)[2]:
+        if hashlib.sha256(payload).hexdigest()[:16] == CHECKPOINT.match(path.name)[2]:
             try:
-                return read_torch_file(io.BytesIO(payload))
+                return read_torch_file(io.BytesIO(payload)) | {"file": path.name}
             except ValueError as error:
                 raise TrainerError(f"{path}: cannot be read ({error}); start a new run with another --out") from error
         if path != paths[-1]:
@@ -63,7 +65,7 @@ def load_newest(folder: Path, say) -> dict | None:
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """Newest first."""
-    found = [path for path in folder.glob("step-*.pth") if NAME.match(path.name)]
+    found = [path for path in folder.glob("step-*.pth") if CHECKPOINT.match(path.name)]
     return sorted(found, key=lambda path: (path.name, path.stat().st_mtime_ns), reverse=True)
 
 
@@ -99,10 +101,19 @@ def write_atomically(path: Path, payload: bytes) -> None:
             file.write(payload)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        rename(temporary, path)
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def rename(old: Path, new: Path) -> None:
+    """In one folder, and in this order on the disk: what is renamed later is never there without this."""
+    os.replace(old, new)
+    descriptor = os.open(new.parent, os.O_RDONLY)
+    with contextlib.suppress(OSError):  # some file systems cannot do that with a folder
+        os.fsync(descriptor)
+    os.close(descriptor)
 
 
 def own_copies(weights: dict[str, Tensor]) -> dict[str, Tensor]:

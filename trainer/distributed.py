@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
+import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,7 +19,9 @@ import torch.distributed as dist
 from torch import Tensor
 
 from trainer.cache import private_memory
-from trainer.errors import SettingsError
+from trainer.errors import GroupError, SettingsError, ShardifyError, TrainerError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -33,11 +38,21 @@ class Group:
 
     def gather(self, values: np.ndarray) -> np.ndarray:
         """Every rank's rows, in the order of the ranks."""
-        if self.world == 1:
-            return values
-        parts: list = [None] * self.world
-        dist.all_gather_object(parts, values)
-        return np.concatenate(parts)
+        return np.concatenate(self.gather_objects(values)) if self.world > 1 else values
+
+    def gather_objects(self, value: T) -> list[T]:
+        """Every rank's value, in the order of the ranks."""
+        values: list[Any] = [value] * self.world
+        if self.world > 1:
+            dist.all_gather_object(values, value)
+        return values
+
+    def of_main(self, value: T | None) -> T | None:
+        """The main rank's value, on every rank."""
+        box = [value]
+        if self.world > 1:
+            dist.broadcast_object_list(box, 0)
+        return box[0]
 
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
         """Replace every rank's values by those of rank 0, in place."""
@@ -72,11 +87,63 @@ class Group:
 
     def any(self, flag: bool) -> bool:
         """Whether any rank says so."""
+        return bool(self.largest(int(flag))[0])
+
+    def largest(self, *values: int) -> list[int]:
+        """Of each value the largest of all ranks."""
         if self.world == 1:
-            return flag
-        votes = torch.tensor(int(flag), device=self.device)
+            return list(values)
+        votes = torch.tensor(values, device=self.device)
         dist.all_reduce(votes, dist.ReduceOp.MAX)
-        return bool(votes.item())
+        return votes.tolist()
+
+    @contextlib.contextmanager
+    def failing_together(self) -> Iterator[None]:
+        """What stops one rank in this block stops all at its end, instead of leaving the others to wait for it.
+
+        Nothing in the block may wait for another rank. Raises GroupError with the first such rank's reason and exit
+        code; alone, and for a fault of the program on the rank that has it, the error itself.
+        """
+        failure: Exception | None = None
+        try:
+            yield
+        except Exception as error:
+            if self.world == 1:
+                raise
+            failure = error
+        if self.world == 1:
+            return
+        reasons = self.gather_objects(_reason(failure))
+        if failure and not isinstance(failure, (ShardifyError, OSError)):
+            raise failure
+        if any(reasons):
+            rank, (line, exit_code, host) = next((rank, reason) for rank, reason in enumerate(reasons) if reason)
+            is_everywhere = len({reason and reason[0] for reason in reasons}) == 1
+            raise GroupError(line if is_everywhere else f"process {rank} on {host}: {line}", exit_code) from failure
+
+    def check_same(self, facts: dict[str, Any]) -> None:
+        """Raises GroupError, naming rank, host and what differs, unless all ranks have the same facts."""
+        hosts, everywhere = zip(*self.gather_objects((socket.gethostname(), facts)), strict=True)
+        for rank, others in enumerate(everywhere):
+            differing = [name for name in facts if others.get(name) != everywhere[0].get(name)]
+            if differing:
+                shown = ", ".join(
+                    f"{name} {others.get(name)} instead of {everywhere[0].get(name)}" for name in differing
+                )
+                raise GroupError(
+                    f"process {rank} on {hosts[rank]} starts from other things than process 0 on {hosts[0]}: {shown}; "
+                    f"all need the same command, shards, weights and run folder",
+                    SettingsError.exit_code,
+                )
+
+
+def _reason(failure: Exception | None) -> tuple[str, int, str] | None:
+    """One line, exit code and host."""
+    if failure is None:
+        return None
+    is_known = isinstance(failure, (ShardifyError, OSError))
+    line = str(failure) if is_known else f"{type(failure).__name__}: {failure}"
+    return line, getattr(failure, "exit_code", TrainerError.exit_code), socket.gethostname()
 
 
 def num_devices(devices: str) -> int:

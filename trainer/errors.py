@@ -19,6 +19,14 @@ class Interrupted(TrainerError):
     exit_code = 75
 
 
+class GroupError(TrainerError):
+    """What every process of a group raises where one of them cannot go on, so that each machine says it once."""
+
+    def __init__(self, line: str, exit_code: int) -> None:
+        super().__init__(line)
+        self.exit_code = exit_code
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory has run out: cuBLAS, cuDNN and a GPU that others have filled have no type of their own for it."""
     import torch
@@ -27,4 +35,19 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or any(name in str(error) for name in names)
 
 
-__all__ = ["FormatError", "Interrupted", "SettingsError", "TrainerError", "is_out_of_memory"]
+def is_lost_process(error: BaseException) -> bool:
+    """Whether another process of the group has gone: gloo has no type of its own for it."""
+    import torch.distributed as dist
+
+    return isinstance(error, dist.DistError) or "gloo/transport" in str(error)
+
+
+__all__ = [
+    "FormatError",
+    "GroupError",
+    "Interrupted",
+    "SettingsError",
+    "TrainerError",
+    "is_lost_process",
+    "is_out_of_memory",
+]

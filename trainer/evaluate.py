@@ -9,10 +9,11 @@ import click
 from shardify.terminal import escape_unprintable
 from trainer.errors import TrainerError
 from trainer.failures import check_writable, failures_as_one_line, in_parts, model_option
+from trainer.options import Command
 from trainer.threads import bound_spinning
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option("--run", type=click.Path(path_type=Path), required=True, help="Folder of a finished run.")
 @model_option
 @click.option("--shards", type=click.Path(path_type=Path), required=True, help="Folder made by `shardify build`.")

@@ -16,6 +16,7 @@ import click
 from shardify.terminal import escape_unprintable
 from trainer.errors import TrainerError
 from trainer.failures import check_writable, failures_as_one_line, model_option
+from trainer.options import Command
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -24,7 +25,7 @@ SUFFIX = {"safetensors": ".safetensors", "torch": ".pt2", "onnx": ".onnx"}
 TOLERANCE = 1e-4  # largest difference between the exported model's scores and the run's
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option("--run", type=click.Path(path_type=Path), required=True, help="Folder of a finished run.")
 @model_option
 @click.option("--format", "kind", type=click.Choice(list(SUFFIX)), required=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +16,7 @@ from safetensors.torch import save as safetensors_bytes
 from shardify.errors import FormatError
 from shardify.index import read_meta
 from trainer import report
-from trainer.checkpoint import own_copies, write_atomically
+from trainer.checkpoint import own_copies, rename, write_atomically
 from trainer.errors import TrainerError
 from trainer.metrics import best_threshold, mean_by_video, softmax
 from trainer.models import is_own
@@ -24,13 +26,17 @@ from trainer.torch_files import read_torch_file
 
 if TYPE_CHECKING:
     from trainer.engine import Predictions
+    from trainer.state import Progress
     from trainer.train import Run
 
+MODEL_FILES = ("best_model.pth", "best_model.safetensors")
 
-def save_model(run: Run, validation: Predictions) -> None:
-    """models/best_model.pth and .safetensors: the weights, with what is needed to use them.
 
-    validation: this model's predictions, from which the threshold is chosen.
+def save_model(run: Run, validation: Predictions, value: float) -> str:
+    """models/best_model.pth and .safetensors, the weights with what is needed to use them; the first one's SHA-256.
+
+    They get these names in `publish_model`, once there is a checkpoint that stands for them. validation: this model's
+    predictions, from which the threshold is chosen; value: their metric.
     """
     model = run.engine.ema.module if run.engine.ema else run.model
     weights = own_copies(model.state_dict())
@@ -46,12 +52,27 @@ def save_model(run: Run, validation: Predictions) -> None:
         "build": build_settings(shards.folder),
         "class_counts": class_counts(shards, run.loaders["train"].numbers).tolist(),
         **choose_thresholds(validation, videos_of(shards, validation.numbers)),
+        "epoch": run.progress.epoch + 1,
+        "value": value,
     }
     buffer = io.BytesIO()
     torch.save({"model": weights, **about}, buffer)
-    write_atomically(run.out / "models" / "best_model.pth", buffer.getvalue())
+    payload = buffer.getvalue()
+    write_atomically(unpublished(run.out, "best_model.pth"), payload)
     metadata = {name: json.dumps(value) for name, value in about.items()}
-    write_atomically(run.out / "models" / "best_model.safetensors", safetensors_bytes(weights, metadata))
+    write_atomically(unpublished(run.out, "best_model.safetensors"), safetensors_bytes(weights, metadata))
+    return hashlib.sha256(payload).hexdigest()
+
+
+def publish_model(out: Path) -> None:
+    """Give the newest model the names of the best one."""
+    for name in MODEL_FILES:
+        if unpublished(out, name).exists():
+            rename(unpublished(out, name), out / "models" / name)
+
+
+def unpublished(out: Path, name: str) -> Path:
+    return out / "models" / f".{name}.new"
 
 
 def choose_thresholds(validation: Predictions, videos: np.ndarray) -> dict[str, float | None]:
@@ -76,19 +97,38 @@ def videos_of(shards: ShardSet, numbers: np.ndarray) -> np.ndarray:
     return np.array([key.rpartition(b"-")[0] for key in keys.tolist()])
 
 
-def check_best_model(out: Path, best_epoch: int) -> None:
-    """Raises TrainerError where a run is to go on whose best model is lost: the report at its end is on that."""
-    path = out / "models" / "best_model.pth"
-    if not best_epoch:
+def settle_best_model(out: Path, progress: Progress, say: Callable[[str], None]) -> None:
+    """Make models/ hold the model of `progress.best_epoch`, wherever the run was cut off.
+
+    Where the checkpoint that stood for it is lost, a model of a later epoch than `progress` has reached becomes its
+    best one. Raises TrainerError where the best model is lost: the report at the run's end is on that.
+    """
+    new = unpublished(out, "best_model.pth")
+    if new.exists() and sha256_of(new) != progress.best_sha256:  # cut off before the checkpoint that would name it
+        for name in reversed(MODEL_FILES):
+            unpublished(out, name).unlink(missing_ok=True)
+    publish_model(out)
+    if not progress.best_epoch:
         return
+    path = out / "models" / "best_model.pth"
+    remedy = "put it back from a copy, or start a new run with another --out"
     try:
-        read_torch_file(path, mmap=True)
+        saved = read_torch_file(path, mmap=True)
+        sha256 = sha256_of(path)
     except Exception as error:  # the reader raises a dozen types for damaged files
         what = "cannot be read" if path.exists() else "is missing"
-        raise TrainerError(
-            f"{path} {what}, the best model so far (epoch {best_epoch}); put it back from a copy, or start a new run "
-            f"with another --out"
-        ) from error
+        raise TrainerError(f"{path} {what}, the best model so far (epoch {progress.best_epoch}); {remedy}") from error
+    if progress.best_sha256 in ("", sha256):
+        return
+    if saved.get("epoch", 0) <= progress.epoch:
+        raise TrainerError(f"{path} is not the best model so far, which is of epoch {progress.best_epoch}; {remedy}")
+    progress.best_epoch, progress.best_value, progress.best_sha256 = saved["epoch"], saved["value"], sha256
+    say(f"warning: {path} is of epoch {progress.best_epoch}, after the checkpoint; it stays until one is better")
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def build_settings(folder: Path) -> dict:
@@ -101,7 +141,11 @@ def build_settings(folder: Path) -> dict:
 
 def final_report(run: Run) -> dict:
     """Evaluate the best model on test (without one, on val) and write results/."""
-    best = read_torch_file(run.out / "models" / "best_model.pth")
+    best = None
+    with run.group.failing_together():
+        if run.group.is_main:  # whose folder alone is sure to hold it
+            best = read_torch_file(run.out / "models" / "best_model.pth")
+    best = run.group.of_main(best)
     run.model.load_state_dict(best["model"])
     run.engine.ema = None  # the best weights are the averaged ones already
     split = "test" if "test" in run.loaders else "val"

@@ -12,9 +12,10 @@ import sys
 import time
 from pathlib import Path
 
-from torch.distributed import run
+from torch.distributed import DistError, run
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.elastic.rendezvous.api import RendezvousError
 
 from trainer.errors import Interrupted
 
@@ -37,6 +38,13 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(128 - failure.exitcode)  # as shells put it
+    except (RendezvousError, DistError) as error:
+        reason = str(error).splitlines()[0]
+        print(
+            f"error: another machine of the run cannot be reached ({reason}); start all again with --resume",
+            file=sys.stderr,
+        )
+        sys.exit(1)
 
 
 def has_checkpoint_since(started: float) -> bool:

@@ -17,6 +17,7 @@ STYLE = {
     "axes.titlesize": 11, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.edgecolor": "#888888",
     "axes.prop_cycle": plt.cycler(color=plt.get_cmap("tab10").colors), "font.size": 9.5, "grid.color": "#e3e3e3",
     "legend.frameon": False, "lines.linewidth": 1.8, "xtick.color": "#444444", "ytick.color": "#444444",
+    "text.parse_math": False,  # a $ in a class's name is a $
 }  # fmt: skip
 TRAIN, VALIDATION = "#7f8c99", "#c0392b"
 PAIRS = plt.get_cmap("tab20").colors
@@ -113,18 +114,18 @@ def plot_curves(labels: np.ndarray, scores: np.ndarray, classes: list[str], path
         lines = 1 if is_binary else len(classes) + 1
         figure, axes = plt.subplots(1, 2, figsize=(9.6, 4.9 + 0.19 * lines), layout="constrained")
         for k in shown:
-            positive, name = labels == k, _short(classes[k])
+            positive, name = labels == k, classes[k]
             style = {"color": VALIDATION if is_binary else COLOURS[k % len(COLOURS)]}
             if positive.all() or not positive.any():
                 for axis in axes:
-                    axis.plot([], [], label=f"{name}  undefined", **style)
+                    axis.plot([], [], label=_label(name, "undefined"), **style)
                 continue
             false_alarms, hits, _ = metrics.roc_curve(positive, scores[:, k])
             area = metrics.roc_auc_score(positive, scores[:, k])
-            axes[0].plot(false_alarms, hits, label=f"{name}  {area:.3f}", **style)
+            axes[0].plot(false_alarms, hits, label=_label(name, f"{area:.3f}"), **style)
             area = metrics.average_precision_score(positive, scores[:, k])
             steps = precision_steps(positive, scores[:, k])
-            axes[1].plot(*steps, label=f"{name}  {area:.3f}", drawstyle="steps-post", **style)
+            axes[1].plot(*steps, label=_label(name, f"{area:.3f}"), drawstyle="steps-post", **style)
         if len(np.unique(labels)) < 2:
             for axis in axes:
                 axis.text(0.5, 0.5, f"undefined: all clips are {_short(classes[labels[0]])}", ha="center")
@@ -206,7 +207,15 @@ def _count_clips(axis) -> None:
     axis.set_ylim(0, max(1, axis.get_ylim()[1]))  # where there are none, too
 
 
+def _label(name: str, figure: str) -> str:
+    """Of a curve; matplotlib leaves those that begin with an underscore out of the legend."""
+    text = f"{_short(name)}  {figure}"
+    return f" {text}" if text.startswith("_") else text
+
+
 def _short(name: str) -> str:
+    """A class's name, in one line that can be drawn."""
+    name = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in name)
     if len(name) <= LONGEST_NAME:
         return name
     return f"{name[: LONGEST_NAME - 11]}…{name[-10:]}"

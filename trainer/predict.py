@@ -20,6 +20,7 @@ import click
 from shardify.terminal import escape_unprintable
 from trainer.errors import ShardifyError, TrainerError
 from trainer.failures import check_writable, failures_as_one_line, in_parts, model_option
+from trainer.options import Command
 from trainer.threads import bound_spinning
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 COLUMNS = ("source", "score", "prediction", "error")
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.argument("videos", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--run", type=click.Path(path_type=Path), required=True, help="Folder of a finished run.")
 @model_option

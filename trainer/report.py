@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import platform
-import shutil
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -32,6 +33,9 @@ VALUE_HISTORY_COLUMNS = (
     "epoch_seconds", "clips_per_second", "data_wait",
 )  # fmt: skip
 
+RESULTS = ("experiment_results.json", "experiment_report.txt", "test_predictions.csv", "worst_clips.html")
+EVALUATION = ("predicted_values.png", "confusion_matrix.png", "roc_pr_curves.png", "score_distribution.png")
+
 
 def split_figures(predictions: Predictions, split: str, threshold: float | None = None) -> dict:
     """The metrics of one split, with its name and number of clips."""
@@ -52,32 +56,51 @@ def intervals(shards: ShardSet, predictions: Predictions, threshold: float | Non
 def write_history(results: Path, rows: list[dict], metric: str) -> None:
     columns = VALUE_HISTORY_COLUMNS if "val_mae" in rows[0] else HISTORY_COLUMNS
     write_atomically(results / "training_history.csv", _csv(columns, rows))
-    plots.plot_history(rows, metric, results / "training_history.png")
+    show(plots.plot_history, results / "training_history.png", rows=rows, metric=metric)
 
 
-def remove_results(results: Path) -> None:
-    """What `write_results` has written, at an earlier end of the run, after fewer epochs."""
-    for name in ("experiment_results.json", "experiment_report.txt", "test_predictions.csv", "worst_clips.html"):
-        (results / name).unlink(missing_ok=True)
-    shutil.rmtree(results / "evaluation", ignore_errors=True)
+def remove_results(results: Path) -> bool:
+    """Whether an earlier end of the run, after fewer epochs, had left what `write_results` writes."""
+    pictures = [results / "evaluation" / name for name in EVALUATION]
+    found = [path for path in (*(results / name for name in RESULTS), *pictures) if path.exists()]
+    for path in found:
+        path.unlink()
+    with contextlib.suppress(OSError):  # what others have put there stays
+        (results / "evaluation").rmdir()
+    return bool(found)
 
 
 def write_results(results: Path, record: dict, shards: ShardSet, predictions: Predictions) -> None:
-    """experiment_results.json, experiment_report.txt, test_predictions.csv, worst_clips.html, plots in evaluation/."""
+    """experiment_results.json, experiment_report.txt, test_predictions.csv, worst_clips.html, plots in evaluation/.
+
+    What is only to look at comes last: where that cannot be made, the run is complete all the same.
+    """
     threshold, rows = record["threshold"], source_rows(shards)
     write_atomically(results / "test_predictions.csv", predictions_csv(shards, predictions, threshold, rows))
-    write_worst_clips(results / "worst_clips.html", shards, predictions, threshold, rows)
     write_atomically(results / "experiment_report.txt", report_text(record).encode())
-    folder, labels = results / "evaluation", predictions.labels
+    write_atomically(results / "experiment_results.json", (json.dumps(record, indent=1) + "\n").encode())
+    folder, labels, classes = results / "evaluation", predictions.labels, shards.classes
     if predictions.is_regression:
-        plots.plot_values(labels, predictions.logits[:, 0], folder / "predicted_values.png")
+        values = predictions.logits[:, 0]
+        show(plots.plot_values, folder / "predicted_values.png", targets=labels, values=values)
     else:
         scores = softmax(predictions.logits)
-        plots.plot_confusion(labels, predict(scores, threshold), shards.classes, folder / "confusion_matrix.png")
-        plots.plot_curves(labels, scores, shards.classes, folder / "roc_pr_curves.png")
-        plots.plot_scores(labels, scores, shards.classes, threshold, folder / "score_distribution.png")
-    # last: where it is, the run is complete
-    write_atomically(results / "experiment_results.json", (json.dumps(record, indent=1) + "\n").encode())
+        chosen, known = predict(scores, threshold), {"labels": labels, "classes": classes}
+        show(plots.plot_confusion, folder / "confusion_matrix.png", predictions=chosen, **known)
+        show(plots.plot_curves, folder / "roc_pr_curves.png", scores=scores, **known)
+        show(plots.plot_scores, folder / "score_distribution.png", scores=scores, threshold=threshold, **known)
+    about = {"shards": shards, "predictions": predictions, "threshold": threshold, "rows": rows}
+    show(write_worst_clips, results / "worst_clips.html", **about)
+
+
+def show(make: Callable[..., None], path: Path, **arguments) -> None:
+    """Make a picture or page; where that fails, a line says so, and the run has its results all the same."""
+    try:
+        make(path=path, **arguments)
+    except Exception as error:  # matplotlib and Pillow raise a dozen types
+        plots.plt.close("all")
+        reason = " ".join(str(error).split())
+        print(f"warning: {path} could not be made ({type(error).__name__}: {reason})", file=sys.stderr, flush=True)
 
 
 def source_rows(shards: ShardSet) -> dict[str, dict[str, str]]:

@@ -24,6 +24,7 @@ class Progress:
     history: list[dict] = field(default_factory=list)
     best_value: float | None = None
     best_epoch: int = 0  # counted from 1, as in the history
+    best_sha256: str = ""  # of that epoch's models/best_model.pth; "" in checkpoints of earlier versions
     clips: int = 0  # trained on, and the seconds it took, over the whole run
     seconds: float = 0.0
     wait_seconds: float = 0.0

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,12 +19,12 @@ from torch import nn
 from shardify.text import printable
 from trainer import monitor, report
 from trainer.batch_size import choose_batch_size
-from trainer.checkpoint import check_resumable, load_newest, write_atomically
+from trainer.checkpoint import check_resumable, flatten, load_newest, write_atomically
 from trainer.distributed import Group
 from trainer.engine import Engine
 from trainer.errors import Interrupted, TrainerError, is_out_of_memory
 from trainer.events import check_installed
-from trainer.finish import check_best_model, final_report, save_model
+from trainer.finish import final_report, publish_model, save_model, settle_best_model
 from trainer.loader import ClipLoader
 from trainer.parts import (
     check_classes,
@@ -37,15 +37,14 @@ from trainer.parts import (
 )
 from trainer.preflight import check_gpu
 from trainer.resolve import check_used, resolve_by_device, resolve_by_model, take_over
+from trainer.run_folder import has_trained, hold_folder, read_record
 from trainer.settings import Settings
 from trainer.shards import ShardSet, choose_splits, limit_per_class, open_shards
 from trainer.state import Progress, load_state, save_state, total_sums
-from trainer.stop import StopWatch
+from trainer.stop import StopWatch, Votes
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
-
-VOTE_STEPS = 10  # between votes of several ranks on whether to stop
 
 
 @dataclass
@@ -77,44 +76,69 @@ def train(settings: Settings, shards_folder: Path, out: Path, group: Group, resu
 
     Raises ShardifyError for all that stops a run; Interrupted after a signal or max_hours, with a checkpoint made.
     """
-    checkpoint = load_newest(out / "checkpoints", partial(say, group)) if resume else None
-    results = out / "results" / "experiment_results.json"
-    if resume and not checkpoint:
-        if results.exists() or has_trained(out):
+    with ExitStack() as held:
+        with group.failing_together():
+            if group.is_main:
+                held.enter_context(hold_folder(out, resume, partial(say, group)))
+            checkpoint = find_checkpoint(out, group) if resume else None
+        try:
+            run = prepare(settings, shards_folder, out, group, checkpoint)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise TrainerError(
+                f"the GPU's memory does not hold the model and what data.cache={settings.data.cache} keeps there "
+                f"({str(error).splitlines()[0]}); use data.cache=ram or a smaller model.backbone"
+            ) from error
+        if checkpoint:
+            run.progress = load_state(run.engine, run.model, checkpoint)
+        record = group.of_main(read_record(out) if group.is_main else None)
+        if is_over(run) and record:
+            run.say(f"{out} is complete: nothing left to train")
+            return record
+        begin_in_folder(run)
+        monitor.show_opening(run)
+        if checkpoint:
+            run.say(f"going on at epoch {run.progress.epoch + 1}, step {run.progress.step}")
+        return train_to_the_end(run)
+
+
+def find_checkpoint(out: Path, group: Group) -> dict | None:
+    """What to go on from. Raises TrainerError where the run has lost it."""
+    checkpoint = load_newest(out / "checkpoints", partial(say, group))
+    if not checkpoint:
+        if has_trained(out):
             raise TrainerError(
                 f"{out} holds a run, but no checkpoint to go on from; put checkpoints/ back, or pass another --out"
             )
         say(group, f"nothing to resume in {out}: starting at epoch 1")
-    try:
-        run = prepare(settings, shards_folder, out, group, checkpoint)
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        raise TrainerError(
-            f"the GPU's memory does not hold the model and what data.cache={settings.data.cache} keeps there "
-            f"({str(error).splitlines()[0]}); use data.cache=ram or a smaller model.backbone"
-        ) from error
-    if checkpoint:
-        run.progress = load_state(run.engine, run.model, checkpoint)
-    if is_over(run) and (record := read_record(results)):
-        run.say(f"{out} is complete: nothing left to train")
-        return record
-    check_best_model(out, run.progress.best_epoch)
-    if group.is_main:
-        report.remove_results(out / "results")
-        write_atomically(out / "config.yaml", yaml.safe_dump(run.settings.to_dict(), sort_keys=False).encode())
-    monitor.show_opening(run)
-    if checkpoint:
-        run.say(f"going on at epoch {run.progress.epoch + 1}, step {run.progress.step}")
+    return checkpoint
+
+
+def begin_in_folder(run: Run) -> None:
+    """Bring the run's folder to where `run.progress` stands."""
+    progress = run.progress
+    with run.group.failing_together():
+        if run.group.is_main:
+            settle_best_model(run.out, progress, run.say)
+            if report.remove_results(run.out / "results"):
+                run.say(f"the results of an earlier end of {run.out} are removed; new ones come at this end")
+            write_atomically(run.out / "config.yaml", yaml.safe_dump(run.settings.to_dict(), sort_keys=False).encode())
+    best = run.group.of_main((progress.best_value, progress.best_epoch, progress.best_sha256))
+    progress.best_value, progress.best_epoch, progress.best_sha256 = best
+
+
+def train_to_the_end(run: Run) -> dict:
+    """All epochs that are left, then the final report, whose content it returns."""
     if not is_over(run):
         run.loaders["train"].begin(run.progress.epoch, run.progress.step)
         run.loaders["val"].begin(epoch=0)  # nobody waits for the first batches of the first evaluation
-    stop = StopWatch(settings.max_hours)
+    stop = StopWatch(run.settings.max_hours)
     try:
         while not is_over(run):
             figures = train_epoch(run, stop)
             validate_epoch(run, figures)
-            if group.any(bool(stop.check())) and not is_over(run):
+            if run.group.any(bool(stop.check())) and not is_over(run):
                 raise Interrupted(monitor.stopped_line(run, stop.reason))
         stop.close()
         return final_report(run)
@@ -133,32 +157,33 @@ def train(settings: Settings, shards_folder: Path, out: Path, group: Group, resu
 
 def prepare(settings: Settings, shards_folder: Path, out: Path, group: Group, checkpoint: dict | None) -> Run:
     """Open the shards, build the model and all that trains it; `auto` in the settings becomes definite."""
-    if settings.tensorboard:
-        check_installed()
-    check_gpu(group.device)
-    check_used(settings)
     torch.manual_seed(settings.seed)
     torch.backends.cudnn.benchmark = True  # shapes hardly change
-    if checkpoint:
-        settings = take_over(settings, checkpoint["settings"])
-    settings = resolve_by_device(settings, group.device)
-    # data
-    shards = open_shards(shards_folder, settings.data.sheet_frames)
-    by_class = not settings.loss.is_regression
-    splits, notes = choose_splits(shards, settings.data.val_fraction, settings.seed, by_class)
-    if settings.data.max_per_class:
-        splits["train"] = limit_per_class(shards, splits["train"], settings.data.max_per_class, settings.seed)
-    settings, lacking = check_classes(settings, shards, splits)
-    notes += lacking
-    if checkpoint:
-        check_resumable(checkpoint, settings.to_dict(), shards.fingerprint)
-    notes += target_notes(settings, shards)
-    # model
-    model = make_model(settings, shards, splits["train"], checkpoint)
-    origins = set(group.gather(np.array([getattr(model, "weights_origin", "the model's own")], object)))
-    if len(origins) > 1:
-        raise TrainerError(f"the ranks have different weights: {', '.join(sorted(origins))}; start again with --resume")
-    settings = resolve_by_model(settings, model)
+    with group.failing_together():
+        if settings.tensorboard:
+            check_installed()
+        check_gpu(group.device)
+        check_used(settings)
+        if checkpoint:
+            settings = take_over(settings, checkpoint["settings"])
+        settings = resolve_by_device(settings, group.device)
+        # data
+        shards = open_shards(shards_folder, settings.data.sheet_frames)
+        by_class = not settings.loss.is_regression
+        splits, notes = choose_splits(shards, settings.data.val_fraction, settings.seed, by_class)
+        if settings.data.max_per_class:
+            splits["train"] = limit_per_class(shards, splits["train"], settings.data.max_per_class, settings.seed)
+        settings, lacking = check_classes(settings, shards, splits)
+        notes += lacking
+        if checkpoint:
+            check_resumable(checkpoint, settings.to_dict(), shards.fingerprint)
+        notes += target_notes(settings, shards)
+        # model
+        model = make_model(settings, shards, splits["train"], checkpoint)
+        origin = getattr(model, "weights_origin", "the model's own")
+        settings = resolve_by_model(settings, model)
+    start = {"checkpoint": checkpoint and checkpoint["file"], "shards": shards.fingerprint, "weights": origin}
+    group.check_same(start | flatten(settings.to_dict()))
     # what depends on memory
     cache, cache_bytes, explained = choose_run_cache(settings, shards, splits, group)
     notes += explained
@@ -169,22 +194,8 @@ def prepare(settings: Settings, shards_folder: Path, out: Path, group: Group, ch
     loaders = make_loaders(settings, shards, splits, cache, group)
     engine = make_engine(settings, shards, splits["train"], model, group)
     notes += compile_model(engine, loaders["train"]) if settings.model.compile else []
-    progress = Progress(weights_origin=getattr(model, "weights_origin", "the model's own"))
+    progress = Progress(weights_origin=origin)
     return Run(settings, shards, loaders, model, engine, group, out, progress, notes)
-
-
-def has_trained(out: Path) -> bool:
-    """Whether a run there has gone beyond its first epoch, which ends with a checkpoint."""
-    history = out / "results" / "training_history.csv"
-    return history.exists() and len(history.read_text().splitlines()) > 2
-
-
-def read_record(results: Path) -> dict | None:
-    """What the run came to; None where it has not ended, or the file is damaged."""
-    try:
-        return json.loads(results.read_text())
-    except (OSError, ValueError):
-        return None
 
 
 def is_over(run: Run) -> bool:
@@ -202,15 +213,16 @@ def train_epoch(run: Run, stop: StopWatch) -> dict:
     sums = torch.tensor(progress.sums, dtype=torch.float64, device=run.group.device)
     display = monitor.Monitor(run)
     waited, hits, misses = loader.wait_seconds, loader.hits, loader.misses
+    votes, lr = Votes(run.group), learning_rate(run)
 
     def after_step(step: int) -> bool:
         """Checkpoint where it is due; True to stop here."""
+        nonlocal lr
         display.update(step, loader.step_clips(step), sums, loader.wait_seconds - waited)
         if step + 1 == steps:
             return False
-        # all ranks vote at the same steps; with several, a vote makes the CPU wait for the GPU
-        votes = run.group.world == 1 or (step + 1) % VOTE_STEPS == 0
-        ends = votes and run.group.any(bool(stop.check()))
+        lr = learning_rate(run)  # of the step to come
+        ends = votes.after_step(bool(stop.check()))
         if ends or (every and (step + 1) % every == 0 and not run.engine.guard.in_a_row()):  # else: older ones go
             progress.step, progress.sums = step + 1, total_sums(run.engine, sums)
             save_state(run.engine, run.model, progress, steps, run.out, run.shards.fingerprint)
@@ -227,7 +239,7 @@ def train_epoch(run: Run, stop: StopWatch) -> dict:
     progress.wait_seconds += loader.wait_seconds - waited
     return {
         "epoch": progress.epoch + 1,
-        "lr": run.engine.optimizer.param_groups[0]["lr"],
+        "lr": lr,
         "train_loss": loss / count,
         "train_mae" if settings.loss.is_regression else "train_accuracy": right / count,
         "epoch_seconds": round(seconds, 3),
@@ -235,6 +247,11 @@ def train_epoch(run: Run, stop: StopWatch) -> dict:
         "data_wait": round((loader.wait_seconds - waited) / seconds, 5),
         "cache_hits": (loader.hits - hits) / max(1, loader.hits - hits + loader.misses - misses),
     }
+
+
+def learning_rate(run: Run) -> float:
+    """Of the next step; where parts of the model have their own, that of the head."""
+    return run.engine.optimizer.param_groups[0]["lr"]
 
 
 def validate_epoch(run: Run, figures: dict) -> None:
@@ -259,7 +276,7 @@ def validate_epoch(run: Run, figures: dict) -> None:
     if better:
         progress.best_value, progress.best_epoch = value, progress.epoch + 1
         if run.group.is_main:
-            save_model(run, predictions)
+            progress.best_sha256 = save_model(run, predictions, value)
     run.engine.schedule.after_epoch(value)
     progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, [0.0, 0.0, 0.0]
     run.say(monitor.epoch_line(row, settings, better))
@@ -267,3 +284,5 @@ def validate_epoch(run: Run, figures: dict) -> None:
         report.write_history(run.out / "results", progress.history, settings.metric)
         monitor.show_epoch(run, row)
     save_state(run.engine, run.model, progress, len(run.loaders["train"]), run.out, run.shards.fingerprint)
+    if run.group.is_main:
+        publish_model(run.out)

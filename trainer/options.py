@@ -1,0 +1,20 @@
+"""Commands that refuse an option given twice, of which click would take the last in silence."""
+
+from __future__ import annotations
+
+import click
+
+
+class Command(click.Command):
+    """A click.Command for whose options `multiple` says the truth."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        _, _, given = self.make_parser(ctx).parse_args(list(args))
+        for option in given:
+            if isinstance(option, click.Option) and not option.multiple and not option.is_flag:
+                count = given.count(option)
+                if count > 1:
+                    error = click.ClickException(f"{option.opts[0]} is given {count} times; give it once")
+                    error.exit_code = 2
+                    raise error
+        return super().parse_args(ctx, args)
