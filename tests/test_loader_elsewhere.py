@@ -171,9 +171,16 @@ class Linear(nn.Module):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("stop_after", [5, 7])
-def test_lightning_resumes_at_the_next_batch(shards_folder, tmp_path, stop_after):
-    """At an epoch's end and in its middle, the labels come as if nothing had happened."""
+@pytest.mark.parametrize(
+    ("taken", "first", "saved"),
+    [
+        (5, {"max_epochs": 1}, {"every_n_epochs": 1, "save_on_train_epoch_end": True}),
+        (5, {"max_steps": 5}, {"every_n_train_steps": 5}),
+        (7, {"max_steps": 7}, {"every_n_train_steps": 7}),
+    ],
+)
+def test_lightning_resumes_at_the_next_batch(shards_folder, tmp_path, taken, first, saved):
+    """At an epoch's end, where Lightning sets the epoch, and in its middle, where it loads the state."""
     lightning = pytest.importorskip("lightning")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
@@ -189,16 +196,17 @@ def test_lightning_resumes_at_the_next_batch(shards_folder, tmp_path, stop_after
         def configure_optimizers(self):
             return torch.optim.SGD(self.parameters(), 1e-3)
 
-    def fit(module, max_steps, **resume):
+    def fit(module, limit, **resume):
         options = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), False)
-        every = lightning.pytorch.callbacks.ModelCheckpoint(tmp_path, "at-{step}", every_n_train_steps=stop_after)
-        trainer = lightning.Trainer(accelerator="cpu", max_steps=max_steps, callbacks=[every], **options)
+        keeping = lightning.pytorch.callbacks.ModelCheckpoint(tmp_path, "{step}", **saved)
+        trainer = lightning.Trainer(accelerator="cpu", callbacks=[keeping], **limit, **options)
         trainer.fit(module, ClipLoader(shards_folder, batch_size=4), **resume)
 
-    fit(Module(), stop_after)
+    fit(Module(), first)
     resumed, plain = Module(), ClipLoader(shards_folder, batch_size=4)
-    fit(resumed, 12, ckpt_path=tmp_path / f"at-step={stop_after}.ckpt")
-    assert resumed.seen == [labels for _ in range(3) for labels in labels_of(plain)][stop_after:12]
+    more = {name: 15 if name == "max_steps" else 3 for name in first}
+    fit(resumed, more, ckpt_path=tmp_path / f"step={taken}.ckpt")
+    assert resumed.seen == [labels for _ in range(3) for labels in labels_of(plain)][taken:]
 
 
 @pytest.mark.filterwarnings("ignore")

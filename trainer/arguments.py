@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from numbers import Integral
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ import torch
 from trainer.cache import TIERS
 from trainer.errors import SettingsError
 from trainer.settings import not_negative, positive, share
+from trainer.shards import ShardSet, open_shards
 
 CHOICES = {"cache": ("auto", *TIERS), "on_error": ("stop", "skip")}
 WHOLE = ("batch_size", "seed", "workers", "shuffle_shards", "rank", "world")
@@ -54,3 +57,11 @@ def check_numbers(numbers: np.ndarray, count: int) -> np.ndarray:
     for wrong in numbers[(numbers < 0) | (numbers >= count)]:
         raise SettingsError(f"numbers has {wrong}; clips are numbered from 0 to {count - 1}")
     return numbers.astype(np.int64)
+
+
+def open_and_tell(name: Path | str) -> ShardSet:
+    """The shards of that name; what a user should know about them is logged as a warning."""
+    shards = open_shards(name)
+    for note in shards.notes:
+        logging.getLogger(__name__).warning("%s: %s", shards.folder, note)
+    return shards

@@ -6,7 +6,6 @@ into reused batch buffers. A pass that ends has begun the next one, so that noth
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import time
@@ -19,13 +18,13 @@ import torch
 from torch import Tensor
 from torch.profiler import record_function
 
-from trainer.arguments import check_arguments, check_device, check_numbers
+from trainer.arguments import check_arguments, check_device, check_numbers, open_and_tell
 from trainer.batches import Batch, ClipDataset, Pass, Pending
 from trainer.cache import ClipCache, make_caches, private_memory
 from trainer.decoding import ClipDecoder
 from trainer.errors import FormatError, SettingsError, TrainerError
 from trainer.order import count_repeats, epoch_order, num_steps, rank_batch
-from trainer.shards import ShardSet, open_shards
+from trainer.shards import ShardSet
 from trainer.stages import READERS, Stages
 from trainer.transfer import Transfer, contiguous_copy
 
@@ -67,7 +66,7 @@ class ClipLoader:
         del arguments["self"], arguments["allot"]
         check_arguments(arguments)
         self.device = check_device(device)
-        self.shards = shards if isinstance(shards, ShardSet) else _open_and_tell(shards)
+        self.shards = shards if isinstance(shards, ShardSet) else open_and_tell(shards)
         self._arguments = arguments | {"shards": self.shards}
         known = self.shards.numbers(split)  # which refuses what is no split
         self.numbers = known if numbers is None else check_numbers(numbers, len(self.shards.samples))
@@ -111,6 +110,11 @@ class ClipLoader:
         if epoch != self.epoch:
             self.epoch, self._first_step = epoch, 0
         self._position = self.epoch, self._first_step
+
+    @property
+    def sampler(self) -> ClipLoader:
+        """Itself: there Lightning looks for `set_epoch`."""
+        return self
 
     def state_dict(self) -> dict[str, int | str]:
         """Where `for clips, labels in loader` stands: epoch and step of the next batch, and what fixes the order."""
@@ -285,13 +289,6 @@ class ClipLoader:
     def _copy(self, number: int, out: Tensor) -> int:
         self._host_cache.copy(int(self._place[number]), out)
         return number
-
-
-def _open_and_tell(name: Path | str) -> ShardSet:
-    shards = open_shards(name)
-    for note in shards.notes:
-        logging.getLogger(__name__).warning("%s: %s", shards.folder, note)
-    return shards
 
 
 def _remake(kind: type[ClipLoader], arguments: dict[str, Any], epoch: int, first_step: int) -> ClipLoader:
