@@ -10,7 +10,7 @@ from shardify.settings import BuildSettings
         ({"frames": 0}, "--frames is 0"),
         ({"size": 100}, "--size is 100; it must be a multiple of 8"),
         ({"stride": 0}, "--stride is 0"),
-        ({"fit": "squash"}, "--fit is squash; it must be stretch | crop | pad"),
+        ({"fit": "squash"}, "--fit is 'squash'; it must be stretch | crop | pad"),
         ({"quality": 101}, "--quality is 101"),
         ({"val_fraction": 1.0}, "--val-fraction is 1.0"),
         ({"val_fraction": 0.5, "test_fraction": 0.5}, "--val-fraction plus --test-fraction is 1.0"),

@@ -217,7 +217,8 @@ def test_a_model_without_its_checkpoint_is_not_the_one_that_is_reported(shards_f
     monkeypatch.setattr(Worsening, "is_bad", False)
     first, second = (float(row["val_loss"]) for row in history(out))
     assert first < second
-    assert evaluate_run(out, shards_folder, "val", "cpu", None)["loss"] == pytest.approx(first, rel=1e-5)
+    evaluated = evaluate_run(out, shards_folder, "val", "cpu", None, "runs:Worsening")
+    assert evaluated["loss"] == pytest.approx(first, rel=1e-5)
 
 
 def test_a_model_newer_than_the_checkpoint_stays_the_best_and_another_is_refused(shards_folder, tmp_path, capfd):

@@ -13,9 +13,10 @@ from trainer import evaluate, export, predict
 from trainer.checkpoint import load_newest, save_checkpoint
 from trainer.config import load_settings
 from trainer.errors import SettingsError, TrainerError
-from trainer.finish import check_best_model
+from trainer.finish import settle_best_model
 from trainer.models.backbones import make_backbone
 from trainer.saved import load_saved
+from trainer.state import Progress
 
 CPU = torch.device("cpu")
 MODULE = """
@@ -151,7 +152,7 @@ def test_nothing_is_unpickled_but_tensors_and_plain_values(tmp_path, shards_fold
     path = run / "models" / "best_model.pth"
     for read in (
         lambda: load_saved(run, CPU),
-        lambda: check_best_model(run, 1),
+        lambda: settle_best_model(run, Progress(best_epoch=1), print),
         lambda: make_backbone("tiny", str(path)),
         lambda: load_newest(run / "checkpoints", print),
     ):

@@ -10,8 +10,9 @@ import yaml
 from click.testing import CliRunner
 from runs import SMALL
 
-from trainer.__main__ import main
+from trainer.__main__ import load, main
 from trainer.audit import main as audit
+from trainer.errors import SettingsError
 from trainer.evaluate import main as evaluate
 from trainer.export import main as export
 from trainer.options import Command
@@ -71,6 +72,15 @@ def test_resume_alone_takes_the_settings_of_the_run(command, shards_folder):
     assert yaml.safe_load(Path("run/config.yaml").read_text())["model"]["backbone"] == "tiny"
     code, said = resume("--config", "run/config.yaml")
     assert (code, said) == (0, "run is complete: nothing left to train\n")
+
+
+def test_resume_alone_runs_no_class_that_only_the_folder_names(shards_folder, tmp_path):
+    (tmp_path / ".trainer.lock").touch()
+    (tmp_path / "config.yaml").write_text("model:\n  name: runs:MeanColours\nepochs: 3\n")
+    with pytest.raises(SettingsError, match=r"custom model runs:MeanColours; .* add --set model.name=runs:MeanColours"):
+        load(tmp_path, None, ("epochs=2",), True)
+    assert load(tmp_path, None, ("model.name=runs:MeanColours",), True).epochs == 3
+    assert load(tmp_path, tmp_path / "config.yaml", (), True).model.name == "runs:MeanColours"
 
 
 @pytest.mark.parametrize("option", ["--shards", "--config", "--out"])

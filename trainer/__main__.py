@@ -11,7 +11,7 @@ import click
 
 from shardify.terminal import escape_unprintable
 from trainer.config import load_settings
-from trainer.errors import GroupError, Interrupted, ShardifyError, TrainerError, is_lost_process
+from trainer.errors import GroupError, Interrupted, SettingsError, ShardifyError, TrainerError, is_lost_process
 from trainer.kaggle import SESSION_HOURS, with_session_limit
 from trainer.options import Command
 from trainer.run_folder import choose_out, settings_of
@@ -55,9 +55,18 @@ def main(
 
 
 def load(out: Path, config: Path | None, overrides: tuple[str, ...], resume: bool) -> Settings:
-    """The run's settings; where it goes on and no file is named, its own, except for max_hours, which a session has."""
+    """The run's settings; resumed without a file, it has its own, except for max_hours, which belongs to one session.
+
+    Raises SettingsError where only that file names a custom model: opening somebody's folder must not run their code.
+    """
     own = None if config else settings_of(out, resume)
-    return load_settings(own, ("max_hours=none", *overrides)) if own else load_settings(config, overrides)
+    if own is None:
+        return load_settings(config, overrides)
+    settings = load_settings(own, ("max_hours=none", *overrides))
+    name = settings.model.name
+    if ":" in name and not any(text.startswith("model.name=") for text in overrides):
+        raise SettingsError(f"{own} names the custom model {name}; if you trust its code, add --set model.name={name}")
+    return settings
 
 
 def run(settings: Settings, shards: Path, out: Path, resume: bool, devices: str) -> None:
