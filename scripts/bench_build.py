@@ -23,7 +23,7 @@ from pathlib import Path
 
 from bench_decode import make_video
 
-from shardify.decode import decode_video
+from shardify.video.decode import decode_video
 
 DISTINCT = 4  # encoded videos that the names link to
 LARGE, SMALL = (1280, 720, "yuv420p", 300, 250), (640, 360, "yuv420p", 100, 100)

@@ -26,7 +26,7 @@ from pathlib import Path
 
 from make_demo_videos import make_all
 
-from trainer.threads import bound_spinning
+from trainer.devices.threads import bound_spinning
 
 CORES = len(os.sched_getaffinity(0))
 CHOICES = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
@@ -36,8 +36,8 @@ WAYS = ("train", "score")
 
 def make_shards(folder: Path) -> Path:
     """A small piece of the demo's data."""
-    from shardify.build import build
-    from shardify.settings import BuildSettings
+    from shardify.build.build import build
+    from shardify.build.settings import BuildSettings
 
     make_all(folder / "data", {"train": 192, "val": 48, "test": 0}, seed=0, workers=CORES)
     build(folder / "data", folder / "shards", BuildSettings(size=32), workers=CORES)
@@ -49,13 +49,13 @@ def measure(shards: Path, config: Path, seconds: float) -> None:
     bound_spinning()  # has no say where a side has chosen
     import torch
 
-    from trainer.augment import normalise, to_float
-    from trainer.config import load_settings
-    from trainer.distributed import Group
-    from trainer.loader import ClipLoader
-    from trainer.parts import make_engine, make_model
-    from trainer.resolve import resolve_by_device, resolve_by_model
-    from trainer.shards import open_shards
+    from trainer.config.auto import resolve_by_device, resolve_by_model
+    from trainer.config.load import load_settings
+    from trainer.data.loader import ClipLoader
+    from trainer.data.shard_set import open_shards
+    from trainer.devices.distributed import Group
+    from trainer.engine.assemble import make_engine, make_model
+    from trainer.transforms.clips import normalise, to_float
 
     group, found = Group(0, 1, torch.device("cpu")), open_shards(shards)
     settings = resolve_by_device(load_settings(config, ("model.weights=none",)), group.device)

@@ -26,7 +26,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from shardify.decode import decode_video
+from shardify.video.decode import decode_video
 
 FRAMES, SIZE = 16, 128
 # name: (width, height, pixel format, frames, GOP, how often all of it is repeated)

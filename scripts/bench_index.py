@@ -16,15 +16,15 @@ from pathlib import Path
 
 import numpy as np
 
-from shardify import sheet
-from shardify.index import SAMPLE_DTYPE, json_bytes, npy_bytes, sha256, shard_name
+from shardify.format.index import SAMPLE_DTYPE, json_bytes, npy_bytes, sha256, shard_name
+from shardify.format.members import frames
 
 FRAMES, SIZE, PER_SHARD = 4, 16, 256
 MEASURE = """
 import resource, sys, time
 import torch
-from trainer.loader import ClipLoader
-from trainer.shards import open_shards
+from trainer.data.loader import ClipLoader
+from trainer.data.shard_set import open_shards
 
 def peak_mb():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -40,7 +40,7 @@ print(f"{len(shards.samples):>9} {opened:9.3f} {time.perf_counter() - start - op
 
 def make_shards(folder: Path, clips: int) -> None:
     """A whole index over shards that are links to one: every clip has the same pixels."""
-    payload = sheet.encode_jpeg(sheet.to_sheet(np.full((FRAMES, SIZE, SIZE, 3), 128, np.uint8)), 90)
+    payload = frames.encode_jpeg(frames.to_sheet(np.full((FRAMES, SIZE, SIZE, 3), 128, np.uint8)), 90)
     (folder / "one").write_bytes(payload)
     samples = np.zeros(clips, SAMPLE_DTYPE)
     samples["key"] = np.char.add("a-rather-long-name-of-a-video-", np.arange(clips).astype(str)).astype("S80")

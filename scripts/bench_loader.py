@@ -27,11 +27,11 @@ import torch
 from loader_peers import Batches, open_peers
 from PIL import Image
 
-from shardify import sheet
-from trainer import shards as shards_module
-from trainer.loader import ClipLoader
-from trainer.payload import decode_into, simplejpeg
-from trainer.shards import ShardSet, open_shards
+from shardify.format.members import frames
+from shardify.format.members.frames import decode_into, simplejpeg
+from trainer.data import shard_set as shards_module
+from trainer.data.loader import ClipLoader
+from trainer.data.shard_set import ShardSet, open_shards
 
 FRAMES, SIZE, QUALITY, BATCH, PER_SHARD = 16, 128, 90, 16, 128
 MAX_CLIPS = 9_999  # labels number the clips
@@ -67,7 +67,7 @@ def make_shards(folder: Path, clips: int, codec: str) -> None:
             for i in range(first, min(clips, first + per_shard)):
                 clip = make_clip(rng)
                 payload = (
-                    {"jpg": sheet.encode_jpeg(sheet.to_sheet(clip), QUALITY)} if codec == "jpeg" else {"npy": clip}
+                    {"jpg": frames.encode_jpeg(frames.to_sheet(clip), QUALITY)} if codec == "jpeg" else {"npy": clip}
                 )
                 writer.write({"__key__": f"clip-{i:06d}", "cls": i, **payload})
 

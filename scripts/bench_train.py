@@ -28,18 +28,19 @@ from bench_decode import make_video
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from shardify.build import build
-from shardify.settings import BuildSettings
-from trainer.augment import normalise, to_float
-from trainer.config import load_settings
-from trainer.distributed import Group
-from trainer.engine import Engine
-from trainer.loader import AHEAD, Batch, ClipLoader
+from shardify.build.build import build
+from shardify.build.settings import BuildSettings
+from trainer.config.auto import resolve_by_device, resolve_by_model
+from trainer.config.load import load_settings
+from trainer.config.settings import Settings
+from trainer.data.batches import Batch
+from trainer.data.loader import AHEAD, ClipLoader
+from trainer.data.shard_set import ShardSet, open_shards
+from trainer.devices.distributed import Group
+from trainer.engine.assemble import compile_model, make_engine, make_model
+from trainer.engine.engine import Engine
 from trainer.models.backbones import make_backbone
-from trainer.parts import compile_model, make_engine, make_model
-from trainer.resolve import resolve_by_device, resolve_by_model
-from trainer.settings import Settings
-from trainer.shards import ShardSet, open_shards
+from trainer.transforms.clips import normalise, to_float
 
 CORES = len(os.sched_getaffinity(0))
 DISTINCT = 8  # encoded videos that the names link to

@@ -26,8 +26,8 @@ from pathlib import Path
 import click
 from campaign_kill import make_video, tree
 
-from shardify.catalog import VIDEO_EXTENSIONS
-from shardify.workers import MEMORY_BYTES
+from shardify.executors.local import MEMORY_BYTES
+from shardify.sources.catalog import VIDEO_EXTENSIONS
 
 SEED_BYTES = 2_000_000
 EXTREMES = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF)

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 from bench_decode import make_video
 
-from shardify.decode import DecodedVideo, decode_video
 from shardify.errors import ShardifyError
-from shardify.hardware import check_cuda
+from shardify.video.decode import DecodedVideo, decode_video
+from shardify.video.nvdec import check_cuda
 
 LARGEST_DIFFERENCE = 2  # levels of 255
 MADE = {  # name: (encoder, pixel format)

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from shardify import sheet
+from shardify.format.members.frames import from_sheet, grid_shape
 
 CORES = len(os.sched_getaffinity(0))
 Batches = Iterator[tuple[torch.Tensor, torch.Tensor]]
@@ -32,7 +32,7 @@ def installed(package: str) -> bool:
 
 
 def cut(picture: Image.Image, frames: int) -> np.ndarray:
-    return sheet.from_sheet(np.asarray(picture.convert("RGB")), frames).copy()
+    return from_sheet(np.asarray(picture.convert("RGB")), frames).copy()
 
 
 def read_sheet(payload: bytes, frames: int) -> np.ndarray:
@@ -92,7 +92,7 @@ def dali(folder: Path, sheets: list[bytes], frames: int, batch: int) -> Callable
     """On the CPU; the frames are cut by its own operators."""
     from nvidia.dali import fn, pipeline_def, types
 
-    rows, columns = sheet.grid_shape(frames)
+    rows, columns = grid_shape(frames)
     with Image.open(io.BytesIO(sheets[0])) as picture:
         size = picture.width // columns
 

@@ -3,15 +3,15 @@
 import signal
 
 from shardify.interrupt import leave_at_once
-from shardify.terminal import escape_unprintable
 
 
 def main() -> None:
     signal.signal(signal.SIGINT, leave_at_once)
-    escape_unprintable()
     try:
-        from shardify.cli import main as run
+        from shardify.cli.main import main as run
+        from shardify.terminal import escape_unprintable
 
+        escape_unprintable()
         run()
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Python's own shutdown would put back the default: death

@@ -1,9 +1,13 @@
-"""What a terminal cannot show, for the entry points of both packages."""
+"""What is printed for people, fit for any terminal."""
 
 from __future__ import annotations
 
 import io
 import sys
+
+import click
+
+from shardify.text import printable
 
 
 def escape_unprintable() -> None:
@@ -13,3 +17,13 @@ def escape_unprintable() -> None:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def show(*lines: object) -> None:
+    """Results for people, a line each, in which nothing that others have written commands the terminal."""
+    click.echo("\n".join(printable(str(line)) for line in lines))
+
+
+def warn(line: object) -> None:
+    """What the user should know beside the results."""
+    click.echo(printable(str(line)), err=True)

@@ -1,13 +1,22 @@
-"""Text that others have written, made fit for a terminal and for a spreadsheet."""
+"""Text for people: sizes, durations and tables in words; what others have written, made fit to be shown."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
 
 # What a terminal obeys instead of showing it: controls, line ends, directions of writing, half characters.
 CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 FORMULA = re.compile("'*[=+@\t\r\n-]")  # what a spreadsheet computes
 NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
+
+# Column of samples.csv → what a clip has where the cell says neither 0 nor "none" (older tables have none), and a hint.
+REMARKS = {
+    "decode_errors": ("decode errors", "--strict refuses such videos"),
+    "repeated_frames": ("repeated pictures", "the videos are short, or their times have gaps"),
+    "hdr": ("HDR", "decoded without tone mapping"),
+}
 
 
 def printable(line: str) -> str:
@@ -24,3 +33,60 @@ def as_cell(value: object) -> object:
 def from_cell(text: str) -> str:
     """The text that `as_cell` was given."""
     return text[1:] if text.startswith("'") and FORMULA.match(text) else text
+
+
+def count_remarks(rows: Iterable[Mapping]) -> Counter:
+    """Clips by column of REMARKS."""
+    return Counter(column for row in rows for column in REMARKS if row.get(column, "") not in ("", 0, "0", "none"))
+
+
+def remark_lines(remarks: Mapping[str, int]) -> list[str]:
+    """A line for each column that has any."""
+    return [
+        f"clips with {what}: {remarks[column]} (column {column} of samples.csv; {hint})"
+        for column, (what, hint) in REMARKS.items()
+        if remarks.get(column)
+    ]
+
+
+def clip_table(clips: dict[str, dict[str, int]], classes: list[str]) -> list[str]:
+    """Lines of a table: clips per split and class."""
+    head = ["split", *classes, "total"]
+    body = [
+        [split, *(counts.get(name, 0) for name in classes), sum(counts.values())] for split, counts in clips.items()
+    ]
+    rows = [[str(cell) for cell in row] for row in [head, *body]]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    return [
+        "  "
+        + "  ".join(cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
+        for row in rows
+    ]
+
+
+def failure_lines(failures: Counter, limit: int = 10) -> list[str]:
+    lines = [f"  {count:>6}  {reason}" for reason, count in failures.most_common(limit)]
+    if len(failures) > limit:
+        lines.append(f"  …and {len(failures) - limit} more reasons; see samples.csv")
+    return lines
+
+
+def human_bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def human_seconds(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def duration(seconds: float) -> str:
+    """45 s, 12 min, 3.5 h"""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

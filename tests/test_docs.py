@@ -14,17 +14,17 @@ import pytest
 from click.testing import CliRunner
 from media import numbered_video
 
-from shardify.build import build
-from shardify.cli import main as shardify
-from shardify.settings import BuildSettings
-from trainer import metrics
+from shardify.build.build import build
+from shardify.build.settings import BuildSettings
+from shardify.cli.main import main as shardify
 from trainer.__main__ import main as trainer
 from trainer.audit import main as audit
-from trainer.config import all_keys, load_settings
+from trainer.config.load import all_keys, load_settings
+from trainer.config.settings import Settings
 from trainer.evaluate import main as evaluate
+from trainer.evaluation import metrics
 from trainer.export import main as export
 from trainer.predict import main as predict
-from trainer.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -49,11 +49,11 @@ NOT_RUN = {  # beginning of a command → why; of our own ones the options are p
     "export PYTHONPATH=/kaggle": "a folder at Kaggle",
     'cp -r "$(find /kaggle': "a folder at Kaggle",
     "eval ": "for an interactive shell",
-    "python -m trainer --shards owner/": "a data set at Kaggle; tests/test_kaggle_folder.py trains from one",
-    "shardify kaggle shards/ --id owner/my-clips --title 'My clips' --upload": "sends; tests/test_kaggle.py does",
-    "shardify kaggle shards/ --id owner/my-clips --title 'My clips' --new-version": "sends; tests/test_kaggle.py does",
+    "python -m trainer --shards owner/": "a data set at Kaggle; tests/trainer/test_kaggle_folder.py trains from one",
+    "shardify kaggle shards/ --id owner/my-clips --title 'My clips' --upload": "sends; tests/shardify/kaggle/test_kaggle.py does",  # noqa: E501
+    "shardify kaggle shards/ --id owner/my-clips --title 'My clips' --new-version": "sends; tests/shardify/kaggle/test_kaggle.py does",  # noqa: E501
     "python -m trainer --shards shards/ --devices 2": "needs two GPUs",
-    "python -m trainer.export --run runs/x --format onnx": "takes long; tests/test_export.py does it",
+    "python -m trainer.export --run runs/x --format onnx": "takes long; tests/trainer/test_export.py does it",
     "energon ": "tests/test_interoperability.py does it",
 }
 SMALL = ("epochs=1", "batch_size=4", "model.backbone=tiny", "model.weights=none")  # where a command says nothing else

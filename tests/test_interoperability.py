@@ -8,10 +8,10 @@ import pytest
 from click.testing import CliRunner
 from media import numbered_video, read_number
 
-from shardify import sheet
-from shardify.build import build
-from shardify.settings import BuildSettings
-from trainer.shards import open_shards
+from shardify.build.build import build
+from shardify.build.settings import BuildSettings
+from shardify.format.members.frames import from_sheet
+from trainer.data.shard_set import open_shards
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def test_webdataset_reads_sheets_labels_and_records(shards):
     clips = list(webdataset.WebDataset(pattern, shardshuffle=False).decode("rgb8").to_tuple("jpg", "cls", "json"))
     assert len(clips) == 6
     for picture, label, record in clips:
-        frames = sheet.from_sheet(picture, 4)
+        frames = from_sheet(picture, 4)
         assert [read_number(frame) for frame in frames] == record["frame_index"] == [1, 3, 5, 7]
         assert label == record["label"] == ["real", "fake"].index(record["class"])
 
@@ -75,4 +75,4 @@ def test_energon_prepares_and_reads_a_copy_that_stays_ours(shards, tmp_path):
         }
         for clip in read.values():
             picture = np.moveaxis((clip.image[0].numpy() * 255).round().astype(np.uint8), 0, -1)
-            assert [read_number(frame) for frame in sheet.from_sheet(picture, 4)] == [1, 3, 5, 7]
+            assert [read_number(frame) for frame in from_sheet(picture, 4)] == [1, 3, 5, 7]

@@ -3,7 +3,7 @@
 
 def __getattr__(name: str):
     if name == "ClipLoader":  # pulls in torch: `python -m trainer --help` answers at once without it
-        from trainer.loader import ClipLoader
+        from trainer.data.loader import ClipLoader
 
         return ClipLoader
     raise AttributeError(f"module 'trainer' has no attribute {name!r}")

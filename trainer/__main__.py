@@ -9,14 +9,15 @@ from pathlib import Path
 
 import click
 
+from shardify.errors import ShardifyError
 from shardify.terminal import escape_unprintable
-from trainer.config import load_settings
-from trainer.errors import GroupError, Interrupted, SettingsError, ShardifyError, TrainerError, is_lost_process
-from trainer.kaggle import SESSION_HOURS, with_session_limit
+from trainer.config.load import load_settings
+from trainer.config.run_folder import choose_out, settings_of
+from trainer.config.session import SESSION_HOURS, with_session_limit
+from trainer.config.settings import Settings
+from trainer.devices.threads import bound_spinning
+from trainer.errors import GroupError, Interrupted, SettingsError, TrainerError, is_lost_process
 from trainer.options import Command
-from trainer.run_folder import choose_out, settings_of
-from trainer.settings import Settings
-from trainer.threads import bound_spinning
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -70,10 +71,11 @@ def load(out: Path, config: Path | None, overrides: tuple[str, ...], resume: boo
 
 
 def run(settings: Settings, shards: Path, out: Path, resume: bool, devices: str) -> None:
-    from shardify.index import read_index
-    from trainer.distributed import join_group, leave_group, num_devices, relaunch
-    from trainer.find import find_shards
-    from trainer.report import figures_of
+    from shardify.format.index import read_index
+    from trainer.data.locate import find_shards
+    from trainer.devices.distributed import join_group, leave_group, num_devices
+    from trainer.devices.launch import relaunch
+    from trainer.evaluation.report import figures_of
     from trainer.train import train
 
     gpus = num_devices(devices)

@@ -18,11 +18,11 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.tree import DecisionTreeClassifier
 
+from shardify.one_line_errors import failures_as_one_line
 from shardify.terminal import escape_unprintable
+from trainer.data.shard_set import ShardSet, open_shards
 from trainer.errors import FormatError
-from trainer.failures import failures_as_one_line
 from trainer.options import Command
-from trainer.shards import ShardSet, open_shards
 
 ALARM = 0.6  # area under ROC from which a shortcut is worth a warning, however sure it is; chance is 0.5
 NUMBERS = ("duration_seconds", "fps", "source_width", "source_height", "source_frames", "source_bytes")

@@ -27,14 +27,6 @@ class GroupError(TrainerError):
         self.exit_code = exit_code
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory has run out: cuBLAS, cuDNN and a GPU that others have filled have no type of their own for it."""
-    import torch
-
-    names = ("ALLOC_FAILED", "CUDA error: out of memory")
-    return isinstance(error, torch.OutOfMemoryError) or any(name in str(error) for name in names)
-
-
 def is_lost_process(error: BaseException) -> bool:
     """Whether another process of the group has gone: gloo has no type of its own for it."""
     import torch.distributed as dist
@@ -42,12 +34,4 @@ def is_lost_process(error: BaseException) -> bool:
     return isinstance(error, dist.DistError) or "gloo/transport" in str(error)
 
 
-__all__ = [
-    "FormatError",
-    "GroupError",
-    "Interrupted",
-    "SettingsError",
-    "TrainerError",
-    "is_lost_process",
-    "is_out_of_memory",
-]
+__all__ = ["FormatError", "GroupError", "Interrupted", "SettingsError", "TrainerError", "is_lost_process"]

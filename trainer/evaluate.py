@@ -6,11 +6,13 @@ from pathlib import Path
 
 import click
 
+from shardify.one_line_errors import failures_as_one_line
+from shardify.storage.local import check_writable
 from shardify.terminal import escape_unprintable
+from trainer.devices.memory import in_parts
+from trainer.devices.threads import bound_spinning
 from trainer.errors import TrainerError
-from trainer.failures import check_writable, failures_as_one_line, in_parts, model_option
-from trainer.options import Command
-from trainer.threads import bound_spinning
+from trainer.options import Command, model_option
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -36,15 +38,16 @@ def evaluate_run(
 
     model_class: of a custom model, package.module:Class. Raises ShardifyError, torch.OutOfMemoryError.
     """
-    from trainer import report
-    from trainer.checkpoint import write_atomically
-    from trainer.distributed import join_group, num_devices
-    from trainer.engine import choose_dtype, evaluate
-    from trainer.loader import ClipLoader
-    from trainer.losses import build_loss
-    from trainer.parts import loss_unit
-    from trainer.saved import load_saved
-    from trainer.shards import open_shards
+    from shardify.storage.local import write_atomically
+    from trainer.data.loader import ClipLoader
+    from trainer.data.shard_set import open_shards
+    from trainer.devices.distributed import join_group, num_devices
+    from trainer.engine.engine import choose_dtype, evaluate
+    from trainer.evaluation import report
+    from trainer.evaluation.predictions import predictions_csv, source_rows
+    from trainer.saved_model import load_saved
+    from trainer.tasks.classification.losses import build_loss
+    from trainer.tasks.regression.task import loss_unit
 
     if csv_path:
         check_writable(csv_path)
@@ -65,7 +68,7 @@ def evaluate_run(
         most=loader.batch_size,
     )
     if csv_path:
-        table = report.predictions_csv(found, predictions, saved.threshold, report.source_rows(found))
+        table = predictions_csv(found, predictions, saved.threshold, source_rows(found))
         write_atomically(csv_path, table)
     return report.split_figures(predictions, split, saved.threshold)
 

@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from shardify.one_line_errors import failures_as_one_line
+from shardify.storage.local import check_writable
 from shardify.terminal import escape_unprintable
 from trainer.errors import TrainerError
-from trainer.failures import check_writable, failures_as_one_line, model_option
-from trainer.options import Command
+from trainer.options import Command, model_option
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
 
 SUFFIX = {"safetensors": ".safetensors", "torch": ".pt2", "onnx": ".onnx"}
 TOLERANCE = 1e-4  # largest difference between the exported model's scores and the run's
@@ -45,7 +47,7 @@ def export(run: Path, kind: str, path: Path, model_class: str | None = None) -> 
     """
     import torch
 
-    from trainer.saved import load_saved
+    from trainer.saved_model import load_saved
 
     saved = load_saved(run, torch.device("cpu"), model_class)
     model = deployable(saved)
@@ -71,7 +73,7 @@ def deployable(saved) -> nn.Module:
     import torch
     from torch import nn
 
-    from trainer.augment import MEAN, STD, to_float
+    from trainer.transforms.clips import MEAN, STD, to_float
 
     class Deployable(nn.Module):
         def __init__(self) -> None:
@@ -96,7 +98,7 @@ def deployable(saved) -> nn.Module:
 def _to_safetensors(saved, model: nn.Module, clips: Tensor, path: Path):
     from safetensors.torch import load_file, save_file
 
-    from trainer.checkpoint import own_copies
+    from trainer.saved_model import own_copies
 
     about = {
         "settings": saved.settings.to_dict(),

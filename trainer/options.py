@@ -1,8 +1,15 @@
-"""Commands that refuse an option given twice, of which click would take the last in silence."""
+"""Options that several commands share, and commands that refuse an option given twice."""
 
 from __future__ import annotations
 
 import click
+
+model_option = click.option(
+    "--model",
+    "model_class",
+    metavar="MODULE:CLASS",
+    help="The class of a run with a custom model. Its code is run: trust it.",
+)
 
 
 class Command(click.Command):

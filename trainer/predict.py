@@ -17,15 +17,19 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
+from shardify.errors import ShardifyError
+from shardify.one_line_errors import failures_as_one_line
+from shardify.storage.local import check_writable
 from shardify.terminal import escape_unprintable
-from trainer.errors import ShardifyError, TrainerError
-from trainer.failures import check_writable, failures_as_one_line, in_parts, model_option
-from trainer.options import Command
-from trainer.threads import bound_spinning
+from trainer.devices.memory import in_parts
+from trainer.devices.threads import bound_spinning
+from trainer.errors import TrainerError
+from trainer.options import Command, model_option
 
 if TYPE_CHECKING:
-    from shardify.deal import Task
-    from shardify.settings import BuildSettings
+    from shardify.build.job import Task
+    from shardify.build.settings import BuildSettings
+
 
 COLUMNS = ("source", "score", "prediction", "error")
 
@@ -95,12 +99,12 @@ def predict_videos(
     timeout: float,
 ) -> Iterator[dict]:  # fmt: skip
     """A row of COLUMNS for every video, in order. Raises ShardifyError, before the first row for all but damage."""
-    from shardify.boxes import read_boxes
-    from shardify.catalog import printable
-    from shardify.cores import usable_cores
-    from shardify.workers import run_tasks
-    from trainer.distributed import join_group, num_devices
-    from trainer.saved import load_saved
+    from shardify.executors.local import run_tasks
+    from shardify.machine import usable_cores
+    from shardify.sources.boxes import read_boxes
+    from shardify.sources.catalog import printable
+    from trainer.devices.distributed import join_group, num_devices
+    from trainer.saved_model import load_saved
 
     group = join_group(num_devices(devices) > 0)
     saved = load_saved(run, group.device, model_class)
@@ -126,7 +130,7 @@ def build_settings(saved, run: Path, has_boxes: bool) -> BuildSettings:
     Raises TrainerError where that is not known, or is not what the user asks for: boxes where those clips were whole
     pictures, or the other way round.
     """
-    from shardify.settings import BuildSettings
+    from shardify.build.settings import BuildSettings
 
     if not saved.build:
         raise TrainerError(f"{run}: was trained on shards of another tool, so how their clips were made is unknown")
@@ -149,18 +153,17 @@ def score_clips(saved, samples: list, codec: str, device) -> dict:
     import numpy as np
     import torch
 
-    from shardify import sheet
-    from trainer.metrics import mean_by_video, predict, softmax
-    from trainer.payload import decode_into
+    from shardify.format.members.frames import decode_into, from_sheet, grid_shape
+    from trainer.evaluation.metrics import mean_by_video, predict, softmax
 
     frames, size = saved.stored_frames, saved.stored_size
-    rows, columns = sheet.grid_shape(frames)
+    rows, columns = grid_shape(frames)
     shape = (frames, size, size) if codec == "raw" else (rows * size, columns * size)
     clips = []
     for sample in samples:
         picture = torch.empty((*shape, 3), dtype=torch.uint8)
         decode_into(next(sample.members[name] for name in ("jpg", "npy") if name in sample.members), codec, picture)
-        pixels = picture.numpy() if codec == "raw" else sheet.from_sheet(picture.numpy(), frames)
+        pixels = picture.numpy() if codec == "raw" else from_sheet(picture.numpy(), frames)
         clips.append(torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2))
     outputs = logits_of(saved, torch.stack(clips), device).float().cpu().numpy()
     scores = outputs if saved.settings.loss.is_regression else softmax(outputs)
@@ -177,8 +180,8 @@ def logits_of(saved, clips, device):
     """uint8 (B, T, 3, S, S) → (B, K) on the device; where memory runs out, again in smaller parts."""
     import torch
 
-    from trainer.augment import normalise, to_float
-    from trainer.engine import autocast, choose_dtype
+    from trainer.engine.engine import autocast, choose_dtype
+    from trainer.transforms.clips import normalise, to_float
 
     def run(parts: int):
         with torch.inference_mode(), autocast(device, choose_dtype(saved.settings.amp, device)):
@@ -194,9 +197,9 @@ def video_tasks(videos: tuple[Path, ...], boxes: dict | None) -> Iterator[tuple[
     boxes: by a video's path below the folder named, or by the name of a file named; None without boxes.
     Raises TrainerError where there is none in a folder.
     """
-    from shardify.boxes import NO_BOX
-    from shardify.catalog import Source, find_videos, unusable_name
-    from shardify.deal import Task
+    from shardify.build.job import Task
+    from shardify.sources.boxes import NO_BOX
+    from shardify.sources.catalog import Source, find_videos, unusable_name
 
     found: list[tuple[Path, str]] = []
     for path in videos:

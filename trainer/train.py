@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sys
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,61 +12,33 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 import yaml
-from torch import nn
 
-from shardify.text import printable
-from trainer import monitor, report
-from trainer.batch_size import choose_batch_size
-from trainer.checkpoint import check_resumable, flatten, load_newest, write_atomically
-from trainer.distributed import Group
-from trainer.engine import Engine
-from trainer.errors import Interrupted, TrainerError, is_out_of_memory
-from trainer.events import check_installed
-from trainer.finish import final_report, publish_model, save_model, settle_best_model
-from trainer.loader import ClipLoader
-from trainer.parts import (
-    check_classes,
-    choose_run_cache,
-    compile_model,
-    make_engine,
-    make_loaders,
-    make_model,
-    target_notes,
-)
-from trainer.preflight import check_gpu
-from trainer.resolve import check_used, resolve_by_device, resolve_by_model, take_over
-from trainer.run_folder import has_trained, hold_folder, read_record
-from trainer.settings import Settings
-from trainer.shards import ShardSet, choose_splits, limit_per_class, open_shards
-from trainer.state import Progress, load_state, save_state, total_sums
-from trainer.stop import StopWatch, Votes
+from shardify.machine import is_out_of_memory
+from shardify.storage.local import write_atomically
+from trainer.config.auto import check_used, resolve_by_device, resolve_by_model, take_over
+from trainer.config.load import flatten
+from trainer.config.run_folder import has_trained, hold_folder, read_record
+from trainer.config.settings import Settings
+from trainer.data.shard_set import open_shards
+from trainer.data.splits import choose_splits, limit_per_class
+from trainer.devices.distributed import Group
+from trainer.devices.gpu import check_gpu
+from trainer.engine.assemble import choose_run_cache, compile_model, make_engine, make_loaders, make_model
+from trainer.engine.batch_size import choose_batch_size
+from trainer.engine.checkpoint import Progress, check_resumable, load_newest, load_state, save_state, total_sums
+from trainer.engine.stop import StopWatch, Votes
+from trainer.errors import Interrupted, TrainerError
+from trainer.evaluation import report
+from trainer.final_report import final_report
+from trainer.monitor.progress import Monitor, epoch_line, show_epoch, show_opening, stopped_line
+from trainer.monitor.tensorboard import check_installed
+from trainer.run import Run, say
+from trainer.saved_model import publish_model, save_model, settle_best_model
+from trainer.tasks.classification.task import check_classes
+from trainer.tasks.regression.task import target_notes
 
 if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
-
-
-@dataclass
-class Run:
-    """One run's parts, made once and passed down."""
-
-    settings: Settings
-    shards: ShardSet
-    loaders: dict[str, ClipLoader]  # by split; val is always there, test where the shards have it
-    model: nn.Module
-    engine: Engine
-    group: Group
-    out: Path
-    progress: Progress
-    notes: list[str]
-    events: SummaryWriter | None = None  # TensorBoard's, on the main rank where it is wanted
-
-    def say(self, line: str) -> None:
-        say(self.group, line)
-
-
-def say(group: Group, line: str) -> None:
-    if group.is_main:
-        print(printable(line), file=sys.stderr, flush=True)
+    pass
 
 
 def train(settings: Settings, shards_folder: Path, out: Path, group: Group, resume: bool) -> dict:
@@ -97,7 +67,7 @@ def train(settings: Settings, shards_folder: Path, out: Path, group: Group, resu
             run.say(f"{out} is complete: nothing left to train")
             return record
         begin_in_folder(run)
-        monitor.show_opening(run)
+        show_opening(run)
         if checkpoint:
             run.say(f"going on at epoch {run.progress.epoch + 1}, step {run.progress.step}")
         return train_to_the_end(run)
@@ -139,7 +109,7 @@ def train_to_the_end(run: Run) -> dict:
             figures = train_epoch(run, stop)
             validate_epoch(run, figures)
             if run.group.any(bool(stop.check())) and not is_over(run):
-                raise Interrupted(monitor.stopped_line(run, stop.reason))
+                raise Interrupted(stopped_line(run, stop.reason))
         stop.close()
         return final_report(run)
     except RuntimeError as error:
@@ -211,7 +181,7 @@ def train_epoch(run: Run, stop: StopWatch) -> dict:
     settings, progress, loader = run.settings, run.progress, run.loaders["train"]
     every, steps = settings.checkpoint_every_steps, len(loader)
     sums = torch.tensor(progress.sums, dtype=torch.float64, device=run.group.device)
-    display = monitor.Monitor(run)
+    display = Monitor(run)
     waited, hits, misses = loader.wait_seconds, loader.hits, loader.misses
     votes, lr = Votes(run.group), learning_rate(run)
 
@@ -231,7 +201,7 @@ def train_epoch(run: Run, stop: StopWatch) -> dict:
     ended_early = run.engine.train_epoch(loader, progress.epoch, progress.step, sums, after_step)
     seconds = display.close()
     if ended_early:
-        raise Interrupted(monitor.stopped_line(run, stop.reason))
+        raise Interrupted(stopped_line(run, stop.reason))
     loss, right, count = total_sums(run.engine, sums)
     count = max(count, 1)  # with every step skipped, none counts
     progress.clips += display.clips
@@ -279,10 +249,10 @@ def validate_epoch(run: Run, figures: dict) -> None:
             progress.best_sha256 = save_model(run, predictions, value)
     run.engine.schedule.after_epoch(value)
     progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, [0.0, 0.0, 0.0]
-    run.say(monitor.epoch_line(row, settings, better))
+    run.say(epoch_line(row, settings, better))
     if run.group.is_main:
         report.write_history(run.out / "results", progress.history, settings.metric)
-        monitor.show_epoch(run, row)
+        show_epoch(run, row)
     save_state(run.engine, run.model, progress, len(run.loaders["train"]), run.out, run.shards.fingerprint)
     if run.group.is_main:
         publish_model(run.out)

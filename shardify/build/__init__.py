@@ -1,0 +1,1 @@
+"""A build: sources become shards, in the order that build.py knows."""

@@ -1,0 +1,166 @@
+"""What has changed among the sources since they were packed, and the shards that are written anew for it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from shardify.build.plan import ShardPlan
+from shardify.build.previous import Previous
+from shardify.errors import FormatError, ShardifyError
+from shardify.format.index import json_bytes, sha256, shard_name
+from shardify.format.schema import SPLITS
+from shardify.format.shard import ShardWriter, read_journal
+from shardify.format.tar import read_members
+from shardify.sources.catalog import Source
+from shardify.sources.fingerprint import source_fingerprint
+from shardify.storage.local import file_sha256
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Which of the earlier results to give up. Without any of them, shards stay as they were built."""
+
+    retry_failed: bool = False
+    prune: bool = False  # of sources that are gone
+    rebuild_changed: bool = False
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """A finished shard, to be copied under a new name without the clips of dropped sources."""
+
+    name: str
+    old: dict  # the shard's entry in index.json
+    rows: tuple[dict, ...]  # of the clips that stay
+
+
+def apply_changes(
+    previous: Previous, sources: list[Source], index_path: Path, changes: Changes, by_manifest: bool = False
+) -> tuple[Previous, list[str]]:
+    """The previous build without what `changes` gives up, and lines that say what has changed on disk.
+
+    by_manifest: whether the sources are rows of a manifest, whose failed rows are tried again when they are mended.
+    """
+    gone, changed = _find_drift(previous, sources, index_path, thorough=changes.rebuild_changed)
+    dropped = _mended(previous, sources) if by_manifest else set()
+    notes = []
+    if dropped:
+        notes.append(f"mended since the last build: {len(dropped)} rows that had failed, for example {min(dropped)}")
+        gone, changed = ([name for name in names if name not in dropped] for names in (gone, changed))
+    for names, what, act, option in (
+        (gone, "gone", changes.prune, "--prune drops their clips"),
+        (changed, "changed", changes.rebuild_changed, "--rebuild-changed packs them again"),
+    ):
+        if act:
+            dropped.update(names)
+        if names:
+            done = "their clips are dropped" if act else f"their clips are kept as they were; {option}"
+            notes.append(f"{what} since the last build: {len(names)} videos, for example {names[0]}; {done}")
+    if changes.retry_failed:
+        dropped.update(row["source"] for row in previous.rows if row["status"] == "failed")
+    return replace(previous, dropped=frozenset(dropped)), notes
+
+
+def _mended(previous: Previous, sources: list[Source]) -> set[str]:
+    """Failed inputs that the manifest does not name any more, says something else of, or whose file has come."""
+    here = {source.source: source for source in sources}
+    failed = {row["source"]: row for row in previous.rows if row["status"] == "failed"}
+    return {name for name, row in failed.items() if name not in here or _is_mended(here[name], row)}
+
+
+def _is_mended(source: Source, row: dict) -> bool:
+    if source.error:
+        return source.error != row["error"]
+    has_come = not row["source_bytes"] and source.path.exists()
+    return source.class_name != row["class"] or has_come
+
+
+def _find_drift(
+    previous: Previous, sources: list[Source], index_path: Path, thorough: bool
+) -> tuple[list[str], list[str]]:
+    """Packed sources that are gone, and those with other bytes.
+
+    Files that are no newer than the index are taken to be unchanged if their size is; all are read if `thorough`.
+    """
+    here = {source.source: source for source in sources}
+    built_ns = index_path.stat().st_mtime_ns
+    rows = {row["source"]: row for row in previous.rows}
+    whole = previous.meta["settings"].get("full_hash", False)
+    gone = [name for name, row in rows.items() if name not in here or _is_missing(here[name].path, row)]
+    changed = []
+    for name in rows.keys() & here.keys():
+        source, row = here[name], rows[name]
+        if _is_relabelled(source, row) or _differs(source.path, row, whole, built_ns, thorough):
+            changed.append(name)
+    return gone, sorted(set(changed).difference(gone))
+
+
+def _is_missing(path: Path, row: dict) -> bool:
+    """Whether a packed video that a manifest still names is no longer there."""
+    try:
+        return bool(row["source_fingerprint"]) and not os.path.lexists(path)
+    except ValueError:  # a name that no file can have
+        return False
+
+
+def _is_relabelled(source: Source, row: dict) -> bool:
+    """Whether the manifest says something else of a packed video now."""
+    if not row["source_fingerprint"]:
+        return False
+    target_differs = source.target is not None and source.target != float(row["target"])
+    return source.class_name != row["class"] or target_differs
+
+
+def _differs(path: Path, row: dict, whole: bool, built_ns: int, thorough: bool) -> bool:
+    """Whether a file has other bytes than before; one that cannot be read now is left as it was packed."""
+    packed = row["source_fingerprint"]
+    try:
+        here = path.stat()
+        if str(here.st_size) != row["source_bytes"]:
+            return True
+        suspect = thorough or here.st_mtime_ns > built_ns
+        return bool(packed) and suspect and source_fingerprint(path, here.st_size, whole) != packed
+    except (ShardifyError, OSError, ValueError):
+        return False
+
+
+def plan_rewrites(previous: Previous, new_shards: list[ShardPlan]) -> list[Rewrite]:
+    """Copies under new numbers: a finished shard is never written to, so that a crash leaves the old or the new."""
+    rewritten = previous.rewritten
+    crcs = {record["key"].decode(): int(record["crc"]) for record in previous.samples} if rewritten else {}
+    plans = []
+    for split in SPLITS:
+        number = previous.next_number(split) + sum(shard.split == split for shard in new_shards)
+        for shard in previous.meta["splits"][split]["shards"]:
+            if shard["name"] not in rewritten:
+                continue
+            rows = [row for row in previous.rows if row["shard"] == shard["name"]]
+            stay = tuple({**row, "crc": crcs[row["key"]]} for row in rows if row["source"] not in previous.dropped)
+            if stay:
+                plans.append(Rewrite(shard_name(split, number), shard, stay))
+                number += 1
+    return plans
+
+
+def rewrite_shard(folder: Path, plan: Rewrite, codec: str) -> dict:
+    """The journal entry of the copy. Raises FormatError when the finished shard is damaged."""
+    plan_id = sha256(
+        json_bytes(["rewrite", plan.name, plan.old["sha256"], [[row["key"], row["group"]] for row in plan.rows]])
+    )
+    entry = read_journal(folder, plan.name, plan_id)
+    if entry is not None:
+        return entry
+    old = folder / plan.old["name"]
+    if not old.exists() or file_sha256(old) != plan.old["sha256"]:
+        raise FormatError(f"{old}: is missing or damaged; run shardify verify --repair DATA {folder} first")
+    members = read_members(old)
+    writer = ShardWriter(folder, plan.name, codec)
+    try:
+        for row in plan.rows:
+            writer.copy(row, members[row["key"]])
+        return writer.finish(plan_id, plan.old["versions"])
+    except BaseException:
+        writer.abandon()
+        raise

@@ -1,0 +1,86 @@
+"""The switch from the old tables to the new ones, all at once, under the folder's lock."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from shardify.build.previous import UNFINISHED
+from shardify.build.settings import BuildSettings
+from shardify.errors import BusyError
+from shardify.format.index import TABLES, json_bytes
+from shardify.format.schema import SHARD
+from shardify.format.shard import journal_path
+from shardify.storage.local import sync_folder, write_atomically
+
+
+@contextlib.contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Hold the folder for one build; the kernel lets go of it when the process ends, however it ends.
+
+    Raises BusyError when another build holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BusyError(f"{folder}: another build is running here; wait for it to end") from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def begin(folder: Path, settings: BuildSettings) -> None:
+    """Note the settings of a first build, for the time until there is an index."""
+    note = json_bytes(settings.to_dict())
+    path = folder / UNFINISHED
+    if not (folder / "index.json").exists() and not (path.exists() and path.read_bytes() == note):
+        write_atomically(path, note)
+
+
+def commit(folder: Path, files: dict[str, bytes]) -> None:
+    """Replace the tables and index.json: wherever this is cut off, the folder is the old or the new one."""
+    for name in TABLES:
+        write_atomically(folder / f".new-{name}", files[name])
+    write_atomically(folder / ".new-index.json", files["index.json"])  # from here on it rolls forward
+    roll_forward(folder)
+
+
+def roll_forward(folder: Path) -> None:
+    """Finish a commit that was cut off, or clear away one that had not come far enough."""
+    rolls = (folder / ".new-index.json").exists()
+    for name in TABLES:
+        new = folder / f".new-{name}"
+        if new.exists():
+            os.replace(new, folder / name) if rolls else new.unlink()
+    if rolls:
+        sync_folder(folder)
+        os.replace(folder / ".new-index.json", folder / "index.json")
+        sync_folder(folder)
+
+
+def bury(folder: Path, names: Collection[str]) -> None:
+    """Leave an empty journal entry for shards that the next index will not name: then they are leftovers."""
+    for name in names:
+        write_atomically(journal_path(folder, name), b"{}")
+
+
+def remove_leftovers(folder: Path, indexed: Collection[str], wanted: Collection[str] = ()) -> None:
+    """Drop temporary files, and shards with a journal entry that neither the index nor a plan names.
+
+    indexed: names of the finished shards, which are never touched. wanted: names of those in work.
+    """
+    is_built = (folder / "index.json").exists()
+    for name in os.listdir(folder):
+        shard = name[1:].removesuffix(".json")
+        if (name.startswith(".") and name.endswith(".tmp")) or (name == UNFINISHED and is_built):
+            (folder / name).unlink()
+        elif name.startswith(".") and SHARD.fullmatch(shard) and shard not in wanted:
+            if shard not in indexed:
+                (folder / shard).unlink(missing_ok=True)
+            (folder / name).unlink()

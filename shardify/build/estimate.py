@@ -1,0 +1,205 @@
+"""What a build would give: its plan, and a sample of its videos really decoded. Writes nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import shutil
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from shardify.build import previous
+from shardify.build.build import plan_after
+from shardify.build.changes import Changes
+from shardify.build.encode import make_samples
+from shardify.build.job import Task
+from shardify.build.settings import BuildSettings
+from shardify.errors import ShardifyError
+from shardify.executors.local import run_tasks
+from shardify.format.shard import Sample
+from shardify.machine import usable_cores
+from shardify.sources.catalog import list_sources
+from shardify.sources.fingerprint import source_bytes
+from shardify.text import clip_table, failure_lines, human_bytes, human_seconds
+
+SAMPLE_VIDEOS = 16
+SAMPLE_SECONDS = 60.0  # for the sample by the clock, and for each of its videos on the CPU
+TAR_BLOCK = 512
+MEMBERS = 3  # per clip: payload, cls, json
+TABLES = 4  # index.json, samples.npy, samples.csv, README.md
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One video of the sample; `bytes` is what its clips take in a tar."""
+
+    seconds: float
+    clips: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What `build` would add to the folder."""
+
+    settings: BuildSettings
+    classes: list[str]
+    clips: dict[str, Counter]  # split → class → clips, if no video fails
+    groups: int
+    videos: int
+    shards: int
+    rejected: Counter  # reason → inputs that cannot be used, as their place or name says
+    packed: int  # inputs that an earlier build has dealt with
+    measured: list[Measured]
+    failures: Counter  # reason → videos of the sample
+    workers: int
+    free_bytes: int | None  # where SHARDS is to be
+
+    @property
+    def is_promising(self) -> bool:
+        """Whether there is something to build, or nothing left to do, and the sample gave a clip."""
+        return bool(self.measured) if self.videos else bool(self.packed)
+
+    @property
+    def num_clips(self) -> int:
+        return sum(map(Counter.total, self.clips.values()))
+
+    @property
+    def ok_share(self) -> float:
+        return len(self.measured) / max(1, len(self.measured) + self.failures.total())
+
+    @property
+    def num_bytes(self) -> float:
+        per_clip = sum(video.bytes for video in self.measured) / max(1, sum(video.clips for video in self.measured))
+        return self.num_clips * self.ok_share * per_clip
+
+    @property
+    def seconds(self) -> float:
+        """By the clock, with all workers busy."""
+        if not self.measured:
+            return 0.0
+        per_video = statistics.fmean(video.seconds for video in self.measured)
+        return per_video * self.videos / min(self.workers, self.videos)
+
+    def lines(self) -> list[str]:
+        """The estimate for people."""
+        lines = self._plan_lines() if self.videos else []
+        if self.rejected:
+            lines += [f"{self.rejected.total()} inputs cannot be used:", *failure_lines(self.rejected)]
+        if self.packed:
+            start = "" if self.videos else "nothing new to build: "
+            lines.append(f"{start}{self.packed} inputs are in the folder already")
+        return [*lines, *(self._sample_lines() if self.videos else []), "nothing was written"]
+
+    def _plan_lines(self) -> list[str]:
+        settings = self.settings
+        return [
+            *clip_table(self.clips, self.classes),
+            f"{self.videos} videos of {self.groups} groups → {self.num_clips} clips of {settings.frames} frames, "
+            f"{settings.size} px, {settings.codec}, in {self.shards} shards",
+        ]
+
+    def _sample_lines(self) -> list[str]:
+        sampled = len(self.measured) + self.failures.total()
+        lines = [f"of {sampled} videos decoded to see, {len(self.measured)} ok, {self.failures.total()} failed"]
+        lines += failure_lines(self.failures)
+        if not self.measured:
+            return [*lines, "no video of the sample gave a clip; see the reasons above"]
+        lines.append(
+            f"about {human_bytes(self.num_bytes)}, and {human_seconds(self.seconds)} with {self.workers} workers "
+            f"({statistics.fmean(video.seconds for video in self.measured):.2f} s a video)"
+        )
+        if self.free_bytes is not None and self.num_bytes > self.free_bytes:
+            lines.append(f"the disk has {human_bytes(self.free_bytes)} free: make room, or choose another")
+        files = round(MEMBERS * self.num_clips * self.ok_share) + TABLES
+        lines.append(f"on Kaggle: {self.shards + TABLES} files to send, about {files} after unpacking")
+        return lines
+
+
+def estimate_build(
+    data: Path,
+    out: Path | None,
+    settings: BuildSettings,
+    *,
+    manifest: Path | None = None,
+    boxes: Path | None = None,
+    workers: int | None = None,
+    timeout_seconds: float = 600.0,
+    changes: Changes | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Estimate:
+    """What `build.build` with the same arguments would do. Raises the ShardifyErrors that it would begin with."""
+    catalog = list_sources(data, manifest)
+    _, plan = plan_after(_previous(out, settings), catalog, out, settings, boxes, changes, say)
+    tasks = [task for shard in plan.shards for task in shard.tasks]
+    clips = {shard.split: Counter() for shard in plan.shards}
+    for task in tasks:
+        clips[task.split][task.class_name] += settings.clips
+    workers = workers or usable_cores()
+    sample = draw_evenly(tasks)
+    if sample:
+        say(f"decoding {len(sample)} of {len(tasks)} videos")
+    measured, failures = measure_sample(sample, settings, workers, timeout_seconds)
+    return Estimate(
+        settings, plan.classes, clips, len({task.group for task in tasks}), len(tasks), len(plan.shards),
+        Counter(row["error"] for row in plan.rejected),
+        len(catalog.sources) - len(tasks) - len(plan.rejected),
+        measured, failures, workers, _free_bytes(out) if out else None,
+    )  # fmt: skip
+
+
+def draw_evenly(tasks: list[Task], count: int = SAMPLE_VIDEOS) -> list[Task]:
+    """Tasks from small files to large ones, in an order that leaves any beginning of it fair, too."""
+    by_size = sorted(tasks, key=lambda task: (source_bytes(task.path) or 0, task.key))
+    count = min(count, len(by_size))
+    drawn = [by_size[(2 * k + 1) * len(by_size) // (2 * count)] for k in range(count)]
+    random.Random(0).shuffle(drawn)
+    return drawn
+
+
+def measure_sample(
+    tasks: list[Task], settings: BuildSettings, workers: int, timeout_seconds: float
+) -> tuple[list[Measured], Counter]:
+    """Decode as many of the tasks as SAMPLE_SECONDS allow; those that gave clips, and why the others did not."""
+    measured, failures = [], Counter()
+    deadline = time.monotonic() + SAMPLE_SECONDS
+    limit = min(timeout_seconds, SAMPLE_SECONDS)
+    results = run_tasks(tasks, settings, workers=workers, timeout_seconds=limit, make=measure)
+    with contextlib.closing(results):
+        for outcome in results:
+            if isinstance(outcome, str):
+                failures[outcome] += 1
+            else:
+                measured += outcome
+            if time.monotonic() > deadline:
+                break
+    return measured, failures
+
+
+def measure(task: Task, settings: BuildSettings) -> list[Measured]:
+    """In a worker process: what one video takes. Raises as `make_samples`."""
+    start = time.perf_counter()
+    samples = make_samples(task, settings)
+    return [Measured(time.perf_counter() - start, len(samples), sum(map(_tar_bytes, samples)))]
+
+
+def _tar_bytes(sample: Sample) -> int:
+    return sum(TAR_BLOCK + -(-len(member) // TAR_BLOCK) * TAR_BLOCK for member in sample.members.values())
+
+
+def _previous(out: Path | None, settings: BuildSettings) -> previous.Previous | None:
+    if out is None or not out.exists():
+        return None
+    if any(out.glob(".new-*")):  # to read on would mean to mend it first
+        raise ShardifyError(f"{out}: the end of an earlier build was cut off; run `shardify build` to finish it")
+    return previous.load_previous(out, settings)
+
+
+def _free_bytes(out: Path) -> int:
+    """On the disk that `out` is, or will be, on."""
+    existing = next(folder for folder in [out, *out.resolve().parents] if folder.exists())
+    return shutil.disk_usage(existing).free

@@ -1,0 +1,40 @@
+"""One video to be turned into clips, and the row that is left where that fails."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from shardify.sources.fingerprint import source_bytes
+from shardify.video.resize import Box
+
+
+@dataclass(frozen=True)
+class Task:
+    """One video to be turned into clips, with all that is known before it is opened."""
+
+    path: Path
+    source: str
+    key: str
+    split: str
+    label: int
+    class_name: str
+    target: float
+    group: str
+    box: Box | None = None
+
+
+def failed_row(task: Task, error: str) -> dict:
+    """The row of an input that gave no clip."""
+    return {
+        "key": task.key,
+        "source": task.source,
+        "source_bytes": source_bytes(task.path),
+        "split": task.split,
+        "label": task.label,
+        "class": task.class_name,
+        "target": task.target,
+        "group": task.group,
+        "status": "failed",
+        "error": " ".join(error.split()),
+    }

@@ -1,0 +1,155 @@
+"""A plan of a build: every source's split and shard, decided before anything is decoded."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from dataclasses import dataclass
+
+from shardify.build.job import Task, failed_row
+from shardify.build.previous import Previous
+from shardify.build.settings import BuildSettings
+from shardify.errors import UsageError
+from shardify.format.index import shard_name
+from shardify.format.schema import SPLITS
+from shardify.sources.boxes import NO_BOX
+from shardify.sources.catalog import Catalog, Source, order_classes
+from shardify.sources.groups import check_groups, group_names
+from shardify.sources.placement import Placement, place_sources
+from shardify.sources.splits import assign_splits
+from shardify.video.resize import Box
+
+DEFAULT_FRACTION = 0.1
+
+
+@dataclass(frozen=True)
+class BuildPlan:
+    classes: list[str]
+    shards: list[ShardPlan]  # of the new inputs only
+    rejected: list[dict]  # rows of new inputs that cannot be used, as their place or name says
+    notes: list[str]
+    renamed: dict[str, str]  # groups of earlier builds → the ones that they are part of now
+
+
+def plan_build(
+    catalog: Catalog, settings: BuildSettings, previous: Previous | None, boxes: dict[str, Box] | None = None
+) -> BuildPlan:
+    """Decide every new input's class, group, split and shard before anything is decoded."""
+    groups, by = group_names(catalog, settings.group_by)
+    check_groups(catalog.sources, groups, by)
+    _check_targets(catalog.sources)
+    rows = [row for row in previous.rows if row["source"] not in previous.dropped] if previous else []
+    splits, placement, notes = _choose_splits(catalog, settings, previous.rows if previous else [], rows)
+    known = {row["source"] for row in rows}
+    usable = [s for i, s in enumerate(catalog.sources) if not s.error and i not in placement.conflicts]
+    classes = _classes(catalog, usable, previous, notes)
+    tasks, rejected = [], []
+    for i, source in enumerate(catalog.sources):
+        if source.source in known:
+            continue
+        error = source.error or placement.conflicts.get(i)
+        if boxes is not None and not error and source.source not in boxes:
+            error = NO_BOX
+        label = classes.index(source.class_name) if source.class_name in classes else -1
+        target = label if source.target is None else source.target
+        task = Task(
+            source.path, source.source, source.key, splits[i] or "", label, source.class_name, float(target),
+            placement.groups[i], boxes.get(source.source) if boxes else None,
+        )  # fmt: skip
+        if error:
+            rejected.append(failed_row(task, error))
+        else:
+            tasks.append(task)
+    if by != "nothing":
+        notes.insert(0, f"grouped by {by}: {len(set(placement.groups))} groups, none of them in two splits")
+    first = {split: previous.next_number(split) if previous else 0 for split in SPLITS}
+    shards = deal_shards(tasks, settings.shard_size, settings.clips, settings.seed, first)
+    return BuildPlan(classes, shards, rejected, [*catalog.notes, *notes], placement.renamed)
+
+
+def _classes(catalog: Catalog, usable: list[Source], previous: Previous | None, notes: list[str]) -> list[str]:
+    known = tuple(previous.meta["classes"]) if previous else ()
+    classes = order_classes({source.class_name for source in usable}, known)
+    if len(classes) < 2 and "target" not in catalog.columns:
+        if not usable or {source.split for source in usable} != {"test"}:
+            raise UsageError(f"only one class ({classes[0]}); lay the videos out in a folder for each of two or more")
+        notes.append(
+            f"warning: only one class ({classes[0]}), in a test split alone: figures that compare classes are "
+            "undefined, and its number is 0, whatever it is in training"
+        )
+    return classes
+
+
+def _choose_splits(
+    catalog: Catalog, settings: BuildSettings, packed: list[dict], rows: list[dict]
+) -> tuple[list[str | None], Placement, list[str]]:
+    """A split for every source, its group, and lines for the user; `rows`: those of `packed` that stay."""
+    sources, known, notes = catalog.sources, {row["source"]: row for row in packed}, []
+    given = [known[s.source]["split"] or None if s.source in known else s.split for s in sources]
+    laid_out = any(source.split for source in sources)
+    fractions = {"val": settings.val_fraction, "test": settings.test_fraction}
+    if laid_out:  # taken as it is, unless fractions say what to carve out of train
+        wanted = {split for split, fraction in fractions.items() if fraction}
+        carve = wanted - {split for split in given if split}
+        given = [
+            None if split == "train" and carve and s.source not in known else split
+            for s, split in zip(sources, given, strict=True)
+        ]
+        fractions = {split: (fractions[split] if split in carve else 0.0) for split in fractions}
+        for split in sorted(wanted - carve):
+            notes.append(f"{split} is laid out already: --{split}-fraction is not applied")
+    else:
+        fractions = {s: DEFAULT_FRACTION if f is None else f for s, f in fractions.items()}
+    placement = place_sources(catalog, settings.group_by, given, rows)
+    splits: list[str | None] = list(placement.splits)
+    usable = [i for i, source in enumerate(sources) if not source.error and i not in placement.conflicts]
+    chosen = assign_splits(
+        [placement.groups[i] for i in usable],
+        [sources[i].class_name for i in usable],
+        [splits[i] for i in usable],
+        val_fraction=fractions["val"],
+        test_fraction=fractions["test"],
+        seed=settings.seed,
+    )
+    for i, split in zip(usable, chosen, strict=True):
+        splits[i] = split
+    return splits, placement, [*notes, *placement.notes]
+
+
+def _check_targets(sources: list[Source]) -> None:
+    """Raises UsageError where some have a target and others have none: class numbers would stand in among them."""
+    missing = [source for source in sources if source.target is None]
+    if 0 < len(missing) < len(sources):
+        raise UsageError(
+            f"{len(missing)} of {len(sources)} rows of the manifest have no target, the first: {missing[0].source}; "
+            f"fill them in, or leave all of them empty"
+        )
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    split: str
+    number: int
+    tasks: tuple[Task, ...]
+
+    @property
+    def name(self) -> str:
+        return shard_name(self.split, self.number)
+
+
+def deal_shards(tasks: list[Task], shard_size: int, clips: int, seed: int, first: dict[str, int]) -> list[ShardPlan]:
+    """Shards of at most `shard_size` clips, equal in size to within one video; numbers start at `first[split]`.
+
+    The clips of one video stay together, since it is decoded once.
+    """
+    per_shard = max(1, shard_size // clips)
+    plans = []
+    for split in SPLITS:
+        chosen = sorted((task for task in tasks if task.split == split), key=lambda task: task.key)
+        random.Random(f"{seed}:{split}:{first[split]}").shuffle(chosen)
+        count = math.ceil(len(chosen) / per_shard)
+        borders = [len(chosen) * i // count for i in range(count + 1)] if count else []
+        for i, (start, stop) in enumerate(itertools.pairwise(borders)):
+            plans.append(ShardPlan(split, first[split] + i, tuple(chosen[start:stop])))
+    return plans

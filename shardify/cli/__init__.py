@@ -1,0 +1,1 @@
+"""The program `shardify`: options of each command become a request."""

@@ -1,0 +1,199 @@
+"""Options → settings; errors → exit codes; nothing else."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from pathlib import Path
+
+import click
+import yaml
+
+from shardify import __version__
+from shardify.cli.commands import COMMANDS, FILE, FOLDER
+from shardify.errors import UsageError
+from shardify.one_line_errors import one_line_errors
+from shardify.terminal import show, warn
+
+FRACTION = "Share held out as {}.  [default: 0.1; none of a laid-out train/]"
+BUILD_OPTIONS = (
+    click.option("--frames", type=int, default=16, help="Frames per clip."),
+    click.option("--size", type=int, default=128, help="Frames are SIZE×SIZE pixels; a multiple of 8."),
+    click.option("--clips", type=int, default=1, help="Clips per video, one from each equal segment."),
+    click.option("--stride", type=int, help="Take every N-th frame around the segment's middle; else spread evenly."),
+    click.option(
+        "--fit",
+        type=click.Choice(["stretch", "crop", "pad"]),
+        default="stretch",
+        help="How a picture that is not square becomes SIZE×SIZE.",
+    ),
+    click.option("--boxes", type=FILE, help="CSV path,x,y,width,height[,margin]: crop a video's frames to its box."),
+    click.option(
+        "--codec",
+        type=click.Choice(["jpeg", "raw"]),
+        default="jpeg",
+        help="One JPEG contact sheet per clip, or uncompressed .npy.",
+    ),
+    click.option("--quality", type=int, default=95, help="JPEG quality."),
+    click.option("--shard-size", type=int, default=256, help="Clips per shard, at most."),
+    click.option("--val-fraction", type=float, help=FRACTION.format("val")),
+    click.option("--test-fraction", type=float, help=FRACTION.format("test")),
+    click.option("--seed", type=int, default=0, help="Of the splits and of the order in the shards."),
+    click.option(
+        "--decoder",
+        type=click.Choice(["cpu", "cuda"]),
+        default="cpu",
+        help="cuda: an NVIDIA GPU decodes what it can. Not verified yet: scripts/check_cuda.py compares its frames.",
+    ),
+    click.option("--workers", type=click.IntRange(1), help="Decoding processes.  [default: one per core]"),
+    click.option("--timeout", type=click.FloatRange(1), default=600, help="CPU seconds that one video may take."),
+    click.option("--full-hash", is_flag=True, help="Fingerprint whole source files, not three MiB of each."),
+    click.option("--strict", is_flag=True, help="Refuse damaged videos; exit 1 if any input failed."),
+    click.option("--manifest", type=FILE, help="CSV path,class[,split][,group][,target] instead of class folders."),
+    click.option("--group-by", help="Keep videos together: a column, a regular expression over paths, or none."),
+    click.option("--retry-failed", is_flag=True, help="Try the inputs again that failed in earlier builds."),
+    click.option("--prune", is_flag=True, help="Drop the clips of videos that are gone from DATA."),
+    click.option("--rebuild-changed", is_flag=True, help="Pack videos again that have changed (reads them all)."),
+    click.option("--config", type=FILE, help="YAML file with any of these options; the command line wins."),
+)
+
+
+def build_options(command):
+    """All that shapes a build; the command takes them as settings and the arguments beside them."""
+
+    @functools.wraps(command)
+    @click.pass_context
+    def wrapped(context: click.Context, *args, **options):
+        own = {name: options.pop(name) for name in ("data", "shards", "dry_run") if name in options}
+        return command(*args, **own, **_build_arguments(_with_config(context, options)))
+
+    for option in reversed(BUILD_OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True})
+@click.version_option(__version__, prog_name="shardify")
+def main() -> None:
+    """Decode videos once, into WebDataset shards of resized frames."""
+
+
+for command in COMMANDS:
+    main.add_command(command)
+
+
+@main.command()
+@click.argument("data", type=FOLDER)
+@click.argument("shards", type=FOLDER)
+@one_line_errors
+@build_options
+@click.option("--dry-run", is_flag=True, help="Estimate as `shardify plan` does; write nothing.")
+def build(data: Path, shards: Path, dry_run: bool, settings, **arguments) -> None:
+    """Turn every video below DATA into clips in the folder SHARDS.
+
+    DATA holds train|val|test/CLASS/…, or CLASS/… only. Run it again to go on after an interruption, or to add
+    the videos that have come since.
+    """
+    if dry_run:
+        _show_estimate(data, shards, settings, arguments)
+        return
+    from shardify.build.build import build as run_build
+
+    report = run_build(data, shards, settings, **arguments, say=warn)
+    _summarise(report, shards)
+    if not report.ok_inputs or (settings.strict and report.failed_inputs):
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("data", type=FOLDER)
+@click.argument("shards", type=FOLDER, required=False)
+@one_line_errors
+@build_options
+def plan(data: Path, shards: Path | None, settings, **arguments) -> None:
+    """Estimate what a build with these options would give.
+
+    Clips per split and class, groups, bytes, time, and files at Kaggle; a sample of the videos is decoded for that,
+    and nothing is written. Where SHARDS holds a build already, only what is new in DATA counts.
+    """
+    _show_estimate(data, shards, settings, arguments)
+
+
+def _show_estimate(data: Path, shards: Path | None, settings, arguments: dict) -> None:
+    from shardify.build.estimate import estimate_build
+
+    estimate = estimate_build(data, shards, settings, **arguments, say=warn)
+    show(*estimate.lines())
+    if not estimate.is_promising:
+        sys.exit(1)
+
+
+def _build_arguments(options: dict) -> dict:
+    """The options as `build` and `estimate_build` take them."""
+    from shardify.build.changes import Changes
+    from shardify.build.settings import BuildSettings
+
+    changes = Changes(*(options.pop(name) for name in ("retry_failed", "prune", "rebuild_changed")))
+    boxes, manifest = options.pop("boxes"), options.pop("manifest")
+    workers, timeout = options.pop("workers"), options.pop("timeout")
+    settings = BuildSettings(**options, boxes=_file_hash(boxes) if boxes else None)
+    return {
+        "settings": settings, "manifest": manifest, "boxes": boxes,
+        "workers": workers, "timeout_seconds": timeout, "changes": changes,
+    }  # fmt: skip
+
+
+def _with_config(context: click.Context, options: dict) -> dict:
+    """The command line over the YAML file over the defaults; unknown keys are errors."""
+    path = options.pop("config")
+    if path is None:
+        return options
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(values, dict):
+        raise UsageError(f"{path}: must hold options as `name: value`")
+    parameters = {parameter.name: parameter for parameter in context.command.params}
+    for key, value in values.items():
+        name = str(key).replace("-", "_")
+        if name not in options:
+            import difflib
+
+            near = difflib.get_close_matches(name, options, n=1)
+            hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(sorted(options))}"
+            raise UsageError(f"{path}: unknown option {key}{hint}")
+        if context.get_parameter_source(name) == click.core.ParameterSource.DEFAULT:
+            options[name] = parameters[name].type_cast_value(context, value)
+    return options
+
+
+def _file_hash(path: Path) -> str:
+    from shardify.storage.local import file_sha256
+
+    return file_sha256(path)
+
+
+def _summarise(report, shards: Path) -> None:
+    from shardify.text import clip_table, failure_lines, human_bytes, remark_lines
+
+    shard_list = [shard for split in report.meta["splits"].values() for shard in split["shards"]]
+    if not (report.new_inputs or report.dropped_inputs):
+        show(f"{shards} is complete: nothing new to build")
+    show(*clip_table({s: c for s, c in report.clips.items() if c}, report.meta["classes"]))
+    size = human_bytes(sum(shard["bytes"] for shard in shard_list))
+    click.echo(
+        f"{report.inputs} inputs = {report.ok_inputs} ok + {report.failed_inputs} failed; {report.ignored} other files "
+        f"ignored\n{len(shard_list)} shards, {size}; {report.new_inputs} new videos in {report.seconds:.1f} s "
+        f"({report.new_inputs / max(report.seconds, 1e-9):.1f}/s)"
+    )
+    if report.meta["settings"].get("decoder") == "cuda":
+        click.echo(f"decoded by the GPU: {report.decoders['cuda']} videos, by the CPU: {report.decoders['cpu']}")
+    for line in remark_lines(report.remarks):
+        click.echo(line)
+    if report.failures:
+        show("failed:", *failure_lines(report.failures))
+    if report.ok_inputs:
+        show(f"next: python -m trainer --shards {shards}")
+    else:
+        warn("error: no video gave a clip; see the reasons above")

@@ -1,0 +1,1 @@
+"""The shard format: the contract between the builder and the trainer."""

@@ -1,0 +1,52 @@
+"""README.md of a shards folder: the dataset card that Kaggle and the Hugging Face Hub show."""
+
+from __future__ import annotations
+
+import numpy as np
+import yaml
+
+from shardify.format.schema import SPLITS
+
+
+def card_bytes(meta: dict, samples: np.ndarray) -> bytes:
+    """Front matter that names each split's tars, then what is inside and how to load it."""
+    used = [split for split in SPLITS if meta["splits"][split]["samples"]]
+    front = {"configs": [{"config_name": "default", "data_files": [_data_files(split) for split in used]}]}
+    settings = meta["settings"]
+    text = [
+        f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
+        "# Video clips in WebDataset shards",
+        f"Each clip is {settings['frames']} frames of {settings['size']}×{settings['size']} pixels. "
+        f"{_payload(settings)} `<key>.cls` holds the class index, `<key>.json` where the clip came from. "
+        "`samples.csv` has a row for every input, those that failed included.",
+        _counts(meta, samples, used),
+        "## Load it",
+        "```sh\npython -m trainer --shards .\n```",
+        '```python\nimport webdataset as wds\n\nclips = wds.WebDataset("train-000000.tar", shardshuffle=False)\n'
+        '```\n\n```python\nfrom datasets import load_dataset\n\nclips = load_dataset(".", split="train")\n```',
+        "Made by `shardify build` (format version 1).",
+    ]
+    return ("\n\n".join(text) + "\n").encode("utf-8")
+
+
+def _data_files(split: str) -> dict[str, str]:
+    return {"split": split, "path": f"{split}-*.tar"}
+
+
+def _payload(settings: dict) -> str:
+    if settings["codec"] == "raw":
+        return "`<key>.npy` is the clip, uint8 `(frames, size, size, 3)`."
+    return "`<key>.jpg` is its contact sheet: all frames in one JPEG, row by row."
+
+
+def _counts(meta: dict, samples: np.ndarray, used: list[str]) -> str:
+    lines = [
+        f"| split | {' | '.join(meta['classes'])} | shards | failed |",
+        "|---|" + "---|" * (len(meta["classes"]) + 2),
+    ]
+    for split in used:
+        labels = samples["label"][samples["split"] == SPLITS.index(split)]
+        counts = np.bincount(labels, minlength=len(meta["classes"]))
+        part = meta["splits"][split]
+        lines.append(f"| {split} | {' | '.join(map(str, counts))} | {len(part['shards'])} | {part['failed']} |")
+    return "\n".join(lines)

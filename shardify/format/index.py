@@ -1,0 +1,236 @@
+"""index.json, samples.npy and samples.csv: written by the builder, read by the trainer (format version 1)."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from shardify.errors import FormatError
+from shardify.format.schema import REQUIRED, SHARD, SPLITS, check_meta, check_row, unsafe_keys
+from shardify.text import as_cell, from_cell
+
+FORMAT = "shardify"
+VERSION = 1
+PAYLOAD_EXTENSION = {"jpeg": "jpg", "raw": "npy"}
+
+# What a build leaves behind before there is an index: shards, their journal, temporary files, the tables.
+BUILT = re.compile(r"\.?(train|val|test)-\d{6}(\.|$)|\.build\.json|\.new-|\.?samples\.(npy|csv)")
+
+# One record per clip, in plan order. `shard` is the number in the shard's name; `split` counts in SPLITS;
+# offset and length are bytes of the payload inside its tar; crc is zlib.crc32 of the payload.
+SAMPLE_DTYPE = np.dtype(
+    [
+        ("key", "S80"),
+        ("split", "u1"),
+        ("shard", "<u4"),
+        ("offset", "<u8"),
+        ("length", "<u4"),
+        ("label", "<i4"),
+        ("target", "<f8"),
+        ("crc", "<u4"),
+        ("group", "<u4"),
+    ]
+)
+
+ADDED_COLUMNS = ("decode_errors", "repeated_frames", "hdr")  # not in the tables of earlier builds
+CSV_COLUMNS = (
+    "key", "source", "source_bytes", "source_fingerprint", "split", "label", "class", "target", "group",
+    "status", "error", "shard", "payload_sha256", "record_sha256", "duration_seconds", "source_width",
+    "source_height", "codec", *ADDED_COLUMNS,
+)  # fmt: skip
+
+TABLES = ("samples.npy", "samples.csv", "README.md")
+
+
+@dataclass(frozen=True)
+class ShardIndex:
+    """What a finished shards folder holds."""
+
+    folder: Path
+    meta: dict  # index.json
+    samples: np.ndarray  # SAMPLE_DTYPE, memory-mapped
+
+    @property
+    def classes(self) -> list[str]:
+        return self.meta["classes"]
+
+    @property
+    def settings(self) -> dict:
+        return self.meta["settings"]
+
+    def splits(self) -> list[str]:
+        """The splits that hold samples, in the order train, val, test."""
+        return [name for name in SPLITS if self.meta["splits"].get(name, {}).get("samples")]
+
+
+def shard_name(split: str, number: int) -> str:
+    return f"{split}-{number:06d}.tar"
+
+
+def all_shards(meta: dict) -> list[dict]:
+    """The shards that index.json names, in its order."""
+    return [shard for split in meta["splits"].values() for shard in split["shards"]]
+
+
+def read_index(folder: Path) -> ShardIndex:
+    """Open a shards folder's index; samples.npy is memory-mapped, no shard is touched.
+
+    Raises FormatError when the folder is unfinished, damaged, or of another version.
+    """
+    meta = read_meta(folder)
+    path = folder / "samples.npy"
+    try:
+        _check_is_file(path)
+        samples = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # a damaged header makes NumPy raise from ValueError to tokenize.TokenError
+        raise FormatError(f"{path}: cannot be read ({_on_one_line(error)}); build the folder again") from error
+    if samples.dtype != SAMPLE_DTYPE or samples.ndim != 1:
+        raise FormatError(f"{path}: holds {samples.dtype}, not version {VERSION} records; build the folder again")
+    expected = sum(split["samples"] for split in meta["splits"].values())
+    if len(samples) != expected:
+        raise FormatError(f"{path}: holds {len(samples)} records, index.json says {expected}; copy the folder again")
+    index = ShardIndex(folder, meta, samples)
+    _check_samples(index)
+    return index
+
+
+def _check_samples(index: ShardIndex) -> None:
+    """Raises FormatError for a record with an odd key, or of none of the index's shards and classes."""
+    samples, path = index.samples, index.folder / "samples.npy"
+    for wrong in unsafe_keys(samples["key"]):
+        key = bytes(samples["key"][wrong])
+        raise FormatError(f"{path}: clip {wrong} has the key {key!r}; build or copy the folder again")
+    shards = [SHARD.fullmatch(shard["name"]) for shard in all_shards(index.meta)]
+    listed = [SPLITS.index(match[1]) << 32 | int(match[2]) for match in shards]
+    ids = samples["split"].astype(np.int64) << 32 | samples["shard"]
+    for found in np.setdiff1d(ids, listed):
+        key = samples["key"][ids == found][0].decode()
+        raise FormatError(f"{path}: clip {key} is in no shard of index.json; copy both again")
+    labels = samples["label"]
+    for wrong in np.flatnonzero((labels < 0) | (labels >= len(index.classes))):
+        name = shard_name(SPLITS[samples["split"][wrong]], samples["shard"][wrong])
+        raise FormatError(
+            f"{index.folder / name}: clip {samples['key'][wrong].decode()} has the label {labels[wrong]}, which is "
+            f"none of the {len(index.classes)} classes of index.json; build or copy the folder again"
+        )
+
+
+def _check_is_file(path: Path) -> None:
+    """Raises OSError: to read a pipe or a device would never end."""
+    if path.exists() and not path.is_file():
+        raise OSError("is no regular file")
+
+
+def _on_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def read_meta(folder: Path) -> dict:
+    """index.json alone. Raises FormatError."""
+    path = folder / "index.json"
+    try:
+        _check_is_file(path)
+        meta = json.loads(path.read_text(encoding="utf-8"))
+        json.dumps(meta, ensure_ascii=False, allow_nan=False).encode()  # no NaN, no half characters
+    except FileNotFoundError as error:
+        raise FormatError(f"{folder}: {_why_no_index(folder)}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise FormatError(f"{path}: cannot be read ({error}); build or copy the folder again") from error
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        raise FormatError(f"{path}: is not an index of shardify; point to a folder made by `shardify build`")
+    if meta.get("version") is True or meta.get("version") != VERSION:
+        raise FormatError(f"{path}: has format version {meta.get('version')}; this release reads {VERSION}")
+    try:
+        check_meta(meta)
+    except ValueError as error:
+        raise FormatError(f"{path}: is damaged ({error}); build or copy the folder again") from error
+    return meta
+
+
+def _why_no_index(folder: Path) -> str:
+    """What a folder without index.json may be, by the names in it."""
+    if not folder.is_dir():
+        return "is not a folder"
+    names = os.listdir(folder)
+    if not names:
+        return "is empty: it is not the folder that you mean, or the build is unfinished; run it again"
+    if any(BUILT.match(name) for name in names):
+        return "has no index.json: the build is unfinished; run it again"
+    if "config.yaml" in names and {"checkpoints", "models", "results"}.intersection(names):
+        return "is the folder of a run, not of shards; pass the folder made by `shardify build`"
+    return "is no shards folder; make one with `shardify build FOLDER shards/`, and pass that"
+
+
+def is_as_written(folder: Path) -> bool:
+    """Whether index.json is byte for byte what the builder wrote. Raises FormatError where it is none at all."""
+    meta = read_meta(folder)
+    rest = {name: value for name, value in meta.items() if name != "index_sha256"}
+    try:
+        is_own = meta.get("index_sha256") == sha256(json_bytes(rest))
+        return is_own and (folder / "index.json").read_bytes() == json_bytes(meta)
+    except RecursionError:  # where it could just be read
+        return False
+
+
+def read_rows(folder: Path) -> list[dict[str, str]]:
+    """samples.csv as text, one dict per row. Raises FormatError."""
+    path = folder / "samples.csv"
+    try:
+        _check_is_file(path)
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            missing = [name for name in REQUIRED if name not in (reader.fieldnames or ())]
+            if missing:
+                raise FormatError(f"{path}: has no column {missing[0]}; build or copy the folder again")
+            rows = [{name: from_cell(value) if value else value for name, value in row.items()} for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise FormatError(f"{path}: cannot be read ({error}); build or copy the folder again") from error
+    for number, row in enumerate(rows, 2):
+        try:
+            check_row(row)
+        except ValueError as error:
+            raise FormatError(f"{path} row {number}: {error}; build or copy the folder again") from error
+    return rows
+
+
+class _UnixLines(io.StringIO):
+    """The csv module quotes a carriage return only where line ends hold one, so they do until here."""
+
+    def write(self, row: str) -> int:
+        return super().write(row.removesuffix("\r\n") + "\n")
+
+
+def csv_bytes(rows: Iterable[Mapping[str, object]]) -> bytes:
+    buffer = _UnixLines(newline="")
+    writer = csv.DictWriter(buffer, CSV_COLUMNS, lineterminator="\r\n", extrasaction="ignore", restval="")
+    writer.writeheader()
+    writer.writerows({name: as_cell(value) for name, value in row.items()} for row in rows)
+    return buffer.getvalue().encode("utf-8")
+
+
+def npy_bytes(samples: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, samples, version=(1, 0), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def json_bytes(value: object) -> bytes:
+    """Readable, stable JSON: insertion order, UTF-8, one trailing newline."""
+    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
+
+
+def sha256(payload: bytes) -> str:
+    return hashlib.sha256(payload).hexdigest()
+
+
+def shard_names(meta: dict) -> set[str]:
+    return {shard["name"] for shard in all_shards(meta)}

@@ -1,0 +1,128 @@
+"""What index.json, samples.npy and samples.csv must hold to be believed: folders come from anybody."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from shardify.build.settings import BuildSettings
+from shardify.errors import UsageError
+
+SPLITS = ("train", "val", "test")
+KEY = re.compile(r"[A-Za-z0-9_-]{1,80}")
+SHARD = re.compile(r"(train|val|test)-([0-9]{6})\.tar")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+TABLES = {"samples.npy", "samples.csv"}  # whose hashes index.json holds
+REQUIRED = (  # of a row: what is read again; the other columns are for people
+    "key", "source", "source_bytes", "source_fingerprint", "split", "label", "class", "target", "group", "status",
+    "error", "shard", "payload_sha256", "record_sha256",
+)  # fmt: skip
+MAX_COUNT = 2**63
+CHUNK = 1 << 16  # keys that are looked at at a time: 5 MB
+_IN_KEYS = np.zeros(256, bool)
+_IN_KEYS[np.frombuffer(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-", np.uint8)] = True
+
+
+def check_meta(meta: Mapping) -> None:
+    """Raises ValueError with the first thing in index.json that no build writes: types, ranges, names."""
+    classes, settings, splits = (meta.get(name) for name in ("classes", "settings", "splits"))
+    for name, value, kind in (("classes", classes, list), ("settings", settings, dict), ("splits", splits, dict)):
+        if not isinstance(value, kind):
+            raise ValueError(f"has no {name}")
+    _expect(_all_text(classes) and len(set(classes)) == len(classes), "classes", classes, "names, none of them twice")
+    _check_settings(settings)
+    _expect(set(splits) == set(SPLITS), "splits", list(splits), "train, val and test")
+    for name, split in splits.items():
+        where = f"splits.{name}"
+        _expect(isinstance(split, dict), where, split, "an object")
+        _expect_count(split, where, "samples", "failed")
+        shards = split.get("shards")
+        _expect(isinstance(shards, list), f"{where}.shards", shards, "a list")
+        for number, shard in enumerate(shards):
+            _check_shard(shard, name, f"{where}.shards[{number}]")
+    _expect_count(meta, "", "failed")
+    hashes = meta.get("sha256")
+    _expect(isinstance(hashes, dict) and set(hashes) == TABLES, "sha256", hashes, "the hashes of the two tables")
+    _expect(all(map(_is_sha256, hashes.values())), "sha256", hashes, "hashes of 64 hexadecimal digits")
+    joined = meta.get("joined_groups", {})
+    is_right = isinstance(joined, dict) and _all_text([*joined, *joined.values()])
+    _expect(is_right, "joined_groups", joined, "names by name")
+
+
+def _check_settings(settings: dict) -> None:
+    """Those that this release knows; the rest belongs to a later one."""
+    for name in ("frames", "size", "codec"):
+        _expect(name in settings, "settings", list(settings), f"settings with {name}")
+    known = {field.name for field in dataclasses.fields(BuildSettings)}
+    try:
+        BuildSettings(**{name: value for name, value in settings.items() if name in known})
+    except UsageError as error:
+        raise ValueError(f"settings: {error}") from error
+
+
+def _check_shard(shard: object, split: str, where: str) -> None:
+    _expect(isinstance(shard, dict), where, shard, "an object")
+    name, versions = shard.get("name"), shard.get("versions")
+    match = SHARD.fullmatch(name) if isinstance(name, str) else None
+    _expect(match is not None and match[1] == split, f"{where}.name", name, f"{split}-NNNNNN.tar")
+    _expect_count(shard, where, "samples", "bytes")
+    _expect(_is_sha256(shard.get("sha256")), f"{where}.sha256", shard.get("sha256"), "64 hexadecimal digits")
+    is_right = isinstance(versions, dict) and _all_text([*versions, *versions.values()])
+    _expect(is_right, f"{where}.versions", versions, "versions by name")
+
+
+def _expect_count(holder: Mapping, where: str, *names: str) -> None:
+    for name in names:
+        value = holder.get(name)
+        is_right = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MAX_COUNT
+        _expect(is_right, f"{where}.{name}".lstrip("."), value, "a count")
+
+
+def _expect(is_right: bool, where: str, value: object, what: str) -> None:
+    if not is_right:
+        shown = repr(value)
+        raise ValueError(f"{where} is {shown if len(shown) <= 80 else f'{shown[:80]}…'}, not {what}")
+
+
+def _all_text(values: list) -> bool:
+    return all(isinstance(value, str) for value in values)
+
+
+def _is_sha256(value: object) -> bool:
+    return isinstance(value, str) and SHA256.fullmatch(value) is not None
+
+
+def unsafe_keys(keys: np.ndarray) -> Iterator[int]:
+    """Numbers of the keys, `S80` (N,), that are no `[A-Za-z0-9_-]{1,80}`: a key becomes a file's name."""
+    for start in range(0, len(keys), CHUNK):
+        part = np.ascontiguousarray(keys[start : start + CHUNK])
+        letters = part.view(np.uint8).reshape(len(part), -1)
+        is_end = letters == 0
+        wrong = ~(_IN_KEYS[letters] | is_end).all(axis=1) | is_end[:, 0]
+        wrong |= (is_end[:, :-1] & ~is_end[:, 1:]).any(axis=1)  # a zero byte within
+        yield from start + np.flatnonzero(wrong)
+
+
+def check_row(row: Mapping) -> None:
+    """Raises ValueError with the first thing in a row of samples.csv that no build writes."""
+    if None in row or None in row.values():
+        raise ValueError("has more or fewer fields than columns")
+    _expect(KEY.fullmatch(row["key"]) is not None, "key", row["key"], "letters, digits, _ and -")
+    is_ok = row["status"] == "ok"
+    _expect(is_ok or row["status"] == "failed", "status", row["status"], "ok or failed")
+    _expect(row["split"] in SPLITS or not (is_ok or row["split"]), "split", row["split"], "train, val or test")
+    in_shard = SHARD.fullmatch(row["shard"])
+    is_right = in_shard[1] == row["split"] if in_shard else not (is_ok or row["shard"])
+    _expect(is_right, "shard", row["shard"], "a shard of the clip's split")
+    leads_out = row["source"].startswith("/") or "/../" in f"/{row['source']}/"
+    _expect(not (is_ok and leads_out), "source", row["source"], "a path below the data folder")
+    for name, kind in (("label", int), ("target", float)):
+        try:
+            is_right = math.isfinite(kind(row[name]))
+        except (ValueError, OverflowError):
+            is_right = False
+        _expect(is_right, name, row[name], "a number")

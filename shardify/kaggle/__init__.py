@@ -1,0 +1,1 @@
+"""Shards as a data set at Kaggle."""

@@ -1,0 +1,1 @@
+"""Data folders and manifests: which videos there are, and which belong together."""

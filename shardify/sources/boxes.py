@@ -1,0 +1,48 @@
+"""--boxes FILE.csv: one crop box per video, from anybody's own face detector."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path, PurePosixPath
+
+from shardify.errors import UsageError
+from shardify.video.resize import Box
+
+COLUMNS = ("path", "x", "y", "width", "height")
+NO_BOX = "has no row in the boxes file; add one, or take the video out"
+
+
+def read_boxes(path: Path) -> dict[str, Box]:
+    """source → (x, y, width, height) in pixels of the displayed picture.
+
+    Columns: path,x,y,width,height and, if wanted, margin: a share of the box's width and height that is added
+    on every side. Raises UsageError with the row that is wrong.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"{path}: cannot be read as CSV ({error})") from error
+    missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+    if missing:
+        raise UsageError(f"{path}: has no column {missing[0]}; it needs {','.join(COLUMNS)}[,margin]")
+    boxes: dict[str, Box] = {}
+    for number, row in enumerate(rows, 2):
+        source = PurePosixPath(row["path"] or "").as_posix()
+        if source in boxes:
+            raise UsageError(f"{path} row {number}: {source} has a second box; give one per video")
+        boxes[source] = _box(row, f"{path} row {number}")
+    return boxes
+
+
+def _box(row: dict, where: str) -> Box:
+    try:
+        x, y, width, height = (float(row[column]) for column in COLUMNS[1:])
+        margin = float(row.get("margin") or 0)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{where}: x, y, width, height and margin must be numbers ({error})") from error
+    if not all(map(math.isfinite, (x, y, width, height, margin))) or min(width, height) <= 0 or margin < 0:
+        raise UsageError(f"{where}: width and height must be above 0, margin 0 or more, all of them finite")
+    return (x - margin * width, y - margin * height, width * (1 + 2 * margin), height * (1 + 2 * margin))

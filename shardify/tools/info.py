@@ -1,0 +1,42 @@
+"""What a shards folder holds, without opening a shard."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from shardify.format.index import read_index, read_rows
+from shardify.format.schema import SPLITS
+from shardify.text import count_remarks
+
+
+def describe(folder: Path) -> dict:
+    """Counts, sizes and settings of a finished folder. Raises FormatError."""
+    index, rows = read_index(folder), read_rows(folder)
+    splits = {}
+    for number, name in enumerate(SPLITS):
+        part = index.meta["splits"][name]
+        labels = index.samples["label"][index.samples["split"] == number]
+        counts = np.bincount(labels, minlength=len(index.classes))
+        splits[name] = {
+            "clips": part["samples"],
+            "classes": dict(zip(index.classes, map(int, counts), strict=True)),
+            "failed": part["failed"],
+            "shards": len(part["shards"]),
+            "bytes": sum(shard["bytes"] for shard in part["shards"]),
+        }
+    return {
+        "folder": str(folder),
+        "version": index.meta["version"],
+        "clips": len(index.samples),
+        "groups": len(np.unique(index.samples["group"])),
+        "bytes": sum(split["bytes"] for split in splits.values()),
+        "classes": index.classes,
+        "splits": splits,
+        "failed": index.meta["failed"],
+        "failures": dict(Counter(row["error"] for row in rows if row["status"] == "failed")),
+        "remarks": dict(count_remarks(rows)),
+        "settings": index.settings,
+    }

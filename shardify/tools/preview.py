@@ -1,0 +1,63 @@
+"""Some clips of each class on one picture, with their labels and times."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from shardify.errors import FormatError
+from shardify.format.index import PAYLOAD_EXTENSION, ShardIndex, read_index, shard_name
+from shardify.format.members.frames import decode_jpeg, decode_raw, from_sheet
+from shardify.format.schema import SPLITS
+from shardify.format.tar import read_clip
+
+LINE_HEIGHT = 14  # pixels of Pillow's built-in font with some air
+
+
+def write_preview(folder: Path, out: Path, per_class: int = 3) -> int:
+    """Lay `per_class` clips of each class out as strips of frames; returns how many. Raises FormatError."""
+    index = read_index(folder)
+    rows = []
+    for label in range(len(index.classes)):
+        chosen = index.samples[index.samples["label"] == label]
+        for number in np.linspace(0, len(chosen) - 1, min(per_class, len(chosen)), dtype=int):
+            rows.append(_checked_strip(index, chosen[number]))
+    if not rows:
+        raise FormatError(f"{folder}: holds no clip; see samples.csv for the reasons")
+    picture = Image.fromarray(np.concatenate(rows))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        picture.save(out)
+    except ValueError as error:
+        raise FormatError(f"{out}: is no picture's name; end it in .jpg or .png") from error
+    return len(rows)
+
+
+def _checked_strip(index: ShardIndex, record: np.void) -> np.ndarray:
+    try:
+        return _strip(index, record)
+    except FormatError:
+        raise
+    except Exception as error:  # a damaged picture or record: Pillow and NumPy raise a dozen unrelated types
+        key = record["key"].decode()
+        raise FormatError(f"{index.folder}: clip {key} cannot be shown ({error}); see shardify verify") from error
+
+
+def _strip(index: ShardIndex, record: np.void) -> np.ndarray:
+    """uint8 (lines + S, T·S, 3): a clip's frames side by side below its caption and times."""
+    codec, count = index.settings["codec"], index.settings["frames"]
+    path = index.folder / shard_name(SPLITS[record["split"]], int(record["shard"]))
+    key = record["key"].decode()
+    payload, notes = read_clip(path, key, PAYLOAD_EXTENSION[codec])
+    frames = decode_raw(payload) if codec == "raw" else from_sheet(decode_jpeg(payload), count)
+    size = frames.shape[1]
+    strip = Image.new("RGB", (count * size, size + 2 * LINE_HEIGHT), "white")
+    strip.paste(Image.fromarray(np.concatenate(list(frames), axis=1)), (0, 2 * LINE_HEIGHT))
+    draw = ImageDraw.Draw(strip)
+    draw.text((2, 1), f"{notes['class']} · {notes['split']} · {notes['source']}", fill="black")
+    for k, seconds in enumerate(notes["pts_seconds"]):
+        if size >= 48 or k % 2 == 0:  # narrow frames have room for every other time
+            draw.text((k * size + 2, LINE_HEIGHT), f"{seconds:.2f}s", fill="gray")
+    return np.asarray(strip)

@@ -1,0 +1,78 @@
+"""The tables of a finished folder, made again from its shards and from what of the damaged ones can still be read.
+
+Everything here is a proposal: `repair` writes what has the hash that index.json names, and nothing else.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from shardify.build.tables import sample_records
+from shardify.format.index import CSV_COLUMNS, PAYLOAD_EXTENSION, all_shards, csv_bytes, npy_bytes, sha256
+from shardify.format.tar import read_shard
+from shardify.text import from_cell
+
+
+def propose_csv(folder: Path, meta: dict, npy_keys: list[str]) -> Iterator[bytes]:
+    """samples.csv, as far as it can be known; `npy_keys`: the clips in samples.npy, if that is sound.
+
+    A clip's row is made from its record; only samples.csv itself knows the failed inputs.
+    """
+    rows = _legible_rows(folder / "samples.csv")
+    known = {row["key"]: row for shard in all_shards(meta) for row in _rows_of_records(folder, meta, shard)}
+    clips = [row for row in rows if row["status"] != "failed"]
+    for order in (npy_keys, [row["key"] for row in clips], list(known)):
+        again = [known.get(key, old) for key, old in zip(order, clips + [{}] * len(order), strict=False)]
+        waiting = iter(again)
+        merged = [row if row["status"] == "failed" else next(waiting, row) for row in rows]
+        yield csv_bytes([*merged, *waiting])
+
+
+def _legible_rows(path: Path) -> list[dict]:
+    """The rows as they stand, under the columns that they should have."""
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    try:
+        rows = csv.DictReader(io.StringIO(text, newline=""), CSV_COLUMNS, restval="", restkey="")
+        return [{name: from_cell(value) for name, value in row.items() if name} for row in rows][1:]
+    except csv.Error:
+        return []
+
+
+def _rows_of_records(folder: Path, meta: dict, shard: dict) -> Iterator[dict]:
+    for name, content in read_shard(folder, shard["name"]):
+        if name.endswith(".json"):
+            try:
+                record = json.loads(content)
+                taken = {column: record[column] for column in CSV_COLUMNS if column in record}
+                yield {
+                    **taken,
+                    "group": meta.get("joined_groups", {}).get(record["group"], record["group"]),
+                    "key": record["key"],
+                    "status": "ok",
+                    "shard": shard["name"],
+                    "record_sha256": sha256(content),
+                }
+            except (ValueError, KeyError, TypeError, RecursionError):
+                continue
+
+
+def propose_npy(folder: Path, meta: dict, rows: list[dict[str, str]]) -> Iterator[bytes]:
+    """samples.npy from a sound samples.csv and the payloads in the shards, all of which must be there."""
+    payload = PAYLOAD_EXTENSION[meta["settings"]["codec"]]
+    places: dict[str, dict] = {}
+    for shard in all_shards(meta):
+        members, at = dict(read_shard(folder, shard["name"])), 0
+        for row in rows:
+            if row["status"] != "ok" or row["shard"] != shard["name"]:
+                continue
+            for extension in sorted(("cls", payload, "json")):  # one header block, then whole blocks
+                content = members.get(f"{row['key']}.{extension}", b"")
+                if extension == payload:
+                    places[row["key"]] = {"offset": at + 512, "length": len(content), "crc": zlib.crc32(content)}
+                at += 512 + -(-len(content) // 512) * 512
+    yield npy_bytes(sample_records(rows, places, meta["classes"]))

@@ -1,0 +1,207 @@
+"""Damaged tables and shards, made again to the very bytes that index.json names, or left as they are with a reason."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from shardify.build.build_shard import library_versions
+from shardify.build.commit import lock_folder, roll_forward
+from shardify.build.job import Task
+from shardify.build.settings import BuildSettings
+from shardify.errors import FormatError, UsageError
+from shardify.executors.local import run_tasks
+from shardify.format.card import card_bytes
+from shardify.format.index import (
+    PAYLOAD_EXTENSION,
+    all_shards,
+    is_as_written,
+    json_bytes,
+    read_index,
+    read_meta,
+    read_rows,
+    sha256,
+)
+from shardify.format.shard import Sample, ShardWriter
+from shardify.format.tar import read_shard, read_tar
+from shardify.interrupt import Interrupts
+from shardify.machine import usable_cores
+from shardify.sources.boxes import read_boxes
+from shardify.storage.local import file_sha256, sync_folder, write_atomically
+from shardify.tools.recover import propose_csv, propose_npy
+
+
+def repair_folder(
+    data: Path,
+    folder: Path,
+    *,
+    boxes: Path | None = None,
+    timeout_seconds: float = 600.0,
+    say: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Make again what is damaged: tables from the shards, shards from the videos in `data`; say what became of each.
+
+    Nothing takes a name before it has the hash that index.json gives it. Raises FormatError when index.json, or the
+    rows of failed inputs in samples.csv, are lost: nothing else knows them.
+    """
+    if not folder.is_dir():
+        raise FormatError(f"{folder}: does not exist; pass the folder that `shardify build` made")
+    with lock_folder(folder):
+        roll_forward(folder)
+        if not is_as_written(folder):
+            raise FormatError(
+                f"{folder / 'index.json'}: is damaged, and nothing else knows the settings; copy it from where it is "
+                "sound, or build into a new folder: the same videos and options give the same bytes"
+            )
+        for left in [*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")]:
+            left.unlink()
+        meta = read_meta(folder)
+        settings = BuildSettings(**meta["settings"])
+        if settings.boxes != (file_sha256(boxes) if boxes else None):
+            raise UsageError(f"{folder}: was built with {'' if settings.boxes else 'no '}--boxes; pass the same")
+        _repair_csv(folder, meta, say)
+        rows = [row for row in read_rows(folder) if row["status"] == "ok"]
+        _repair_shards(data, folder, meta, settings, rows, read_boxes(boxes) if boxes else {}, timeout_seconds, say)
+        _repair_file(
+            folder / "samples.npy", meta["sha256"]["samples.npy"], lambda: propose_npy(folder, meta, rows), say
+        )
+        if not _is(folder / "samples.npy", meta["sha256"]["samples.npy"]):
+            return
+        card = card_bytes(meta, read_index(folder).samples)
+        _repair_file(folder / "README.md", sha256(card), lambda: [card], say)
+
+
+def _repair_csv(folder: Path, meta: dict, say: Callable) -> None:
+    path, expected = folder / "samples.csv", meta["sha256"]["samples.csv"]
+    keys = []
+    if _is(folder / "samples.npy", meta["sha256"]["samples.npy"]):
+        keys = [key.decode() for key in np.load(folder / "samples.npy", allow_pickle=False)["key"].tolist()]
+    _repair_file(path, expected, lambda: propose_csv(folder, meta, keys), say)
+    if not _is(path, expected):
+        raise FormatError(
+            f"{path}: is damaged, and what it says of {meta['failed']} failed inputs and of clips in damaged shards "
+            "stands nowhere else; copy it from where it is sound, or build into a new folder"
+        )
+
+
+def _repair_file(path: Path, expected: str, propose: Callable, say: Callable) -> None:
+    if _is(path, expected):
+        return
+    for content in propose():
+        if sha256(content) == expected:
+            write_atomically(path, content)
+            say(f"{path.name}: made again")
+            return
+    say(f"{path.name}: cannot be made again from what is sound")
+
+
+def _is(path: Path, expected: str) -> bool:
+    return path.is_file() and file_sha256(path) == expected
+
+
+def _repair_shards(
+    data: Path, folder: Path, meta: dict, settings: BuildSettings, rows: list[dict], boxes: dict, timeout: float,
+    say: Callable,
+) -> None:  # fmt: skip
+    unpacked = not any(folder.glob("*.tar")) and any(
+        (folder / s["name"]).with_suffix("").is_dir() for s in all_shards(meta)
+    )
+    with Interrupts() as interrupts:
+        for shard in all_shards(meta):
+            mine = [row for row in rows if row["shard"] == shard["name"]]
+            if _is_sound(folder, shard, mine, settings):
+                continue
+            tasks = list(_tasks(data, mine, settings, boxes))
+            restore = functools.partial(_with_packed_group, mine, meta.get("joined_groups", {}))
+            say(f"{shard['name']}: {_rebuild(folder, shard, tasks, settings, timeout, unpacked, restore)}")
+            if interrupts.requested:
+                raise KeyboardInterrupt
+
+
+def _is_sound(folder: Path, shard: dict, rows: list[dict], settings: BuildSettings) -> bool:
+    """Whether the tar has its hash, or every member of the folder that it was unpacked into the right bytes."""
+    if (folder / shard["name"]).is_file():
+        return _is(folder / shard["name"], shard["sha256"])
+    found = {name: sha256(content) for name, content in read_shard(folder, shard["name"])}
+    payload = PAYLOAD_EXTENSION[settings.codec]
+    due = {}
+    for row in rows:
+        due[f"{row['key']}.cls"] = sha256(row["label"].encode())
+        due[f"{row['key']}.json"] = row["record_sha256"]
+        due[f"{row['key']}.{payload}"] = row["payload_sha256"]
+    return due.items() <= found.items()
+
+
+def _tasks(data: Path, rows: list[dict], settings: BuildSettings, boxes: dict) -> Iterator[Task]:
+    """The videos of a shard, in their order."""
+    seen = set()
+    for row in rows:
+        source = row["source"]
+        if source in seen:
+            continue
+        seen.add(source)
+        key = row["key"] if settings.clips == 1 else row["key"].rpartition("-")[0]
+        yield Task(
+            data / source, source, key, row["split"], int(row["label"]), row["class"], float(row["target"]),
+            row["group"], boxes.get(source),
+        )  # fmt: skip
+
+
+def _with_packed_group(rows: list[dict], joined: dict[str, str], sample: Sample) -> Sample:
+    """The sample with the record that was packed, whose group later videos may have joined to another."""
+    row = next(row for row in rows if row["key"] == sample.key)
+    record = json.loads(sample.members["json"])
+    for group in (name for name, now in joined.items() if now == row["group"]):
+        content = json_bytes({**record, "group": group})
+        if sha256(content) == row["record_sha256"]:
+            return replace(sample, members={**sample.members, "json": content})
+    return sample
+
+
+def _rebuild(
+    folder: Path, shard: dict, tasks: list[Task], settings: BuildSettings, timeout_seconds: float, unpacked: bool,
+    restore: Callable[[Sample], Sample],
+) -> str:  # fmt: skip
+    """What became of one shard. The damaged one stays until its replacement is known to be right."""
+    writer = ShardWriter(folder, shard["name"], settings.codec)
+    results = run_tasks(tasks, settings, workers=usable_cores(), timeout_seconds=timeout_seconds)
+    with contextlib.closing(results), contextlib.ExitStack() as undo:
+        undo.callback(writer.abandon)
+        for task, result in zip(tasks, results, strict=True):
+            if isinstance(result, str):
+                return f"cannot be built again: {task.source}: {result}"
+            for sample in map(restore, result):
+                writer.add(sample)
+        entry = writer.seal("", library_versions())
+        if entry["sha256"] != shard["sha256"]:
+            return f"cannot be built again: {_difference(shard)}"
+        home = (folder / shard["name"]).with_suffix("")
+        if (unpacked or home.is_dir()) and not (folder / shard["name"]).is_file():
+            _unpack(writer.temporary, home)
+        else:
+            os.replace(writer.temporary, folder / shard["name"])
+            sync_folder(folder)
+    return f"built again, {entry['samples']} clips"
+
+
+def _unpack(tar: Path, home: Path) -> None:
+    """Put right the members of an unpacked shard; files that do not belong there stay, for `verify` to name."""
+    home.mkdir(exist_ok=True)
+    for name, _, content in read_tar(tar):
+        if not _is(home / name, sha256(content)):
+            write_atomically(home / name, content)
+
+
+def _difference(shard: dict) -> str:
+    here = library_versions()
+    other = [f"{name} {old} → {here.get(name)}" for name, old in shard["versions"].items() if here.get(name) != old]
+    if other:
+        return f"it was made with other versions ({', '.join(other)})"
+    return "its videos have changed since; shardify build --rebuild-changed packs them anew"

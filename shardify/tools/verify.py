@@ -1,0 +1,241 @@
+"""Every hash, count, member, JPEG and JSON of a shards folder, as built or as Kaggle unpacked it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from shardify.errors import FormatError
+from shardify.format.card import card_bytes
+from shardify.format.index import (
+    ADDED_COLUMNS,
+    CSV_COLUMNS,
+    PAYLOAD_EXTENSION,
+    ShardIndex,
+    all_shards,
+    is_as_written,
+    read_index,
+    read_rows,
+    sha256,
+    shard_name,
+)
+from shardify.format.members.frames import decode_jpeg, decode_raw, grid_shape
+from shardify.format.schema import SHARD, SPLITS
+from shardify.format.shard import journal_path
+from shardify.format.tar import read_tar
+from shardify.storage.local import file_sha256
+
+
+@dataclass(frozen=True)
+class Damage:
+    """One thing that is wrong; `clip` is the key, or empty where it is about the whole file."""
+
+    file: str
+    clip: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: clip {self.clip}: {self.problem}" if self.clip else f"{self.file}: {self.problem}"
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the tables say of one clip."""
+
+    row: dict[str, str]
+    record: np.void
+
+
+def verify_folder(folder: Path, workers: int) -> list[Damage]:
+    """All damage, in the order of the index; empty for a sound folder."""
+    try:
+        if not is_as_written(folder):
+            return [Damage("index.json", "", "is not as it was written; nothing else can be checked against it")]
+    except FormatError as error:
+        return [Damage("index.json", "", str(error))]
+    try:
+        index = read_index(folder)
+    except FormatError as error:
+        return [Damage("samples.npy", "", str(error))]
+    try:
+        rows = read_rows(folder)
+    except FormatError as error:
+        return [Damage("samples.csv", "", str(error))]
+    if rows and tuple(rows[0]) not in (CSV_COLUMNS, CSV_COLUMNS[: -len(ADDED_COLUMNS)]):
+        return [Damage("samples.csv", "", "does not have the columns of this version")]
+    failed = sum(row["status"] == "failed" for row in rows)
+    rows = [row for row in rows if row["status"] == "ok"]
+    damage = [*_check_index(index, failed), *_check_tables(index, rows)]
+    expected = defaultdict(list)
+    for row, record in zip(rows, index.samples, strict=False):
+        expected[_shard_of(record)].append(Expected(row, record))
+    shards = {shard["name"]: shard for shard in all_shards(index.meta)}
+    with ThreadPoolExecutor(workers) as pool:
+        found = pool.map(lambda shard: list(check_shard(index, shard, expected[shard["name"]])), shards.values())
+        damage += itertools.chain.from_iterable(found)
+    return damage + list(_strangers(folder, set(shards)))
+
+
+def _shard_of(record: np.void) -> str:
+    split = SPLITS[record["split"]] if record["split"] < len(SPLITS) else f"split {record['split']}"
+    return shard_name(split, record["shard"])
+
+
+def _check_index(index: ShardIndex, failed: int) -> Iterator[Damage]:
+    meta = index.meta
+    if failed != meta["failed"]:
+        yield Damage("samples.csv", "", f"lists {failed} failed inputs, index.json {meta['failed']}")
+    for split in SPLITS:
+        part = meta["splits"][split]
+        if part["samples"] != sum(shard["samples"] for shard in part["shards"]):
+            yield Damage("index.json", "", f"the clips of {split}'s shards do not add up to {part['samples']}")
+
+
+def _check_tables(index: ShardIndex, rows: list[dict]) -> Iterator[Damage]:
+    """samples.npy and samples.csv against their hashes, each other, and the counts of index.json."""
+    meta, samples = index.meta, index.samples
+    for name, expected in meta.get("sha256", {}).items():
+        if file_sha256(index.folder / name) != expected:
+            yield Damage(name, "", "its hash is not the one in index.json: changed, or of another build")
+    if len(rows) != len(samples):
+        yield Damage("samples.csv", "", f"lists {len(rows)} clips, samples.npy {len(samples)}")
+    card = index.folder / "README.md"
+    if not card.is_file() or card.read_bytes() != card_bytes(meta, samples):
+        yield Damage(card.name, "", "is not the card of this folder; `shardify card` writes it again")
+    keys = samples["key"].tolist()
+    for key, count in Counter(keys).items():
+        if count > 1:
+            yield Damage("samples.npy", key.decode(errors="replace"), f"is listed {count} times")
+    for row, key in zip(rows, keys, strict=False):
+        if row["key"].encode() != key:
+            yield Damage("samples.csv", row["key"], f"stands where samples.npy has {key.decode(errors='replace')}")
+            break
+    counts = Counter(map(_shard_of, samples))
+    names = Counter(shard["name"] for shard in all_shards(meta))
+    for shard in all_shards(meta):
+        name = shard["name"]
+        if names[name] > 1:
+            yield Damage("index.json", "", f"names {name} {names[name]} times")
+        if counts.pop(name, 0) != shard["samples"]:
+            yield Damage("samples.npy", "", f"does not list the {shard['samples']} clips that {name} should hold")
+    for name in counts:
+        yield Damage("samples.npy", "", f"lists clips of {name}, which index.json does not name")
+
+
+def _strangers(folder: Path, known: set[str]) -> Iterator[Damage]:
+    for path in sorted(folder.iterdir()):
+        is_tar = path.name.endswith(".tar")
+        if is_tar and path.name not in known and journal_path(folder, path.name).is_file():
+            yield Damage(path.name, "", "belongs to a build that was interrupted; run it again")
+        elif is_tar and path.name not in known:
+            yield Damage(path.name, "", "does not belong to this build; index.json does not name it")
+        if path.is_dir() and SHARD.fullmatch(f"{path.name}.tar"):
+            if f"{path.name}.tar" not in known:
+                yield Damage(path.name, "", "does not belong to this build; index.json does not name it")
+            elif (folder / f"{path.name}.tar").exists():
+                yield Damage(path.name, "", "is there twice, as a tar and unpacked; remove one")
+
+
+def check_shard(index: ShardIndex, shard: dict, expected: list[Expected]) -> Iterator[Damage]:
+    """One tar against index.json and the tables, or the folder that Kaggle has made of it."""
+    path = index.folder / shard["name"]
+    unpacked = path.with_suffix("")
+    try:
+        if path.is_file():
+            yield from _check_tar(index, path, shard, expected)
+        elif unpacked.is_dir():
+            names = sorted(entry.name for entry in unpacked.iterdir() if entry.is_file())
+            members = ((name, 0, (unpacked / name).read_bytes()) for name in names)
+            yield from _check_members(index, unpacked.name, members, expected, in_tar=False)
+        else:
+            yield Damage(shard["name"], "", "is missing")
+    except OSError as error:
+        yield Damage(shard["name"], "", f"cannot be read ({error.strerror or error})")
+
+
+def _check_tar(index: ShardIndex, path: Path, shard: dict, expected: list[Expected]) -> Iterator[Damage]:
+    sound = True
+    size = path.stat().st_size
+    if size != shard["bytes"]:
+        sound = False
+        yield Damage(path.name, "", f"has {size} bytes instead of {shard['bytes']}")
+    inside = list(_check_members(index, path.name, read_tar(path), expected, in_tar=True))
+    yield from inside
+    if sound and not inside and file_sha256(path) != shard["sha256"]:
+        yield Damage(path.name, "", "its hash differs, though all clips are sound: a tar header or padding is damaged")
+
+
+def _check_members(
+    index: ShardIndex, file: str, members: Iterator[tuple[str, int, bytes]], expected: list[Expected], in_tar: bool
+) -> Iterator[Damage]:
+    payload = PAYLOAD_EXTENSION[index.settings["codec"]]
+    extensions = sorted(["cls", payload, "json"])
+    due = {f"{clip.row['key']}.{extension}": clip for clip in expected for extension in extensions}
+    order = list(due)
+    seen: dict[str, str] = {}
+    for place, (name, offset, content) in enumerate(members):
+        key, _, extension = name.partition(".")
+        if name in seen or name not in due:
+            yield Damage(file, key, f"{name} {'is there twice' if name in seen else 'does not belong here'}")
+            continue
+        seen[name] = key
+        if in_tar and place < len(order) and order[place] != name:
+            yield Damage(file, key, f"{name} is out of order")
+        for problem in _check_member(index, due[name], extension, content):
+            yield Damage(file, key, problem)
+        record = due[name].record
+        if in_tar and extension == payload and (offset, len(content)) != (record["offset"], record["length"]):
+            yield Damage(file, key, "payload does not lie where samples.npy says")
+    lost = defaultdict(list)
+    for name in order:
+        if name not in seen:
+            lost[due[name].row["key"]].append(name.partition(".")[2])
+    for key, extensions in lost.items():
+        yield Damage(file, key, f"{', '.join(extensions)} missing")
+
+
+def _check_member(index: ShardIndex, clip: Expected, extension: str, content: bytes) -> Iterator[str]:
+    row, record = clip.row, clip.record
+    if extension == "cls":
+        if content != str(record["label"]).encode():
+            yield f"cls is not {record['label']}"
+    elif extension == "json":
+        if sha256(content) != row["record_sha256"]:
+            yield "json differs"
+        elif not _agrees(content, row):
+            yield "json does not agree with samples.csv"
+    elif sha256(content) != row["payload_sha256"]:
+        yield "payload differs"
+    elif zlib.crc32(content) != record["crc"]:
+        yield "payload does not have the CRC of samples.npy"
+    else:
+        yield from _check_picture(index.settings, content)
+
+
+def _agrees(content: bytes, row: dict[str, str]) -> bool:
+    try:
+        found = json.loads(content)
+        return all(str(found[name]) == row[name] for name in ("key", "source", "split", "label", "payload_sha256"))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
+def _check_picture(settings: dict, content: bytes) -> Iterator[str]:
+    frames, size = settings["frames"], settings["size"]
+    rows, columns = grid_shape(frames)
+    is_jpeg = settings["codec"] == "jpeg"
+    try:
+        shape = (decode_jpeg if is_jpeg else decode_raw)(content).shape
+    except Exception as error:  # Pillow and NumPy raise a dozen unrelated types for damaged bytes
+        yield f"payload cannot be decoded ({error})"
+        return
+    if shape != ((rows * size, columns * size, 3) if is_jpeg else (frames, size, size, 3)):
+        yield f"payload has shape {shape}"

@@ -1,0 +1,1 @@
+"""Decoding of video: exact frames at chosen times."""

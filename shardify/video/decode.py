@@ -1,0 +1,75 @@
+"""decode_video: exactly the frames that the plan names, as small RGB pictures."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+
+from shardify.errors import VideoError
+from shardify.video import nvdec
+from shardify.video.container import VideoFile, VideoInfo, open_video
+from shardify.video.extract import Request, take_by_counting, take_by_time
+from shardify.video.resize import Box, PictureMaker
+
+
+@dataclass(frozen=True)
+class DecodedClip:
+    """T frames of one clip: uint8 (T, S, S, 3) RGB, their display-order numbers and times as decoded."""
+
+    frames: np.ndarray
+    frame_index: tuple[int, ...]
+    pts_seconds: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class DecodedVideo:
+    """`decode_errors` counts the damaged packets and frames that libav reported."""
+
+    info: VideoInfo
+    clips: tuple[DecodedClip, ...]
+    decode_errors: int
+    decoder: str  # "cpu", or "cuda" where a GPU decoded it
+
+
+def decode_video(path: str | os.PathLike, **options) -> DecodedVideo:
+    """`decode_clips` of a video file, with the same options and errors."""
+    with open_video(path) as video:
+        return decode_clips(video, **options)
+
+
+def decode_clips(
+    video: VideoFile,
+    *,
+    frames: int = 16,
+    size: int = 128,
+    clips: int = 1,
+    stride: int | None = None,
+    fit: str = "stretch",
+    box: Box | None = None,
+    strict: bool = False,
+    decoder: str = "cpu",
+) -> DecodedVideo:
+    """Decode `clips` clips of `frames` pictures of size × size pixels from an open video.
+
+    `fit` is "stretch", "crop" or "pad"; `box` is (x, y, width, height) in pixels of the picture as
+    shown (turned, pixels made square) and is cut to it. With `strict`, a video with any decode
+    error is refused. With `decoder` "cuda" the GPU decodes what it can, the CPU the rest. Raises
+    VideoError with a one-line reason for every input that gives no clip.
+    """
+    request = Request(frames, clips, stride, PictureMaker(size, fit, box))
+    taken = nvdec.take_by_time(video, request) if decoder == "cuda" else None
+    used = "cuda" if taken else "cpu"
+    taken = taken or take_by_time(video, request) or take_by_counting(video, request)
+    if strict and taken.errors:
+        raise VideoError(f"damaged: {taken.errors} decode errors (refused by --strict)")
+    decoded = tuple(
+        DecodedClip(
+            np.stack([taken.pictures[number] for number in numbers]),
+            numbers,
+            tuple(float(taken.times[number] * taken.time_base) for number in numbers),
+        )
+        for numbers in taken.plan
+    )
+    return DecodedVideo(taken.info, decoded, taken.errors, used)

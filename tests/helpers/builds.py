@@ -1,0 +1,55 @@
+"""What the builder's tests share: small sets of videos, and a whole folder as one value to compare."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from media import numbered_picture, numbered_video
+
+from shardify.build.build import BuildReport, build
+from shardify.build.job import Task
+from shardify.build.settings import BuildSettings
+
+SMALL = {"frames": 4, "size": 32, "shard_size": 4}
+
+
+def make_videos(data: Path, names: list[str]) -> Path:
+    """Tiny real videos `class/stem.mp4`, each with a length and first pictures of its own."""
+    for name in names:
+        path = data / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        seed = hashlib.sha256(name.encode()).digest()[0]
+        numbered_video(
+            path,
+            5 + seed % 3,
+            size=(32, 32),
+            codec="mpeg4",
+            container_format="mp4",
+            picture=_numbered_from(seed),
+        )
+    return data
+
+
+def video_names(count: int, stem: str = "v") -> list[str]:
+    return [f"{'real' if i % 2 else 'fake'}/{stem}{i:02d}.mp4" for i in range(count)]
+
+
+def run_build(data: Path, out: Path, *, workers: int = 2, timeout_seconds: float = 60, **options) -> BuildReport:
+    """`options` are settings, or arguments of `build`."""
+    arguments = {name: options.pop(name) for name in ("manifest", "boxes", "changes", "say") if name in options}
+    settings = BuildSettings(**{**SMALL, **options})
+    return build(data, out, settings, workers=workers, timeout_seconds=timeout_seconds, **arguments)
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """Name → SHA-256 of every entry of a folder, hidden ones included."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+
+
+def make_task(path: Path, split: str = "train", label: int = 0) -> Task:
+    return Task(path, path.name, f"{path.stem}-0123456789abcdef", split, label, "real", float(label), "g")
+
+
+def _numbered_from(first: int):
+    return lambda i, width, height: numbered_picture(first + i, width, height)

@@ -1,0 +1,130 @@
+import dataclasses
+import json
+import os
+import sys
+
+import pytest
+from builds import SMALL, make_task, make_videos
+from media import numbered_video
+
+from shardify.build import encode
+from shardify.build.encode import make_samples
+from shardify.build.job import failed_row
+from shardify.build.settings import BuildSettings
+from shardify.errors import VideoError
+from shardify.format.index import sha256
+from shardify.format.members import frames
+from shardify.sources.fingerprint import source_fingerprint
+from shardify.video.decode import decode_clips
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    return make_videos(tmp_path_factory.mktemp("videos"), ["one.mp4"]) / "one.mp4"
+
+
+def test_members_and_row_agree(video):
+    (one,) = make_samples(make_task(video, label=1), BuildSettings(**SMALL))
+    record = json.loads(one.members["json"])
+    assert list(one.members) == ["cls", "jpg", "json"] and one.members["cls"] == b"1"
+    assert frames.decode_jpeg(one.members["jpg"]).shape == (64, 64, 3)
+    assert record["payload_sha256"] == one.row["payload_sha256"] == sha256(one.members["jpg"])
+    assert one.row["record_sha256"] == sha256(one.members["json"])
+    assert (record["source"], record["source_bytes"]) == ("one.mp4", video.stat().st_size)
+    assert len(record["pts_seconds"]) == len(record["frame_index"]) == record["frames"] == 4
+
+
+def test_what_is_known_of_the_pictures_is_in_the_record(tmp_path):
+    path = numbered_video(tmp_path / "a.mp4", 3, codec="libx265", context={"color_trc": 16}, mirrored=True)
+    (one,) = make_samples(make_task(path), BuildSettings(**SMALL))
+    record = json.loads(one.members["json"])
+    assert record["frame_index"] == [0, 1, 1, 2]
+    assert (record["hdr"], record["mirrored"], record["repeated_frames"]) == ("pq", True, 1)
+    assert (one.row["hdr"], one.row["repeated_frames"], one.row["decode_errors"]) == ("pq", 1, 0)
+
+
+@pytest.mark.parametrize("box", [(500, 0, 9, 9), (-50, -50, 20, 20)])
+def test_a_box_outside_the_picture_is_a_reason(video, box):
+    with pytest.raises(VideoError, match=r"^its box lies outside the picture$"):
+        make_samples(dataclasses.replace(make_task(video), box=box), BuildSettings(**SMALL))
+
+
+def test_a_source_is_opened_once(video):
+    opened = []
+    sys.addaudithook(lambda event, values: opened.append(str(values[0])) if event == "open" else None)
+    (one,) = make_samples(make_task(video), BuildSettings(**SMALL))
+    assert opened.count(str(video)) == 1
+    assert one.row["source_fingerprint"] == source_fingerprint(video, video.stat().st_size, whole=False)
+
+
+def test_clips_have_keys_of_their_own(video):
+    samples = make_samples(make_task(video), BuildSettings(**SMALL, clips=3))
+    assert [one.key[-4:] for one in samples] == ["-000", "-001", "-002"]
+    assert [json.loads(one.members["json"])["clip"] for one in samples] == [0, 1, 2]
+    assert all(len(one.key) <= 80 for one in samples)
+
+
+def test_raw_payload_is_the_frames(video):
+    (one,) = make_samples(make_task(video), BuildSettings(**SMALL, codec="raw"))
+    assert frames.decode_raw(one.members["npy"]).shape == (4, 32, 32, 3)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda path: None, "No such file or directory"),
+        (lambda path: path.symlink_to(path.name), "Too many levels of symbolic links"),
+        (os.mkfifo, "not a regular file"),
+        (os.mkdir, "not a regular file"),
+        (lambda path: path.symlink_to("/dev/zero"), "not a regular file"),
+        (lambda path: path.touch(), "empty"),
+        (lambda path: path.write_bytes(b"\0" * 5000), "not a video"),
+    ],
+)
+def test_reasons_are_short_and_name_no_folder_of_this_machine(tmp_path, make, reason):
+    path = tmp_path / "a.mp4"
+    make(path)
+    with pytest.raises(VideoError, match=reason) as caught:
+        make_samples(make_task(path), BuildSettings(**SMALL))
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_source_that_grows_while_it_is_read(video, tmp_path, monkeypatch):
+    path = tmp_path / "grows.mp4"
+    path.write_bytes(video.read_bytes())
+
+    def decode_and_append(*args, **options):
+        decoded = decode_clips(*args, **options)
+        with path.open("ab") as file:
+            file.write(b"more")
+        return decoded
+
+    monkeypatch.setattr(encode, "decode_clips", decode_and_append)
+    with pytest.raises(VideoError, match="changed while it was read"):
+        make_samples(make_task(path), BuildSettings(**SMALL))
+
+
+def test_fingerprint_sees_the_beginning_middle_end_and_size(tmp_path):
+    path = tmp_path / "long.mp4"
+    content = bytearray(8 << 20)
+    path.write_bytes(content)
+    seen = {source_fingerprint(path, len(content), whole=False)}
+    for place in (0, 4 << 20, (8 << 20) - 1):
+        changed = content.copy()
+        changed[place] = 1
+        path.write_bytes(changed)
+        seen.add(source_fingerprint(path, len(content), whole=False))
+    path.write_bytes(content + b"\0")
+    seen.add(source_fingerprint(path, len(content) + 1, whole=False))
+    assert len(seen) == 5
+
+
+def test_full_hash_is_the_sha256_of_the_file(video):
+    (one,) = make_samples(make_task(video), BuildSettings(**SMALL, full_hash=True))
+    assert one.row["source_fingerprint"] == sha256(video.read_bytes())
+
+
+def test_failed_row_is_one_line(tmp_path):
+    row = failed_row(make_task(tmp_path / "gone.mp4"), "two\nlines  of\ttext")
+    assert row["error"] == "two lines of text"
+    assert (row["status"], row["source_bytes"]) == ("failed", "")

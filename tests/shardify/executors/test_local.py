@@ -1,0 +1,169 @@
+import multiprocessing
+import os
+import select
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from builds import SMALL, make_task, make_videos
+from poison import make_poisoned
+
+from shardify.build.settings import BuildSettings
+from shardify.executors import local
+from shardify.executors.local import AHEAD, DEPTH, MEMORY_BYTES, run_tasks
+
+SETTINGS = BuildSettings(**SMALL)
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    return make_videos(tmp_path_factory.mktemp("good"), ["good.mp4"]) / "good.mp4"
+
+
+def run(folder, good, stems, workers=2, timeout=60, make=make_poisoned):
+    """Outcome by stem of copies of one good video."""
+    tasks = [make_task(folder / f"{stem}.mp4") for stem in stems]
+    for task in tasks:
+        shutil.copy(good, task.path)
+    outcomes = list(run_tasks(tasks, SETTINGS, workers=workers, timeout_seconds=timeout, make=make))
+    assert len(outcomes) == len(stems)
+    return dict(zip(stems, outcomes, strict=True))
+
+
+def payloads(outcomes, stems):
+    return [outcomes[stem][0].members["jpg"] for stem in stems]
+
+
+@pytest.mark.parametrize(
+    ("poison", "reason"),
+    [
+        ("segfault", "the decoder crashed on it (SIGSEGV)"),
+        ("abort", "the decoder crashed on it (SIGABRT)"),
+        ("die", "the decoder crashed on it (exit code 3)"),
+        ("kill", "the decoder crashed on it (SIGKILL)"),
+        ("alloc", f"needs more than {MEMORY_BYTES >> 30} GiB of memory"),
+        ("bug", "cannot be packed (KeyError: 'a mistake of ours')"),
+    ],
+)
+def test_poison_costs_one_video(tmp_path, good, poison, reason):
+    stems = ["a", "b", poison, "c", "d", f"{poison}2", "e"]
+    outcomes = run(tmp_path, good, stems)
+    assert outcomes[poison] == outcomes[f"{poison}2"] == reason
+    assert len(set(payloads(outcomes, "abcde"))) == 1
+
+
+def test_spinning_costs_its_cpu_deadline(tmp_path, good):
+    outcomes = run(tmp_path, good, ["a", "spin", "b"], timeout=1)
+    assert outcomes["spin"] == "took more than 1 s of CPU time; raise --timeout if the file is sound"
+    assert len(set(payloads(outcomes, "ab"))) == 1
+
+
+def test_standing_still_is_ended(tmp_path, good):
+    outcomes = run(tmp_path, good, ["a", "stand", "b"], timeout=0.3)
+    assert outcomes["stand"] == "stood still for 3 s; raise --timeout if the file is sound"
+    assert len(set(payloads(outcomes, "ab"))) == 1
+
+
+def test_innocent_victims_are_tried_again(tmp_path, good):
+    outcomes = run(tmp_path, good, ["a", "flaky", "b"])
+    assert len(set(payloads(outcomes, ["a", "flaky", "b"]))) == 1
+
+
+def test_many_sudden_deaths(tmp_path, good):
+    stems = [f"{'kill' if i % 3 == 1 else 'good'}{i}" for i in range(30)]
+    outcomes = run(tmp_path, good, stems)
+    assert [isinstance(outcomes[stem], str) for stem in stems] == [stem.startswith("kill") for stem in stems]
+
+
+def test_too_many_open_files_stop_the_build(tmp_path, good):
+    with pytest.raises(OSError, match="Too many open files"):
+        run(tmp_path, good, ["a", "files"])
+
+
+def test_a_slow_video_bounds_what_is_done_ahead_of_it(tmp_path, good):
+    slow, drawn = shutil.copy(good, tmp_path / "slow.mp4"), []
+
+    def tasks():
+        for i in range(400):
+            drawn.append(i)
+            yield make_task(good if i else slow)
+
+    results = run_tasks(tasks(), SETTINGS, workers=2, timeout_seconds=60, make=make_poisoned)
+    next(results)
+    assert 2 * AHEAD - 4 <= len(drawn) <= 2 * AHEAD
+    results.close()
+
+
+def test_what_is_done_ahead_is_bounded_by_bytes(tmp_path, good, monkeypatch):
+    """The slow video holds up two workers' outcomes; more are asked for again when it is done, in order."""
+    slow, drawn = shutil.copy(good, tmp_path / "slow.mp4"), []
+    monkeypatch.setattr(local, "AHEAD_BYTES", 1)
+
+    def tasks():
+        for i in range(30):
+            drawn.append(i)
+            yield make_task(good if i else slow, label=i)
+
+    results = run_tasks(tasks(), SETTINGS, workers=2, timeout_seconds=60, make=make_poisoned)
+    first = next(results)
+    assert len(drawn) <= 2 * DEPTH + 1
+    assert [outcome[0].row["label"] for outcome in [first, *results]] == list(range(30))
+
+
+def test_a_worker_ends_with_its_parent(tmp_path, good):
+    """Killed, a build leaves no worker behind, were it to stand still for an hour."""
+    os.mkfifo(tmp_path / "hold.fifo")
+    shutil.copy(good, tmp_path / "hold.mp4")
+    script = tmp_path / "build.py"
+    script.write_text(
+        "from pathlib import Path\nfrom builds import SMALL, make_task\nfrom poison import make_poisoned\n"
+        "from shardify.build.settings import BuildSettings\nfrom shardify.executors.local import run_tasks\n"
+        "if __name__ == '__main__':\n"
+        f"    tasks = [make_task(Path({str(tmp_path / 'hold.mp4')!r}))]\n"
+        "    list(run_tasks(tasks, BuildSettings(**SMALL), workers=1, timeout_seconds=600, make=make_poisoned))\n"
+    )
+    path = os.pathsep.join([str(Path(__file__).parents[2] / "helpers"), *sys.path])
+    parent = subprocess.Popen([sys.executable, script], env={**os.environ, "PYTHONPATH": path})
+    held = os.open(tmp_path / "hold.fifo", os.O_RDONLY | os.O_NONBLOCK)
+    assert select.select([held], [], [], 120)[0] and os.read(held, 9) == b"here"
+    parent.kill()
+    parent.wait()
+    assert select.select([held], [], [], 60)[0] and os.read(held, 9) == b""  # the worker's end is closed: it is gone
+    os.close(held)
+
+
+def test_no_worker_and_no_file_stays_behind(tmp_path, good):
+    before = len(os.listdir("/proc/self/fd"))
+    outcomes = run(tmp_path, good, ["a", "kill", "b"])
+    assert outcomes["kill"]
+    assert len(os.listdir("/proc/self/fd")) <= before + 3  # the fork server's own
+    assert multiprocessing.active_children() == []
+
+
+def test_a_script_without_a_guard_is_told_so(tmp_path, good):
+    """Each worker would run the script again; no video may be blamed for that."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\nfrom shardify.build.build import build\nfrom shardify.build.settings import BuildSettings\n"  # noqa: E501
+        f"build(Path({str(tmp_path)!r}), Path({str(tmp_path / 's')!r}), BuildSettings(size=32))\n"
+    )
+    for name in ("real", "fake"):
+        (tmp_path / name).mkdir()
+        shutil.copy(good, tmp_path / name / "a.mp4")
+    result = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 1 and "a decoding process could not start" in result.stderr
+    assert not (tmp_path / "s" / "index.json").exists()
+
+
+def test_a_script_without_a_main_guard_is_told_so(tmp_path, good):
+    make_videos(tmp_path / "data", ["real/one.mp4", "fake/two.mp4"])
+    script = tmp_path / "mine.py"
+    script.write_text(
+        "from pathlib import Path\nfrom shardify.build.build import build\nfrom shardify.build.settings import BuildSettings\n"  # noqa: E501
+        "here = Path(__file__).parent\nbuild(here / 'data', here / 'shards', BuildSettings())\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "a decoding process could not start" in done.stderr.splitlines()[-1]

@@ -1,0 +1,252 @@
+import inspect
+import json
+import os
+import re
+import shutil
+import sys
+
+import pytest
+
+from shardify.errors import NothingToBuildError, UsageError
+from shardify.sources.catalog import Source, list_sources, order_classes
+from shardify.sources.groups import group_names
+
+
+def make_tree(root, *names):
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    return root
+
+
+def by_source(catalog):
+    return {source.source: source for source in catalog.sources}
+
+
+def test_class_folders_without_splits(tmp_path):
+    catalog = list_sources(make_tree(tmp_path, "real/b.mp4", "real/deep/a.MKV", "fake/c.avi", "fake/notes.txt"))
+    assert [s.source for s in catalog.sources] == ["fake/c.avi", "real/b.mp4", "real/deep/a.MKV"]
+    assert [s.class_name for s in catalog.sources] == ["fake", "real", "real"]
+    assert {s.split for s in catalog.sources} == {None}
+    assert catalog.ignored == 1 and catalog.notes == ("ignored 1 other files: .txt 1",)
+
+
+def test_ignored_files_are_listed_by_their_endings(tmp_path):
+    names = [f"real/{i}.{ending}" for i, ending in enumerate(["TXT", "txt", "mod", "dat"])]
+    make_tree(tmp_path, "real/a.mp4", "real/LICENSE", *names, *(f"x/{i}.{i:02d}" for i in range(20)))
+    (note,) = list_sources(tmp_path).notes
+    assert note.startswith("ignored 25 other files: .txt 2, .00 1, .01 1,") and note.endswith(" and 14 more kinds")
+
+
+def test_a_folder_without_a_video_lists_what_is_there(tmp_path):
+    with pytest.raises(NothingToBuildError, match=r"holds no video \(ignored 2 other files: .mod 2; known"):
+        list_sources(make_tree(tmp_path, "real/a.mod", "fake/b.mod"))
+
+
+def test_split_folders_and_what_is_missing(tmp_path):
+    catalog = list_sources(make_tree(tmp_path, "train/real/a.mp4", "validation/fake/b.mp4"))
+    assert [(s.split, s.class_name) for s in catalog.sources] == [("train", "real"), ("val", "fake")]
+    assert len(catalog.notes) == 1 and "test is missing" in catalog.notes[0]
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    catalog = list_sources(make_tree(tmp_path, "train/a.mp4", "bus/b.mp4"))
+    assert {(s.split, s.class_name) for s in catalog.sources} == {(None, "train"), (None, "bus")}
+
+
+@pytest.mark.parametrize(
+    ("names", "stray", "reason"),
+    [
+        (("real/a.mp4", "fake/b.mp4", "c.mp4"), "c.mp4", "no class folder"),
+        (("train/real/a.mp4", "train/c.mp4"), "train/c.mp4", "no class folder"),
+        (("train/real/a.mp4", "other/real/c.mp4"), "other/real/c.mp4", "beside train/"),
+    ],
+)
+def test_videos_outside_the_layout_are_inputs_with_a_reason(tmp_path, names, stray, reason):
+    found = by_source(list_sources(make_tree(tmp_path, *names)))
+    assert len(found) == len(names)
+    assert reason in found[stray].error
+
+
+def test_odd_entries_with_a_videos_name_are_inputs(tmp_path):
+    make_tree(tmp_path, "real/a.mp4", "fake/b.mp4")
+    (tmp_path / "real/dangling.mp4").symlink_to("nowhere")
+    (tmp_path / "real/loop.mp4").symlink_to("loop.mp4")
+    (tmp_path / "real/folder.mp4").mkdir()
+    os.mkfifo(tmp_path / "real/pipe.mp4")
+    assert len(list_sources(tmp_path).sources) == 6
+
+
+def test_linked_folders_are_followed_and_loops_are_not(tmp_path):
+    make_tree(tmp_path, "store/a.mp4", "data/fake/b.mp4")
+    (tmp_path / "data/real").symlink_to(tmp_path / "store")
+    (tmp_path / "data/fake/up").symlink_to(tmp_path / "data")
+    found = by_source(list_sources(tmp_path / "data"))
+    assert {"real/a.mp4", "fake/b.mp4"} <= found.keys()
+    assert found.keys() == {"real/a.mp4", "fake/b.mp4"}
+
+
+def test_each_folder_is_listed_once_whatever_links_to_it(tmp_path):
+    """Links within links would be 2^12 inputs for one file; its own place is the one that counts."""
+    for number in range(12):
+        (tmp_path / f"data/z{number:02d}").mkdir(parents=True)
+        for link in "ab":
+            (tmp_path / f"data/z{number:02d}" / link).symlink_to(tmp_path / f"data/z{number + 1:02d}")
+    make_tree(tmp_path, "data/z12/deep/x.mp4", "data/real/a.mp4", "beside/b.mp4")
+    (tmp_path / "data/alias").symlink_to("real")
+    (tmp_path / "data/real/up").symlink_to(tmp_path)
+    catalog = list_sources(tmp_path / "data")
+    assert [source.source for source in catalog.sources] == ["real/a.mp4", "z12/deep/x.mp4"]
+    assert "not followed: 26 links to folders that are listed anyway or lie above: alias" in catalog.notes
+
+
+def test_a_tree_deeper_than_python_can_call(tmp_path):
+    make_tree(tmp_path, "real/a.mp4", f"fake/{'d/' * 250}b.mp4")
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 200)
+    try:
+        assert len(list_sources(tmp_path).sources) == 2
+    finally:
+        sys.setrecursionlimit(limit)
+
+
+def test_names_that_are_not_utf8_are_refused_by_name(tmp_path):
+    make_tree(tmp_path, "real/a.mp4")
+    with open(os.fsencode(tmp_path / "real") + b"/\xff.mp4", "wb"):
+        pass
+    found = by_source(list_sources(tmp_path))
+    (name,) = found.keys() - {"real/a.mp4"}
+    assert name.startswith("real/\\xff.mp4 (") and "UTF-8" in found[name].error
+
+
+def test_keys_are_safe_short_and_unique():
+    names = ["real/a.b.mp4", "real/A.b.mp4", "fake/a.b.mp4", f"real/{'x' * 250}.mp4", "real/-rf.mp4", "real/日本.mp4"]
+    keys = [Source(None, name, "real", None).key for name in names]
+    assert len(set(keys)) == len(names)
+    assert all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", key) and len(key) <= 80 for key in keys)
+    assert keys[0].startswith("a_b-")
+
+
+@pytest.mark.parametrize(
+    ("names", "known", "expected"),
+    [
+        ({"real", "fake"}, (), ["real", "fake"]),
+        ({"FAKE", "REAL"}, (), ["REAL", "FAKE"]),
+        ({"cat", "ant", "bee"}, (), ["ant", "bee", "cat"]),
+        ({"real", "fake", "other"}, (), ["fake", "other", "real"]),
+        ({"ant", "cat"}, ("bee", "cat"), ["bee", "cat", "ant"]),
+    ],
+)
+def test_class_order(names, known, expected):
+    assert order_classes(names, known) == expected
+
+
+def test_manifest(tmp_path):
+    manifest = tmp_path / "videos.csv"
+    manifest.write_text("path,class,split,group,target\nb.mp4,dog,valid,g1,2.5\nsub/a.mp4,cat,,,\n")
+    catalog = list_sources(tmp_path, manifest)
+    cat, dog = (by_source(catalog)[name] for name in ("sub/a.mp4", "b.mp4"))
+    assert (dog.split, dog.group, dog.target, dog.class_name) == ("val", "g1", 2.5, "dog")
+    assert (cat.split, cat.group, cat.target) == (None, None, None)
+    assert cat.path == tmp_path / "sub/a.mp4"
+
+
+def test_manifest_paths_that_leave_the_folder_are_refused_by_name(tmp_path):
+    manifest = tmp_path / "videos.csv"
+    manifest.write_text("path,class\n../b.mp4,x\n/etc/a.mp4,y\nc.mp4,y\n")
+    errors = [s.error for s in list_sources(tmp_path, manifest).sources]
+    assert sum("out of the data folder" in (error or "") for error in errors) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path\na.mp4\n", "no column class"),
+        ("path,class\na.mp4,x\na.mp4,y\n", "row 3: a.mp4 is listed twice"),
+        ("path,class\na.mp4\n", "row 2: has too few columns"),
+        ("path,class\na.mp4,\n", "must not be empty"),
+        ("path,class,split\na.mp4,x,dev\n", "split is dev"),
+        ("path,class,target\na.mp4,x,high\n", "target is high"),
+    ],
+)
+def test_manifest_errors_name_the_row(tmp_path, text, message):
+    manifest = tmp_path / "videos.csv"
+    manifest.write_text(text)
+    with pytest.raises(UsageError, match=re.escape(message)):
+        list_sources(tmp_path, manifest)
+
+
+def test_empty_and_missing_folders(tmp_path):
+    with pytest.raises(NothingToBuildError, match="holds no video"):
+        list_sources(tmp_path)
+    with pytest.raises(UsageError, match="not a folder"):
+        list_sources(tmp_path / "missing")
+    with pytest.raises(NothingToBuildError, match="none of 1 videos"):
+        list_sources(make_tree(tmp_path, "a.mp4"))
+
+
+def test_dfdc_metadata_is_recognised_and_any_other_is_not(tmp_path):
+    make_tree(tmp_path, "fake/a.mp4", "real/b.mp4")
+    (tmp_path / "metadata.json").write_text(json.dumps({"a.mp4": {"label": "FAKE", "original": "b.mp4"}}))
+    assert list_sources(tmp_path).originals == {"a.mp4": "b.mp4"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[1, 2]", "[" * 100_000, '{"a.mp4": {"original": 5}}', '{"a.mp4": {"original": ["b.mp4"]}}', '{"a.mp4": [1]}',
+        '{"a.mp4": {"original": "\\ud800"}}', "5", "null", "{", '{"a.mp4": {"original": {}}}',
+    ],
+)  # fmt: skip
+def test_any_other_metadata_is_not_believed(tmp_path, text):
+    make_tree(tmp_path, "fake/a.mp4", "real/b.mp4")
+    (tmp_path / "metadata.json").write_text(text)
+    catalog = list_sources(tmp_path)
+    assert catalog.originals == {} and len(group_names(catalog, None)[0]) == 2
+
+
+def test_a_manifest_in_another_unicode_form(tmp_path):
+    """macOS takes accents apart, most others do not; the file's own name counts, whoever wrote the manifest."""
+    composed, apart = "r\u00e9el/\u00e9t\u00e9.mp4", "re\u0301el/e\u0301te\u0301.mp4"
+    make_tree(tmp_path, apart, "fake/b.mp4", "r\u00e9el/other.mp4")
+    manifest = tmp_path / "m.csv"
+    manifest.write_text(f"path,class\n{composed},real\nfake/b.mp4,fake\n", encoding="utf-8")
+    catalog = list_sources(tmp_path, manifest)
+    (french,) = (source for source in catalog.sources if source.class_name == "real")
+    assert french.source == composed and not catalog.notes  # half of the way exists in each form: nothing is guessed
+    shutil.rmtree(tmp_path / "r\u00e9el")
+    catalog = list_sources(tmp_path, manifest)
+    (french,) = (source for source in catalog.sources if source.class_name == "real")
+    assert french.source == apart and french.path.exists() and "1 names" in catalog.notes[0]
+    manifest.write_text(f"path,class\n{composed},real\n{apart},fake\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="is listed twice"):
+        list_sources(tmp_path, manifest)
+
+
+def test_a_folder_that_cannot_be_listed_is_not_passed_over(tmp_path, monkeypatch):
+    make_tree(tmp_path, "real/a.mp4", "fake/b.mp4")
+    listed = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("fake"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)  # root may list everything
+    with pytest.raises(PermissionError, match="fake"):
+        list_sources(tmp_path)
+
+
+def test_a_class_folder_whose_name_is_not_utf8(tmp_path):
+    make_tree(tmp_path, "real/a.mp4", os.fsdecode(b"f\xe9ke/b.mp4"))
+    (bad,) = (source for source in list_sources(tmp_path).sources if source.error)
+    assert "not UTF-8" in bad.error and bad.class_name.encode("utf-8")
+
+
+@pytest.mark.parametrize("target", ["nan", "inf", "-Infinity"])
+def test_targets_are_finite(tmp_path, target):
+    manifest = tmp_path / "m.csv"
+    manifest.write_text(f"path,class,target\na.mp4,real,{target}\n")
+    with pytest.raises(UsageError, match="finite"):
+        list_sources(tmp_path, manifest)

@@ -1,0 +1,117 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from shardify.cli.main import main
+from shardify.tools import doctor
+
+
+def report():
+    return CliRunner().invoke(main, ["doctor"])
+
+
+def test_every_line_is_marked_and_every_cross_has_a_remedy():
+    result = report()
+    lines = result.output.splitlines()
+    assert len(lines) > 12 and all(line[:2] in ("✓ ", "✗ ") for line in lines)
+    assert all((line[0] == "✗") == (" → " in line) for line in lines)
+    for start in ("✓ python 3.", "✓ torch ", "✓ av ", "✓ decodes h264"):
+        assert any(line.startswith(start) for line in lines), start
+    assert result.exit_code == 0
+
+
+def test_a_missing_essential_is_exit_code_1_but_not_where_only_training_is_done(monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)  # as if it were not installed
+    assert report().exit_code == 1 and "pip install av, which decodes videos" in report().output
+    monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Interactive")
+    result = report()
+    assert result.exit_code == 0 and "✗ av" in result.output and "✓ Kaggle notebook" in result.output
+
+
+@pytest.mark.parametrize(
+    ("package", "line"),
+    [("av", "✗ av: cannot be imported"), ("torch", "✗ torch: cannot be imported"), ("numpy", "error: ")],
+)
+def test_it_runs_where_a_package_is_missing(package, line):
+    code = f"import sys; sys.modules[{package!r}] = None; from shardify.cli.main import main; main(['doctor'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert line in done.stdout + done.stderr and "pip install" in done.stdout + done.stderr
+
+
+def test_something_optional_that_is_missing_is_no_failure(monkeypatch):
+    monkeypatch.setitem(sys.modules, "simplejpeg", None)
+    assert report().exit_code == 0 and "✗ simplejpeg" in report().output
+
+
+def test_credentials_are_never_shown(monkeypatch):
+    monkeypatch.setenv("KAGGLE_USERNAME", "somebody")
+    monkeypatch.setenv("KAGGLE_KEY", "0123456789abcdef")
+    output = report().output
+    assert "✓ Kaggle credentials: in KAGGLE_USERNAME and KAGGLE_KEY" in output
+    assert "0123456789abcdef" not in output and "somebody" not in output
+
+
+def test_colab_is_recognised(monkeypatch):
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "release-colab_20260101")
+    monkeypatch.delenv("KAGGLE_KERNEL_RUN_TYPE", raising=False)
+    assert doctor.notebook().text.startswith("Colab notebook")
+
+
+def write(folder: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"cpu.max": "50000 100000\n"},
+        {"cpu/cpu.cfs_quota_us": "50000\n", "cpu/cpu.cfs_period_us": "100000\n"},
+    ],
+)
+def test_a_containers_share_of_the_cores_counts(tmp_path, files):
+    found = doctor.cores(write(tmp_path, files))
+    assert not found.ok and "may use 0.5" in found.text and "--workers 1" in found.remedy
+
+
+@pytest.mark.parametrize("files", [{}, {"cpu.max": "max 100000\n"}, {"cpu/cpu.cfs_quota_us": "-1\n"}])
+def test_without_a_limit_all_cores_count(tmp_path, files):
+    assert doctor.cores(write(tmp_path, files)).ok
+
+
+@pytest.mark.parametrize(
+    ("files", "text", "ok"),
+    [
+        ({"proc/meminfo": "MemAvailable: 7812500 kB\n"}, "8.0 GB free", True),
+        ({"proc/meminfo": "MemAvailable: 781250 kB\n"}, "800.0 MB free", False),
+        ({"proc/meminfo": "nothing\n"}, "cannot be read", False),
+        ({}, "cannot be read", False),
+    ],
+)
+def test_memory(tmp_path, files, text, ok):
+    found = doctor.memory(write(tmp_path, files))
+    assert text in found.text and found.ok is ok
+
+
+def test_the_video_for_nvdec_is_one_that_the_cpu_decodes(tmp_path):
+    from shardify.video.decode import decode_video
+
+    assert decode_video(doctor._short_video(tmp_path / "try.mp4"), frames=2, size=64).info.codec == "h264"
+
+
+@pytest.mark.parametrize(("shell", "name"), [("bash", ".bashrc"), ("zsh", ".zshrc")])
+def test_tab_completion(monkeypatch, tmp_path, shell, name):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SHELL", f"/bin/{shell}")
+    missing = doctor.completion()
+    assert not missing.ok and name in missing.remedy
+    (tmp_path / name).write_text(missing.remedy.split(": ", 1)[1] + "\n")
+    assert doctor.completion().ok
+    source = CliRunner().invoke(main, [], env={"_SHARDIFY_COMPLETE": f"{shell}_source"}, prog_name="shardify")
+    assert "_shardify_completion" in source.output

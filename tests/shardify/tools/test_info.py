@@ -1,0 +1,82 @@
+"""What is said of a folder's clips, after a build and by `info`."""
+
+import csv
+import io
+import json
+
+import pytest
+from builds import make_videos, run_build, video_names
+from click.testing import CliRunner
+from media import noisy_picture, numbered_video
+
+from shardify.cli.main import main
+from shardify.format.index import ADDED_COLUMNS, json_bytes, read_rows, sha256
+from shardify.text import count_remarks, remark_lines
+from shardify.tools.verify import verify_folder
+
+OPTIONS = ("--frames", "4", "--size", "32", "--workers", "1")
+LINES = [
+    "clips with decode errors: 1 (column decode_errors of samples.csv; --strict refuses such videos)",
+    "clips with repeated pictures: 1 (column repeated_frames of samples.csv; "
+    "the videos are short, or their times have gaps)",
+    "clips with HDR: 1 (column hdr of samples.csv; decoded without tone mapping)",
+]
+
+
+def call(*arguments):
+    return CliRunner().invoke(main, [*map(str, arguments)]).output
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return make_videos(tmp_path_factory.mktemp("data"), video_names(4))
+
+
+def test_what_is_odd_about_clips_is_said(data, tmp_path):
+    out = call("build", data, tmp_path / "sound", *OPTIONS) + call("info", tmp_path / "sound")
+    assert "clips with" not in out
+    odd = make_videos(tmp_path / "odd", video_names(4))
+    numbered_video(odd / "real/hdr.mp4", 4, codec="libx265", context={"color_trc": 18})
+    numbered_video(odd / "real/gap.mp4", 8, times=[0, 1, 2, 3, 4, 5, 6, 900], options={"bf": "0"})
+    broken = numbered_video(odd / "real/broken.mkv", 40, picture=noisy_picture)
+    broken.write_bytes(broken.read_bytes()[:-2000])
+    for printed in (call("build", odd, tmp_path / "s", *OPTIONS), call("info", tmp_path / "s")):
+        assert [line for line in printed.splitlines() if line.startswith("clips with")] == LINES
+    remarks = json.loads(call("info", tmp_path / "s", "--json"))["remarks"]
+    assert remarks == {"decode_errors": 1, "repeated_frames": 1, "hdr": 1}
+    rows = {row["source"]: row for row in read_rows(tmp_path / "s")}
+    assert rows["real/gap.mp4"]["repeated_frames"] == "3"
+
+
+def test_tables_of_older_builds_have_nothing_to_say():
+    assert not count_remarks([{"key": "a"}, dict.fromkeys(ADDED_COLUMNS, "")])
+    assert count_remarks([{"decode_errors": 3, "repeated_frames": 0, "hdr": "none"}]) == {"decode_errors": 1}
+    assert remark_lines({}) == []
+
+
+def without_the_added_columns(folder):
+    """Makes a folder as builds left it before there were these columns."""
+    rows, meta = read_rows(folder), json.loads((folder / "index.json").read_bytes())
+    buffer = io.StringIO(newline="")
+    columns = [column for column in rows[0] if column not in ADDED_COLUMNS]
+    writer = csv.DictWriter(buffer, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    table = buffer.getvalue().encode()
+    (folder / "samples.csv").write_bytes(table)
+    meta["sha256"]["samples.csv"] = sha256(table)
+    del meta["index_sha256"]
+    (folder / "index.json").write_bytes(json_bytes(meta | {"index_sha256": sha256(json_bytes(meta))}))
+
+
+def test_a_build_goes_on_where_the_table_lacks_the_columns(tmp_path):
+    videos = make_videos(tmp_path / "data", video_names(4))
+    run_build(videos, tmp_path / "s")
+    without_the_added_columns(tmp_path / "s")
+    assert verify_folder(tmp_path / "s", 1) == []
+    make_videos(videos, ["real/new.mp4"])
+    assert run_build(videos, tmp_path / "s").new_inputs == 1
+    assert verify_folder(tmp_path / "s", 1) == []
+    cells = {row["source"]: tuple(row[column] for column in ADDED_COLUMNS) for row in read_rows(tmp_path / "s")}
+    assert cells.pop("real/new.mp4") == ("0", "0", "none")
+    assert set(cells.values()) == {("", "", "")} and len(cells) == 4

@@ -1,0 +1,80 @@
+"""What `auto` comes to, and that a run which goes on keeps it."""
+
+import pytest
+import torch
+from torch import nn
+
+from trainer.config.auto import OF_RESNET_LSTM, check_used, resolve_by_device, resolve_by_model, take_over
+from trainer.config.load import load_settings
+from trainer.config.settings import ModelSettings
+from trainer.errors import SettingsError
+
+
+@pytest.mark.parametrize(("device", "backbone"), [("cpu", "resnet18"), ("cuda", "resnet50")])
+def test_by_device(device, backbone):
+    assert resolve_by_device(load_settings(), torch.device(device)).model.backbone == backbone
+    own = load_settings(None, ("model.backbone=tiny", "metric=f1"))
+    assert resolve_by_device(own, torch.device(device)) == own
+
+
+@pytest.mark.parametrize(("loss", "metric"), [("focal", "auc_roc"), ("mse", "mae"), ("l1", "mae")])
+def test_the_metric_goes_with_the_loss(loss, metric):
+    settings = resolve_by_device(load_settings(None, (f"loss.name={loss}",)), torch.device("cpu"))
+    assert settings.metric == metric
+    assert settings.maximises == (metric == "auc_roc")
+
+
+@pytest.mark.parametrize(
+    ("origin", "batch_norm"),
+    [("torchvision ResNet50", "frozen"), ("a.pth", "frozen"), ("random (tiny)", "train"), (None, "train")],
+)
+def test_statistics_that_came_with_weights_are_kept(origin, batch_norm):
+    model = nn.Linear(1, 1)
+    if origin:
+        model.weights_origin = origin
+    assert resolve_by_model(load_settings(), model).model.batch_norm == batch_norm
+    own = load_settings(None, ("model.batch_norm=train",))
+    assert resolve_by_model(own, model) == own
+
+
+def test_a_run_that_goes_on_keeps_what_it_came_to():
+    earlier = load_settings(
+        None, ("batch_size=24", "model.backbone=resnet34", "model.batch_norm=frozen", "metric=f1", "seed=5")
+    ).to_dict()
+    assert take_over(load_settings(None, ("batch_size=auto", "seed=5")), earlier).to_dict() == earlier
+    stated = load_settings(None, ("batch_size=8", "model.backbone=tiny", "model.batch_norm=train", "metric=loss"))
+    assert take_over(stated, earlier) == stated
+
+
+def test_random_weights_are_not_frozen_for_good():
+    model = nn.Linear(1, 1)
+    resolve_by_model(load_settings(None, ("model.freeze=backbone",)), model)  # may have loaded weights by itself
+    model.weights_origin = "random (tiny)"
+    with pytest.raises(SettingsError, match=r"model\.weights=PATH"):
+        resolve_by_model(load_settings(None, ("model.freeze=backbone",)), model)
+    resolve_by_model(load_settings(None, ("model.freeze=backbone", "model.unfreeze_every=1")), model)
+    model.weights_origin = "a.pth"
+    resolve_by_model(load_settings(None, ("model.freeze=backbone",)), model)
+
+
+OTHERS = ("backbone=tiny", "weights=none", "differences=False", "lstm_hidden=8", "lstm_layers=2", "attention_heads=2")
+
+
+@pytest.mark.parametrize("text", [*OTHERS, "dropout=0.1"])
+def test_settings_that_a_model_of_ones_own_does_not_have(text):
+    name, value = text.split("=")
+    check_used(load_settings(None, (f"model.{text}",)))
+    with pytest.raises(
+        SettingsError, match=rf"model\.{name} is {value}, .* only resnet_lstm has it, not a\.b:C"
+    ) as caught:
+        check_used(load_settings(None, ("model.name=a.b:C", f"model.{text}")))
+    assert "model.options" in str(caught.value)
+
+
+def test_what_a_model_of_ones_own_may_be_told():
+    used = ("freeze=backbone", "unfreeze_every=2", "batch_norm=train", "compile=true", "options.width=3")
+    settings = load_settings(None, ("model.name=a.b:C", *(f"model.{text}" for text in used)))
+    check_used(settings)
+    assert resolve_by_device(settings, torch.device("cpu")).model == settings.model, "it has no backbone of ours"
+    known = {"name", "gradient_checkpointing", *(text.split("=")[0].split(".")[0] for text in used)}
+    assert set(OF_RESNET_LSTM) | known == set(ModelSettings().__dataclass_fields__)

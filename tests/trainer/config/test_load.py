@@ -1,0 +1,210 @@
+"""Settings: command line over YAML over defaults; every mistake is named with its key."""
+
+import dataclasses
+
+import pytest
+import yaml
+
+from trainer.config.load import all_keys, from_dict, load_settings
+from trainer.config.settings import Settings
+from trainer.errors import SettingsError
+
+
+def test_names_that_other_tools_rely_on():
+    fixed = {
+        "epochs", "seed", "batch_size", "checkpoint_every_steps", "max_hours", "model.backbone", "model.weights",
+        "optimizer.lr", "loss.name", "scheduler.name", "data.cache", "data.on_error",
+    }  # fmt: skip
+    assert fixed <= set(all_keys())
+
+
+def test_command_line_over_yaml_over_defaults(tmp_path):
+    config = tmp_path / "a.yaml"
+    config.write_text("epochs: 3\nseed: 4\noptimizer: {lr: 1e-4}\nmodel:\n  backbone: tiny\n")
+    settings = load_settings(config, ("epochs=5", "data.cache=none", "optimizer.weight_decay=1e-3"))
+    assert (settings.epochs, settings.seed, settings.batch_size) == (5, 4, Settings().batch_size)
+    assert (settings.model.backbone, settings.data.cache) == ("tiny", "none")
+    assert (settings.optimizer.lr, settings.optimizer.weight_decay) == (1e-4, 1e-3)
+
+
+def test_what_is_dumped_is_read_back(tmp_path):
+    settings = load_settings(None, ("max_hours=0.5", "model.name=a.b:C", "model.options.depth=3", "ema=0.99"))
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(settings.to_dict()))
+    assert load_settings(path) == settings
+    assert settings.model.options == {"depth": 3}
+
+
+def test_dotted_keys_are_groups_as_after_set(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text(
+        "model.backbone: tiny\noptimizer.lr: 1e-3\nmodel: {dropout: 0.2}\nmodel.options.deep.er: 3\n"
+        "model.options: {width: 2}\nepochs: 4\n"
+    )
+    settings = load_settings(path, ("model.backbone=resnet18",))
+    assert (settings.model.backbone, settings.model.dropout) == ("resnet18", 0.2)
+    assert (settings.optimizer.lr, settings.epochs) == (1e-3, 4)
+    assert settings.model.options == {"width": 2, "deep": {"er": 3}}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "model.backbone: tiny\nmodel: {backbone: tiny}\n",
+            "model.backbone is given twice, as one key and in its group",
+        ),
+        ("model.options: {a: 1}\nmodel.options.a: 1\n", "model.options.a is given twice"),
+        ("model: tiny\nmodel.backbone: tiny\n", "model.backbone: model is a value, not a group of settings"),
+        ("model.backbone: tiny\nmodel.backbone: tiny\n", "model.backbone is given twice"),
+        ("epochs: 3\nseed: 1\nepochs: 4\n", "epochs is given twice"),
+        ("model: {dropout: 0, dropout: 1}\n", "dropout is given twice"),
+        ("model.backbon: tiny\n", "unknown setting model.backbon; did you mean model.backbone?"),
+    ],
+)
+def test_a_setting_is_given_once(text, message, tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        load_settings(path)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_an_empty_file_is_all_defaults(tmp_path):
+    path = tmp_path / "empty.yaml"
+    path.write_text("# nothing\n")
+    assert load_settings(path) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optimiser.lr=1", "unknown setting optimiser; did you mean optimizer"),
+        ("optimizer.lrr=1", "unknown setting optimizer.lrr; did you mean optimizer.lr?"),
+        ("lr=1", "unknown setting lr; did you mean optimizer.lr?"),
+        ("model.lr=1", "unknown setting model.lr; did you mean optimizer.lr?"),
+        ("model.pretrained=true", "unknown setting model.pretrained; did you mean model.weights?"),
+        ("model.xyz=true", "unknown setting model.xyz; known: name, options"),
+        ("epoch=1", "unknown setting epoch; did you mean epochs?"),
+        ("epochs=many", "epochs is 'many'; it must be of type int"),
+        ("epochs=1.5", "epochs is 1.5; it must be of type int"),
+        ("epochs=true", "epochs is True; it must be of type int"),
+        ("epochs=0", "epochs is 0; it must be above 0"),
+        ("seed=-1", "seed is -1; it must lie between 0 and 2^32 - 1"),
+        ("optimizer.lr=fast", "optimizer.lr is 'fast'; it must be of type float"),
+        ("optimizer.lr=nan", "optimizer.lr is nan"),
+        ("optimizer.lr=inf", "optimizer.lr is inf"),
+        ("optimizer.weight_decay=-1", "optimizer.weight_decay is -1"),
+        ("optimizer.clip_norm=-1", "optimizer.clip_norm is -1"),
+        ("model.differences=1", "model.differences is 1; it must be of type bool"),
+        ("model.backbone=resnet51", "model.backbone is 'resnet51'; it must be one of auto, tiny"),
+        ("model=tiny", "model is 'tiny'; it is a group of settings"),
+        ("model.lstm_hidden=-1", "model.lstm_hidden is -1"),
+        ("model.dropout=1.5", "model.dropout is 1.5; it must lie between 0 and 1"),
+        ("loss.gamma=-1", "loss.gamma is -1"),
+        ("loss.smoothing=2", "loss.smoothing is 2"),
+        ("batch_size=many", "batch_size is 'many'; it must be auto or of type int"),
+        ("batch_size=0", "batch_size is 0"),
+        ("model.unfreeze_every=2", "nothing is frozen; add model.freeze=backbone"),
+        ("optimizer.layer_decay=0", "optimizer.layer_decay is 0"),
+        ("optimizer.layer_decay=1.5", "optimizer.layer_decay is 1.5"),
+        ("loss={name: focal, smoothing: 0.1}", "only cross_entropy has it, not focal"),
+        ("loss={alpha: 0.75}", "only focal has it, not cross_entropy"),
+        ("loss={name: bce, gamma: 3}", "loss.gamma is 3.0, but only focal has it, not bce"),
+        ("loss={name: focal, alpha: 0.25, class_weights: true}", "weighs the classes by loss.alpha=0.25 already"),
+        ("loss={name: mse, class_weights: true}", "loss.name=mse has no classes"),
+        ("ema=1", "ema is 1.0; it must be 0 for none, or below 1"),
+        ("seed=99999999999999999999", "seed is 99999999999999999999; it must lie between 0 and 2^32 - 1"),
+        ("early_stopping=4", "make early_stopping at least 5"),
+        ("scheduler={name: cosine, patience: 5}", "scheduler.patience is 5, but only plateau has it, not cosine"),
+        ("scheduler.warmup_epochs=2", "scheduler.warmup_epochs is 2.0, but only cosine has it, not plateau"),
+        ("scheduler={name: cosine, warmup_epochs: 25}", "the run would end in its warm-up"),
+        ("metric=mae", "metric is mae, which does not go with loss.name=cross_entropy; use auto, loss, auc_roc"),
+        ("scheduler.factor=1", "scheduler.factor is 1"),
+        ("scheduler.patience=-1", "scheduler.patience is -1"),
+        ("scheduler.warmup_epochs=-1", "scheduler.warmup_epochs is -1"),
+        ("data.cache=disk", "data.cache is 'disk'; it must be one of auto, none, ram, device"),
+        ("data.workers=-1", "data.workers is -1"),
+        ("data.val_fraction=1", "data.val_fraction is 1"),
+        ("augment.crop=0", "augment.crop is 0"),
+        ("max_hours=0", "max_hours is 0"),
+        ("max_hours=long", "max_hours is 'long'; it must be none or of type float"),
+        ("data.frames=1.5", "data.frames is 1.5; it must be none or of type int"),
+        ("data.frames=auto", "data.frames is 'auto'; it must be none or of type int"),
+        ("batch_size=none", "batch_size is 'none'; it must be auto or of type int"),
+        ("epochs", "write it as key=value"),
+        ("epochs=[1", "is not YAML"),
+    ],
+)
+def test_mistakes_are_named(override, message):
+    with pytest.raises(SettingsError) as caught:
+        load_settings(None, (override,))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("loss.class_weights=true",), "loss.class_weights is set: rare classes would count twice"),
+        (("loss.name=focal", "loss.alpha=0.75"), "loss.alpha is set: rare classes would count twice"),
+        (("loss.name=l1",), "loss.name=l1 learns targets, not classes"),
+    ],
+)
+def test_classes_are_balanced_once(overrides, message):
+    with pytest.raises(SettingsError, match=f"data.balanced is true, but {message}"):
+        load_settings(None, ("data.balanced=true", *overrides))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("- 1\n", "holds a list"), ("a: [", "is not YAML"), ("1: 2\n", "unknown setting 1"), ("\0", "a.yaml")],
+)
+def test_files_that_are_no_settings(tmp_path, text, message):
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    with pytest.raises(SettingsError, match=message):
+        load_settings(path)
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(SettingsError, match=r"none\.yaml: cannot be read.*--config"):
+        load_settings(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("word", ["none", "null", "~", ""])
+@pytest.mark.parametrize("key", ["data.frames", "data.size", "data.max_per_class", "max_hours", "early_stopping"])
+def test_none_as_the_documentation_and_as_yaml_write_it(key, word, tmp_path):
+    config = tmp_path / "some.yaml"
+    config.write_text("{data: {frames: 2, size: 8, max_per_class: 4}, max_hours: 1, early_stopping: 9}")
+    *group, name = key.split(".")
+    settings = load_settings(config, (f"{key}={word}",))
+    assert getattr(settings.data if group else settings, name) is None
+
+
+def test_none_may_be_written_as_yaml_writes_it():
+    settings = from_dict({"model": {"weights": None}, "data": {"cache": None}, "max_hours": None})
+    assert (settings.model.weights, settings.data.cache, settings.max_hours) == ("none", "none", None)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("loss.class_weights=true", "data.balanced=true"), "rare classes would count twice"),
+        (("loss.name=l1", "metric=auc_roc"), "metric is auc_roc, which does not go with loss.name=l1"),
+        (("model.compile=true", "model.gradient_checkpointing=true"), "do not work together"),
+    ],
+)
+def test_settings_that_exclude_each_other(overrides, message):
+    with pytest.raises(SettingsError, match=message):
+        load_settings(None, overrides)
+
+
+def test_batch_size_may_be_auto():
+    assert load_settings(None, ("batch_size=auto",)).batch_size == "auto"
+
+
+def test_settings_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Settings().epochs = 3

@@ -1,0 +1,124 @@
+"""A run's folder is one run's: taken when it is chosen, held while it is written to, never one of other things."""
+
+import errno
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+
+from shardify.errors import BusyError
+from trainer.config.run_folder import LOCK, check_free, choose_out, hold_folder, settings_of
+from trainer.errors import SettingsError
+
+
+def silent(line):
+    raise AssertionError(f"nothing to say, but: {line}")
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path, monkeypatch):
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def contents(folder):
+    return {path: path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob("*"))}
+
+
+def test_two_that_choose_at_once_take_two_folders():
+    assert [str(choose_out(None, None, False)) for _ in range(3)] == ["runs/run", "runs/run-2", "runs/run-3"]
+    assert sorted(os.listdir("runs")) == ["run", "run-2", "run-3"]
+
+
+def test_resume_takes_the_newest_run(tmp_path):
+    assert str(choose_out(None, None, True)) == "runs/run"
+    for name in ("run-2", "run-10", "runner", "run-x"):
+        (tmp_path / "runs" / name).mkdir()
+    assert str(choose_out(None, None, True)) == "runs/run-10"
+    assert str(choose_out(None, None, False)) == "runs/run-11"
+    assert str(choose_out(None, Path("configs/fast.yaml"), True)) == "runs/fast"
+
+
+def test_processes_of_a_group_are_told_the_folder(monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("TRAINER_OUT", "")
+    with pytest.raises(SettingsError, match="several processes need one folder: say with --out"):
+        choose_out(None, None, False)
+    assert choose_out(Path("mine"), None, False) == Path("mine")
+    monkeypatch.setenv("TRAINER_OUT", "chosen")
+    assert choose_out(None, None, False) == choose_out(Path("mine"), None, True) == Path("chosen")
+    assert os.listdir() == []
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_of_other_things_is_refused_and_left_as_it_is(tmp_path, resume):
+    """A config.yaml, models/ and results/ are not enough: many projects have them."""
+    for name in ("config.yaml", "results/evaluation/mine.csv", "models/best_model.pth", "checkpoints/step-1.pth"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("epochs: 3")
+    before = contents(tmp_path)
+    message = (
+        rf"{tmp_path} holds checkpoints, config.yaml, models and 1 more, but no run; pass an empty or a new folder"
+    )
+    with pytest.raises(SettingsError, match=message), hold_folder(tmp_path, resume, silent):
+        raise AssertionError("not taken")
+    with pytest.raises(SettingsError, match=message):
+        choose_out(tmp_path, None, resume)
+    assert contents(tmp_path) == before
+    assert settings_of(tmp_path, resume) is None
+
+
+@pytest.mark.parametrize("sign", [LOCK, f"checkpoints/step-00000003-{'a' * 16}.pth"])
+def test_a_run_is_gone_on_with_and_not_begun_again(tmp_path, sign):
+    (tmp_path / sign).parent.mkdir(exist_ok=True)
+    for name in (sign, "config.yaml"):
+        (tmp_path / name).touch()
+    with pytest.raises(SettingsError, match="holds a run already; pass --resume"):
+        check_free(tmp_path, False)
+    check_free(tmp_path, True)
+    assert settings_of(tmp_path, True) == tmp_path / "config.yaml"
+    assert settings_of(tmp_path, False) is None
+
+
+def test_one_run_at_a_time(tmp_path):
+    with hold_folder(tmp_path / "run", False, silent):
+        (tmp_path / "run" / "config.yaml").touch()
+        for resume in (True, False):
+            with pytest.raises((BusyError, SettingsError)) as caught, hold_folder(tmp_path / "run", resume, silent):
+                raise AssertionError("held twice")
+            if resume:
+                assert caught.value.exit_code == 4 and "another run is writing here; wait for it" in str(caught.value)
+    with hold_folder(tmp_path / "run", True, silent):
+        assert (tmp_path / "run" / LOCK).exists()
+
+
+def test_a_folder_in_which_nothing_was_written_does_not_stay(tmp_path):
+    with pytest.raises(ZeroDivisionError), hold_folder(tmp_path / "new", False, silent):
+        raise ZeroDivisionError
+    (tmp_path / "given").mkdir()
+    with pytest.raises(ZeroDivisionError), hold_folder(tmp_path / "given", False, silent):
+        raise ZeroDivisionError
+    assert os.listdir(tmp_path) == ["given"] and os.listdir(tmp_path / "given") == []
+
+
+def test_a_lock_that_was_taken_away_holds_nothing(tmp_path, monkeypatch):
+    """Opened before the first run took it away with the folder, locked after that."""
+    path, flock = tmp_path / "run", fcntl.flock
+    monkeypatch.setattr(fcntl, "flock", lambda *arguments: ((path / LOCK).unlink(), flock(*arguments)))
+    with pytest.raises(BusyError), hold_folder(path, False, silent):
+        raise AssertionError("not held")
+
+
+def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch):
+    def flock(*arguments):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    said = []
+    with hold_folder(tmp_path / "run", False, said.append):
+        (tmp_path / "run" / "config.yaml").touch()
+    assert said == [
+        f"warning: {tmp_path / 'run'}: no locks on its file system (No locks available); see to it that no other run "
+        f"writes here"
+    ]

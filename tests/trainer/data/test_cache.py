@@ -1,0 +1,81 @@
+"""Where clips are kept, and that they come back as they were put."""
+
+import os
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from trainer.data import cache
+from trainer.data.cache import ClipCache, choose_cache, explain_choice
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("setting", "share_of_free", "chosen"),
+    [("none", 0, "none"), ("ram", 9, "ram"), ("device", 0, "ram"), ("auto", 0.4, "ram"), ("auto", 0.6, "none")],
+)
+def test_the_choice_on_a_cpu(setting, share_of_free, chosen, monkeypatch):
+    monkeypatch.setattr(cache, "free_memory_bytes", lambda: 10**9)
+    assert choose_cache(setting, int(share_of_free * 10**9), CPU) == chosen
+
+
+def test_auto_says_what_it_has_chosen_and_from_what(monkeypatch):
+    monkeypatch.setattr(cache, "free_memory_bytes", lambda: 10**10)
+    assert explain_choice("ram", 2 * 10**9, CPU) == (
+        "cache: auto chose ram; the decoded clips take 2.0 GB, 10.0 GB of memory are free"
+    )
+
+
+def test_clips_come_back():
+    clips = torch.arange(4 * 6, dtype=torch.uint8).view(4, 2, 3)
+    kept = ClipCache(10, (2, 3), CPU)
+    places = np.array([7, 2, 9, 0])
+    assert not kept.has(places).any()
+    kept.put(places, clips)
+    assert kept.has(places).all()
+    assert kept.has(np.array([7, 1])).tolist() == [True, False]
+    assert torch.equal(kept.take(np.array([9, 7])), clips[[2, 0]])
+    out = torch.empty(2, 3, dtype=torch.uint8)
+    kept.copy(0, out)
+    assert torch.equal(out, clips[3])
+    assert not kept.is_full
+    kept.put(np.arange(10), torch.zeros(10, 2, 3, dtype=torch.uint8))
+    assert kept.is_full
+
+
+def test_memory_that_two_caches_share():
+    memory = torch.zeros(10 * 6 + 10, dtype=torch.uint8)
+    one, other = (ClipCache(10, (2, 3), CPU, allot=lambda num_bytes: memory[:num_bytes]) for _ in range(2))
+    clips = torch.arange(1, 13, dtype=torch.uint8).view(2, 2, 3)
+    one.put(np.array([4, 9]), clips)
+    assert np.flatnonzero(other.has(np.arange(10))).tolist() == [4, 9]
+    assert torch.equal(other.take(np.array([4, 9])), clips)
+
+
+@pytest.fixture
+def two_threads_of_torch():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_copying_starts_no_threads_of_torch(two_threads_of_torch):
+    """Each decoder thread would get a pool of torch's own, whose threads spin for the decoders' cores."""
+    clips = torch.zeros(2, 1 << 20, dtype=torch.uint8)
+    kept, counts = ClipCache(4, (1 << 20,), CPU), []
+
+    def decode():
+        counts.append(len(os.listdir("/proc/self/task")))
+        kept.put(np.array([1, 3]), clips)
+        kept.copy(3, clips[0])
+        kept.take(np.array([1, 3]))
+        counts.append(len(os.listdir("/proc/self/task")))
+
+    decoder = threading.Thread(target=decode)
+    decoder.start()
+    decoder.join()
+    assert counts[0] == counts[1]

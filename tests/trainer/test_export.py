@@ -1,0 +1,113 @@
+import json
+
+import pytest
+import torch
+from click.testing import CliRunner
+from runs import run_small
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import nn
+
+from trainer.config.load import load_settings
+from trainer.export import deployable, export, main
+from trainer.saved_model import load_saved
+from trainer.tasks.classification.task import build_model
+from trainer.transforms.device_constants import _made
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run's folder with a model of random weights and a threshold."""
+    out = tmp_path_factory.mktemp("run")
+    settings = load_settings(None, ("model.backbone=tiny", "model.lstm_hidden=8"))
+    torch.manual_seed(0)
+    weights = build_model(settings.model, 2).state_dict()
+    about = {"settings": settings.to_dict(), "classes": ["real", "fake"], "build": {}}
+    about |= {"frames": 4, "size": 16, "stored_frames": 6, "stored_size": 24}
+    about |= {"class_counts": [5, 5], "threshold": 0.25, "video_threshold": 0.5}
+    (out / "models").mkdir()
+    torch.save({"model": weights, **about}, out / "models" / "best_model.pth")
+    return out
+
+
+@pytest.fixture(autouse=True)
+def no_constants_yet():
+    """As in a process that does nothing but export."""
+    _made.cache_clear()
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "torch", "onnx"])
+def test_exported_scores_are_the_models(run, kind, tmp_path):
+    if kind == "onnx":
+        pytest.importorskip("onnxruntime")
+        pytest.importorskip("onnxscript")
+    result = CliRunner().invoke(main, ["--run", str(run), "--format", kind, "--out", str(tmp_path / "model")])
+    assert result.exit_code == 0, result.output
+    assert "scores differ from the run's by at most" in result.output
+    assert (tmp_path / "model").stat().st_size > 100_000
+
+
+def test_the_program_needs_nothing_but_torch_and_uint8_clips(run, tmp_path):
+    export(run, "torch", tmp_path / "model.pt2")
+    program = torch.export.load(tmp_path / "model.pt2").module()
+    clips = torch.randint(0, 256, (5, 6, 3, 24, 24), dtype=torch.uint8)
+    scores, predictions = program(clips)
+    assert torch.allclose(scores.sum(1), torch.ones(5))
+    assert torch.equal(predictions, (scores[:, 1] >= 0.25).long())
+
+
+def test_preprocessing_is_the_trainings(run):
+    from trainer.transforms.clips import normalise, to_float
+
+    saved = load_saved(run, torch.device("cpu"))
+    clips = torch.randint(0, 256, (2, 6, 3, 24, 24), dtype=torch.uint8)
+    with torch.inference_mode():
+        expected = saved.model(normalise(to_float(clips, 4, 16))).softmax(1)
+        scores, _ = deployable(saved)(clips)
+    assert torch.allclose(scores, expected, atol=1e-6)
+
+
+def test_safetensors_carry_what_is_needed_to_use_them(run, tmp_path):
+    export(run, "safetensors", tmp_path / "model.safetensors")
+    with safe_open(tmp_path / "model.safetensors", "pt") as file:
+        about = {name: json.loads(value) for name, value in file.metadata().items()}
+    assert (about["classes"], about["threshold"]) == (["real", "fake"], 0.25)
+    assert (about["frames"], about["stored_frames"], about["size"], about["stored_size"]) == (4, 6, 16, 24)
+
+
+def test_a_folder_without_a_run(tmp_path):
+    result = CliRunner().invoke(main, ["--run", str(tmp_path), "--format", "torch"])
+    assert result.exit_code == 1 and "holds no models/best_model.pth" in result.output
+
+
+@pytest.mark.parametrize("out", ["file/model.pt2", "folder"])
+def test_where_nothing_can_be_written(run, out, tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    result = CliRunner().invoke(main, ["--run", str(run), "--format", "torch", "--out", str(tmp_path / out)])
+    assert (result.exit_code, result.output.count("\n")) == (1, 1)
+    assert result.output.startswith(f"error: {tmp_path / out}: ")
+
+
+class Tied(nn.Module):
+    """Two layers with one weight, as language models have them, and a part of it as a buffer that is not contiguous."""
+
+    def __init__(self, num_classes):
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, num_classes)
+        self.second.weight = self.first.weight
+        self.register_buffer("part", self.first.weight.detach().T[:, :2])
+
+    def forward(self, clips):
+        return self.head(self.second(self.first(clips.mean((1, 3, 4)))))
+
+
+@pytest.mark.parametrize("ema", ["ema=0", "ema=0.9"])
+def test_a_model_of_ones_own_that_shares_weights(shards_folder, tmp_path, ema):
+    run_small(shards_folder, tmp_path / "run", f"model.name={__name__}:Tied", "epochs=1", ema)
+    weights = load_file(tmp_path / "run" / "models" / "best_model.safetensors")
+    assert torch.equal(weights["first.weight"], weights["second.weight"]) and weights["part"].shape == (3, 2)
+    path, own = tmp_path / "exported.safetensors", f"{__name__}:Tied"
+    assert export(tmp_path / "run", "safetensors", path, own) == 0
+    assert torch.equal(load_file(path)["model.second.weight"], weights["first.weight"])
+    assert export(tmp_path / "run", "torch", tmp_path / "exported.pt2", own) < 1e-6, "in batches of any size"

@@ -1,0 +1,226 @@
+"""Training from a data set as Kaggle mounts it: read-only, each tar unpacked, only preinstalled packages at hand."""
+
+import csv
+import ctypes
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+from click.testing import CliRunner
+from runs import SMALL
+
+from trainer.__main__ import main
+from trainer.config.session import MARGIN_HOURS, SESSION_HOURS, runs_folder, with_session_limit
+from trainer.config.settings import Settings
+from trainer.data.loader import ClipLoader
+from trainer.data.locate import find_shards
+from trainer.errors import FormatError
+
+NOT_THERE = ("av", "webdataset", "simplejpeg", "pebble", "datasets", "onnx", "onnxruntime")  # preinstalled at Kaggle
+DAC_OVERRIDE, DAC_READ_SEARCH, PR_CAPBSET_DROP = 1, 2, 24
+
+
+def obey_permissions():
+    """Root may write anywhere unless it gives that up, which it does with the next exec."""
+    for capability in (DAC_OVERRIDE, DAC_READ_SEARCH):
+        ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
+
+
+def python(code, *arguments, cwd, **environment):
+    """A fresh interpreter that obeys permissions and lacks what Kaggle lacks."""
+    code = f"import sys; sys.modules |= dict.fromkeys({NOT_THERE!r})\n{code}"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", **environment}
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        cwd=cwd, env=environment, capture_output=True, text=True, timeout=200, preexec_fn=obey_permissions,
+    )  # fmt: skip
+
+
+def tree_below(folder):
+    """Name, permissions, time and content of everything below a folder."""
+    content = {path: hashlib.sha256(path.read_bytes()).digest() for path in folder.rglob("*") if path.is_file()}
+    return {path: (path.stat().st_mode, path.stat().st_mtime_ns, content.get(path)) for path in folder.rglob("*")}
+
+
+@pytest.fixture(scope="module")
+def kaggle(shards_folder, tmp_path_factory):
+    """A folder like /kaggle: input/datasets/ann/clips, unpacked and read-only, and working/."""
+    root = tmp_path_factory.mktemp("kaggle")
+    mount = root / "input" / "datasets" / "ann" / "clips"
+    mount.mkdir(parents=True)
+    (root / "working").mkdir()
+    for path in shards_folder.iterdir():
+        if path.suffix == ".tar":
+            with tarfile.open(path) as tar:
+                tar.extractall(mount / path.stem, filter="data")
+        else:
+            (mount / path.name).write_bytes(path.read_bytes())
+    for path in [*(root / "input").rglob("*"), root / "input"]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    probe = python(f"open({str(mount / 'new')!r}, 'w')", cwd=root)
+    if "PermissionError" not in probe.stderr:
+        pytest.skip("this user may write to read-only folders, and the test could not give that right up")
+    yield root
+    for path in [root / "input", *(root / "input").rglob("*")]:
+        path.chmod(0o755)
+
+
+def with_mounts(root):
+    """Code that has the trainer look for data sets below `root` instead of /kaggle."""
+    return f"""
+import functools, pathlib, trainer.data.locate, trainer.config.session, trainer.data.shard_set
+root = pathlib.Path({str(root)!r})
+trainer.config.session.WORKING = root / "working"
+trainer.data.shard_set.find_shards = functools.partial(trainer.data.locate.find_shards, kaggle_input=root / "input")
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(kaggle):
+    """The finished command, started inside the read-only data set, and what the mount was before it."""
+    before = tree_below(kaggle / "input")
+    settings = [part for text in (*SMALL, "epochs=1") for part in ("--set", text)]
+    done = python(
+        f"{with_mounts(kaggle)}\nfrom trainer.__main__ import main\nmain()",
+        "--shards", "ann/clips", "--devices", "cpu", *settings,
+        cwd=kaggle / "input", KAGGLE_KERNEL_RUN_TYPE="Batch",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done, before
+
+
+def test_training_leaves_the_mount_as_it_was(kaggle, trained):
+    assert tree_below(kaggle / "input") == trained[1]
+
+
+def test_the_run_is_in_the_working_folder(kaggle, trained):
+    run = kaggle / "working" / "runs" / "run"
+    assert str(run / "results") in trained[0].stdout
+    assert json.loads((run / "results" / "experiment_results.json").read_text())["test"]["clips"] == 8
+    assert os.listdir(kaggle / "working") == ["runs"]
+
+
+def test_the_log_is_lines_and_names_the_sessions_limit(kaggle, trained):
+    log = trained[0].stderr
+    assert "\r" not in log and "\x1b" not in log
+    (line,) = (line for line in log.splitlines() if "max_hours" in line)
+    hours = yaml.safe_load((kaggle / "working/runs/run/config.yaml").read_text())["max_hours"]
+    assert 0 < hours <= SESSION_HOURS - MARGIN_HOURS
+    assert line == f"Kaggle ends sessions after 12 h: max_hours is {hours}"
+
+
+def test_all_that_decodes_no_video_runs_there(kaggle, trained):
+    """In one process, since starting torch takes most of the time."""
+    run, out = kaggle / "working/runs/run", kaggle / "working" / "scores.csv"
+    commands = [
+        ("trainer.evaluate", ["--run", run, "--shards", "ann/clips", "--csv", out, "--devices", "cpu"]),
+        ("trainer.audit", ["--shards", "ann/clips"]),
+        ("trainer.export", ["--run", run, "--format", "safetensors"]),
+        ("trainer.export", ["--run", run, "--format", "torch"]),
+        ("shardify.cli.main", ["info", kaggle / "input/datasets/ann/clips"]),
+    ]
+    commands = [(module, [str(argument) for argument in arguments]) for module, arguments in commands]
+    done = python(
+        f"""{with_mounts(kaggle)}
+import importlib, json
+from click.testing import CliRunner
+for module, arguments in json.loads(sys.argv[1]):
+    result = CliRunner().invoke(importlib.import_module(module).main, arguments)
+    print(json.dumps([module, arguments[0], result.exit_code, result.output]))
+""",
+        json.dumps(commands), cwd=kaggle / "working",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(results) == len(commands)
+    assert [result for result in results if result[2]] == []
+    assert len(list(csv.reader(out.open()))) == 1 + 8
+    assert tree_below(kaggle / "input") == trained[1]
+
+
+def test_predicting_without_a_decoder_is_one_line(kaggle, trained):
+    run = kaggle / "working/runs/run"
+    done = python("from trainer.predict import main; main()", "--run", run, "x.mp4", cwd=kaggle / "working")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ") and "pip install" in line and "av" in line
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize("name", ["ann/clips", "INPUT/clips", "INPUT/datasets/ann/clips"])
+@pytest.mark.parametrize("mount", ["datasets/ann/clips", "clips"])
+def test_either_mount_is_found_by_every_name(shards_folder, tmp_path, monkeypatch, name, mount):
+    place = tmp_path / mount
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.symlink_to(shards_folder)
+    assert find_shards(name.replace("INPUT", str(tmp_path)), tmp_path) == (place, None)
+    monkeypatch.chdir(place)
+    assert find_shards(".", tmp_path) == (Path("."), None)
+
+
+def test_an_unknown_name_lists_what_is_mounted(kaggle):
+    with pytest.raises(FormatError, match=r"mounted are ann/clips$"):
+        find_shards("ann/clip", kaggle / "input")
+
+
+def test_a_flipped_bit_of_an_unpacked_clip_is_named(kaggle, shards_folder, tmp_path):
+    mount = shutil.copytree(kaggle / "input/datasets/ann/clips", tmp_path / "clips")
+    victim = sorted(mount.glob("val-000000/*.jpg"))[2]
+    victim.chmod(0o644)
+    payload = bytearray(victim.read_bytes())
+    payload[len(payload) // 2] ^= 1
+    victim.write_bytes(payload)
+    with pytest.raises(FormatError, match=f"val-000000: clip {victim.stem}: payload differs from the index"):
+        list(ClipLoader(mount, "val"))
+
+
+def test_a_folder_that_cannot_be_written_to_is_named_before_anything_is_read(kaggle):
+    done = python("from trainer.__main__ import main; main()", "--shards", "no/where", cwd=kaggle / "input")
+    expected = f"error: {kaggle / 'input'} cannot be written to; say with --out where the run is to be kept\n"
+    assert (done.returncode, done.stderr) == (2, expected)
+
+
+def test_out_that_cannot_be_written_is_one_line(shards_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRAINER_OUT", "")  # the command sets it
+    (tmp_path / "file").touch()
+    settings = [part for text in SMALL for part in ("--set", text)]
+    arguments = ["--shards", str(shards_folder), "--out", str(tmp_path / "file" / "run"), "--devices", "cpu"]
+    result = CliRunner().invoke(main, [*arguments, *settings])
+    assert result.exit_code == 1
+    line = result.stderr.splitlines()[-1]
+    assert line.startswith("error: ") and "Not a directory" in line and "--resume" in line
+
+
+def test_the_session_limit_counts_from_the_containers_start(monkeypatch):
+    monkeypatch.delenv("KAGGLE_KERNEL_RUN_TYPE", raising=False)
+    assert with_session_limit(Settings()).max_hours is None
+    monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Interactive")
+    age = psutil.time.time() - psutil.Process(1).create_time()
+    expected = SESSION_HOURS - MARGIN_HOURS - (age / 3600 if age / 3600 < SESSION_HOURS else 0)
+    assert with_session_limit(Settings()).max_hours == pytest.approx(max(expected, 0.1), abs=0.02)
+    assert with_session_limit(Settings(max_hours=3)).max_hours == 3
+
+
+def test_all_gpus_are_used_through_the_launcher(shards_folder, tmp_path):
+    """As with two T4: one process each, one folder, the log once. Here the processes train on the CPU."""
+    settings = [part for text in (*SMALL, "epochs=1") for part in ("--set", text)]
+    arguments = ["--shards", str(shards_folder), "--out", str(tmp_path / "run"), "--devices", "cpu", *settings]
+    code = f"from pathlib import Path; from trainer.devices.launch import relaunch; relaunch(2, {arguments!r}, Path({str(tmp_path / 'run')!r}))"  # noqa: E501
+    done = python(code, cwd=tmp_path, KAGGLE_KERNEL_RUN_TYPE="Batch")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("Kaggle ends sessions") == 1
+    record = json.loads((tmp_path / "run" / "results" / "experiment_results.json").read_text())
+    assert record["environment"]["device"].startswith("2 × CPU")
+
+
+def test_runs_stay_here_where_here_can_be_written_to(tmp_path, monkeypatch):
+    monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Interactive")
+    monkeypatch.chdir(tmp_path)
+    assert runs_folder() == Path("runs")

@@ -1,0 +1,1 @@
+"""Settings: read from YAML and the command line, resolved for this machine."""

@@ -1,0 +1,69 @@
+"""Settings that say `auto` → what they come to, so that they are recorded and compared as they were used."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import nn
+
+from trainer.config.load import flatten, from_dict
+from trainer.config.settings import ModelSettings, Settings, is_own
+from trainer.errors import SettingsError
+
+OF_RESNET_LSTM = (
+    "backbone", "weights", "differences", "lstm_hidden", "lstm_layers", "attention_heads", "dropout",
+)  # fmt: skip
+OF_THE_MACHINE = ("model.backbone", "model.batch_norm", "batch_size", "metric")
+
+
+def check_used(settings: Settings) -> None:
+    """Raises SettingsError where a setting would do nothing, for a model of one's own has no such part."""
+    model = settings.model
+    idle = [name for name in OF_RESNET_LSTM if getattr(model, name) != getattr(ModelSettings, name)]
+    if is_own(model) and idle:
+        raise SettingsError(
+            f"model.{idle[0]} is {getattr(model, idle[0])}, but only resnet_lstm has it, not {model.name}; leave it "
+            f"out, or give your class an argument and pass that with model.options"
+        )
+
+
+def take_over(settings: Settings, earlier: dict) -> Settings:
+    """A run that goes on keeps what its first part has come to, whatever `auto` would give now."""
+    values, known = settings.to_dict(), flatten(earlier)
+    for key in OF_THE_MACHINE:
+        group, _, name = key.rpartition(".")
+        place = values[group] if group else values
+        if place[name] == "auto" and known.get(key, "loss") != "loss":  # that may stand in for an undefined metric,
+            place[name] = known[key]  # which is found out again, with the note that says so
+    return from_dict(values)
+
+
+def resolve_by_device(settings: Settings, device: torch.device) -> Settings:
+    """model.backbone and metric."""
+    if settings.model.backbone == "auto" and not is_own(settings.model):
+        settings = with_model(settings, backbone="resnet50" if device.type == "cuda" else "resnet18")
+    if settings.metric == "auto":
+        settings = dataclasses.replace(settings, metric="mae" if settings.loss.is_regression else "auc_roc")
+    return settings
+
+
+def resolve_by_model(settings: Settings, model: nn.Module) -> Settings:
+    """model.batch_norm: statistics that came with weights are kept; clips are correlated and batches small.
+
+    Raises SettingsError where random weights would stay as they are.
+    """
+    origin = getattr(model, "weights_origin", "")  # a model of one's own need not say it
+    if settings.model.freeze == "backbone" and origin.startswith("random") and not settings.model.unfreeze_every:
+        raise SettingsError(
+            "model.freeze is backbone, but its weights are random and would never learn; pass model.weights=PATH, or "
+            "leave model.freeze out"
+        )
+    if settings.model.batch_norm != "auto":
+        return settings
+    is_pretrained = origin and not origin.startswith("random")
+    return with_model(settings, batch_norm="frozen" if is_pretrained else "train")
+
+
+def with_model(settings: Settings, **changes) -> Settings:
+    return dataclasses.replace(settings, model=dataclasses.replace(settings.model, **changes))

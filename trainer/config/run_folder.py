@@ -1,0 +1,132 @@
+"""A run's folder: how it is chosen, what it may hold, and that one run at a time writes to it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from shardify.errors import BusyError
+from trainer.config.session import runs_folder
+from trainer.errors import SettingsError
+
+LOCK = ".trainer.lock"  # held while a run writes here; its presence says that the folder is a run's
+RECORD = "results/experiment_results.json"  # there once a run is complete
+CHECKPOINT = re.compile(r"^step-(\d{8})-([0-9a-f]{16})\.pth$")
+
+
+def choose_out(out: Path | None, config: Path | None, resume: bool) -> Path:
+    """The run's folder; without `out`, a new one that no other process has chosen, or with `resume` the newest.
+
+    Raises SettingsError where it holds another run, or something else.
+    """
+    if "LOCAL_RANK" in os.environ:  # the main process of a group looks at the folder, when it takes it
+        if not (chosen := os.environ.get("TRAINER_OUT") or out):
+            raise SettingsError("several processes need one folder: say with --out where the run is to be kept")
+        return Path(chosen)
+    if out is not None:
+        check_free(out, resume)
+        return out
+    base = runs_folder() / (config.stem if config else "run")
+    used = [path for path in base.parent.glob(f"{base.name}*") if is_numbered(path.name, base.name)]
+    if resume and used:
+        return max(used, key=run_number)
+    number = max(map(run_number, used), default=0) + 1
+    while True:
+        chosen = Path(f"{base}-{number}") if number > 1 else base
+        try:
+            chosen.mkdir(parents=True)
+            return chosen
+        except FileExistsError:  # another process has just taken it
+            number += 1
+
+
+def is_numbered(name: str, base: str) -> bool:
+    return bool(re.fullmatch(rf"{re.escape(base)}(-\d+)?", name))
+
+
+def run_number(path: Path) -> int:
+    tail = path.name.rpartition("-")[2]
+    return int(tail) if tail.isdigit() else 1
+
+
+def check_free(out: Path, resume: bool) -> None:
+    """Raises SettingsError where the folder holds what a run would overwrite: another run, or other things."""
+    if not out.is_dir():
+        return  # what else cannot be a folder is said where it is made
+    others = sorted(name for name in os.listdir(out) if name != LOCK)
+    if not others:
+        return
+    if not holds_run(out):
+        shown = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+        raise SettingsError(f"{out} holds {shown}, but no run; pass an empty or a new folder with --out")
+    if not resume:
+        raise SettingsError(f"{out} holds a run already; pass --resume to go on with it, or another --out")
+
+
+def holds_run(out: Path) -> bool:
+    """Whether a run has written here: others keep a config.yaml, models/ and results/ of their own."""
+    return (out / LOCK).is_file() or any(CHECKPOINT.match(path.name) for path in out.glob("checkpoints/step-*.pth"))
+
+
+def settings_of(out: Path, resume: bool) -> Path | None:
+    """The settings of the run to go on with."""
+    path = out / "config.yaml"
+    return path if resume and holds_run(out) and path.is_file() else None
+
+
+def has_trained(out: Path) -> bool:
+    """Whether a run there has gone beyond its first epoch, which ends with a checkpoint."""
+    history = out / "results" / "training_history.csv"
+    return (out / RECORD).exists() or (history.exists() and len(history.read_text().splitlines()) > 2)
+
+
+def read_record(out: Path) -> dict | None:
+    """What the run came to; None where it has not ended, or the file is damaged."""
+    try:
+        return json.loads((out / RECORD).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+@contextlib.contextmanager
+def hold_folder(out: Path, resume: bool, say: Callable[[str], None]) -> Iterator[None]:
+    """Make the folder and hold it for one run; the kernel lets go of it when the process ends, however it ends.
+
+    A folder in which nothing was written does not stay. Raises SettingsError as `check_free` does, and BusyError while
+    another run holds the folder.
+    """
+    check_free(out, resume)
+    is_new = not out.exists()
+    out.mkdir(parents=True, exist_ok=True)
+    is_read_only = (out / LOCK).exists() and not os.access(out / LOCK, os.W_OK)  # a copy of one may be
+    descriptor = os.open(out / LOCK, os.O_RDONLY if is_read_only else os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        lock(descriptor, out, say)
+        check_free(out, resume)  # another run may have begun and ended meanwhile
+        try:
+            yield
+        finally:
+            if os.listdir(out) == [LOCK]:
+                (out / LOCK).unlink()
+                if is_new:
+                    out.rmdir()
+    finally:
+        os.close(descriptor)
+
+
+def lock(descriptor: int, out: Path, say: Callable[[str], None]) -> None:
+    """Raises BusyError where another process has the lock; a file system without locks gets a warning."""
+    busy = BusyError(f"{out}: another run is writing here; wait for it to end, or pass another --out")
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise busy from error
+    except OSError as error:
+        say(f"warning: {out}: no locks on its file system ({error.strerror}); see to it that no other run writes here")
+    if not os.fstat(descriptor).st_nlink:  # a run that has written nothing took the file away as it ended
+        raise busy

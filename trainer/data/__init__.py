@@ -1,0 +1,1 @@
+"""Shards read as batches on the device."""

@@ -1,0 +1,67 @@
+"""What ClipLoader is called with, checked when it is made: a mistake is named there, not met during a run."""
+
+from __future__ import annotations
+
+import logging
+from numbers import Integral
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from trainer.config.settings import not_negative, positive, share
+from trainer.data.cache import TIERS
+from trainer.data.shard_set import ShardSet, open_shards
+from trainer.errors import SettingsError
+
+CHOICES = {"cache": ("auto", *TIERS), "on_error": ("stop", "skip")}
+WHOLE = ("batch_size", "seed", "workers", "shuffle_shards", "rank", "world")
+
+
+def check_arguments(arguments: dict[str, Any]) -> None:
+    """Raises SettingsError, which names the argument."""
+    for name in WHOLE:
+        if not isinstance(arguments[name], Integral):
+            raise SettingsError(f"{name} is {arguments[name]!r}; a whole number is needed")
+        not_negative(name, arguments[name])
+    positive("batch_size", arguments["batch_size"])
+    positive("world", arguments["world"])
+    if arguments["rank"] >= arguments["world"]:
+        raise SettingsError(f"rank is {arguments['rank']}; with world={arguments['world']} ranks count from 0 on")
+    share("max_errors", arguments["max_errors"])
+    for name, allowed in CHOICES.items():
+        if arguments[name] not in allowed:
+            raise SettingsError(f"{name} is {arguments[name]!r}; choose one of {', '.join(allowed)}")
+
+
+def check_device(wanted: torch.device | str) -> torch.device:
+    """A CPU, or a GPU that is there. Raises SettingsError."""
+    try:
+        device = torch.device(wanted)
+    except (RuntimeError, TypeError) as error:
+        raise SettingsError(f"device is {wanted!r}; choose cpu, cuda or cuda:N") from error
+    if device.type not in ("cpu", "cuda"):
+        raise SettingsError(f"device is {device}; clips are loaded to cpu or cuda, and can be moved on from there")
+    count = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise SettingsError(f"device is {device}, but torch finds {count} GPUs here; use cpu, or run shardify doctor")
+    return device
+
+
+def check_numbers(numbers: np.ndarray, count: int) -> np.ndarray:
+    """The numbers of clips, of which there are `count`. Raises SettingsError."""
+    numbers = np.asarray(numbers)
+    if numbers.dtype.kind not in "iu" or numbers.ndim != 1:
+        raise SettingsError(f"numbers is {numbers.dtype} {numbers.shape}; clip numbers are needed, int64 (N,)")
+    for wrong in numbers[(numbers < 0) | (numbers >= count)]:
+        raise SettingsError(f"numbers has {wrong}; clips are numbered from 0 to {count - 1}")
+    return numbers.astype(np.int64)
+
+
+def open_and_tell(name: Path | str) -> ShardSet:
+    """The shards of that name; what a user should know about them is logged as a warning."""
+    shards = open_shards(name)
+    for note in shards.notes:
+        logging.getLogger(__name__).warning("%s: %s", shards.folder, note)
+    return shards

@@ -1,0 +1,297 @@
+"""Sample numbers → uint8 batches (B, T, 3, S, S) on the device, ahead of time.
+
+Reader threads hide slow storage, decoder threads (the JPEG decoder lets go of the interpreter's lock) write straight
+into reused batch buffers. A pass that ends has begun the next one, so that nothing waits between epochs.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.profiler import record_function
+
+from trainer.data.arguments import check_arguments, check_device, check_numbers, open_and_tell
+from trainer.data.batches import Batch, ClipDataset, Pass, Pending
+from trainer.data.cache import ClipCache, make_caches, private_memory
+from trainer.data.decoder import ClipDecoder
+from trainer.data.order import count_repeats, epoch_order, num_steps, rank_batch
+from trainer.data.shard_set import ShardSet
+from trainer.data.thread_pools import READERS, Stages
+from trainer.data.transfer import Transfer, contiguous_copy
+from trainer.errors import FormatError, SettingsError, TrainerError
+
+AHEAD = 4  # batches that are being read and decoded while one is in use
+
+
+class ClipLoader:
+    """Batches of one split of a shards folder, for any training loop: `for clips, labels in ClipLoader(…)`.
+
+    Each pass over it is one epoch, in a new order where it shuffles. clips: uint8 (B, T, 3, S, S), contiguous; labels:
+    int64 (B,). The last batch may be smaller. Raises FormatError when the folder or a clip is damaged; with on_error
+    "skip", a damaged clip is replaced by the next one (in evaluation: masked) and counted in `damaged`. Raises
+    SettingsError for arguments that cannot be.
+    allot: makes the memory of a cache in RAM; `Group.shared_memory` shares it between the ranks of a machine.
+    Pickled or copied, it keeps its arguments and its epoch; threads, begun batches and cached clips stay behind.
+    """
+
+    def __init__(
+        self,
+        shards: ShardSet | Path | str,
+        split: str = "train",
+        batch_size: int = 16,
+        *,
+        shuffle: bool | None = None,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        cache: str = "none",
+        workers: int = 0,
+        on_error: str = "stop",
+        max_errors: float = 0.01,
+        balanced: bool = False,
+        shuffle_shards: int = 0,
+        numbers: np.ndarray | None = None,
+        rank: int = 0,
+        world: int = 1,
+        allot: Callable[[int], Tensor] = private_memory,
+    ) -> None:
+        arguments = dict(locals())
+        del arguments["self"], arguments["allot"]
+        check_arguments(arguments)
+        self.device = check_device(device)
+        self.shards = shards if isinstance(shards, ShardSet) else open_and_tell(shards)
+        self._arguments = arguments | {"shards": self.shards}
+        known = self.shards.numbers(split)  # which refuses what is no split
+        self.numbers = known if numbers is None else check_numbers(numbers, len(self.shards.samples))
+        self.dataset = ClipDataset(self.numbers)
+        if len(self.numbers) == 0:
+            raise FormatError(f"{self.shards.folder}: has no {split} split")
+        self.batch_size, self.seed, self.rank, self.world = batch_size, seed, rank, world
+        self.shuffle = split == "train" if shuffle is None else shuffle
+        self.balanced, self.shuffle_shards = balanced, shuffle_shards
+        self.workers = workers or len(os.sched_getaffinity(0))
+        self.epoch = self._first_step = 0  # where the next plain pass begins
+        self._position = 0, 0  # epoch and step after the last batch that a plain pass has handed out
+        self.wait_seconds = 0.0  # time that the consumer has waited for data
+        self.hits = self.misses = 0  # clips that came from the cache, and those that did not
+        self._decoder = ClipDecoder(self.shards, self.numbers, on_error, max_errors, replace=self.shuffle)
+        share = math.ceil(min(batch_size, len(self.numbers)) / world)
+        self._ahead = max(AHEAD, math.ceil(READERS / share))
+        self._transfer = Transfer(self.shards.codec, self.shards.frames, self.shards.size, share, self.device)
+        self._place = np.full(len(self.shards.samples), -1, np.int64)  # number → place in the caches
+        self._place[self.numbers] = np.arange(len(self.numbers))
+        clip_shape = (self.shards.frames, self.shards.size, self.shards.size, 3)
+        shapes = clip_shape, self._transfer.host_shape
+        caches = make_caches(cache, len(self.numbers), *shapes, self.device, allot)
+        self.cache, self._device_cache, self._host_cache = caches
+        self._stages: Stages | None = None
+        self._passes = 0  # under way
+        self._begun: Pass | None = None  # what the next pass will be, if it is as expected
+
+    def __len__(self) -> int:
+        return num_steps(len(self.numbers), self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        epoch, first_step = self.epoch, self._first_step
+        self.epoch, self._first_step, self._position = epoch + 1, 0, (epoch, first_step)
+        for step, batch in enumerate(self.batches(epoch, first_step), first_step):
+            self._position = epoch, step + 1
+            yield contiguous_copy(batch.clips), batch.labels
+
+    def set_epoch(self, epoch: int) -> None:
+        """The next pass is this epoch's, from its start; or from where `load_state_dict` has put it in that epoch."""
+        if epoch != self.epoch:
+            self.epoch, self._first_step = epoch, 0
+        self._position = self.epoch, self._first_step
+
+    @property
+    def sampler(self) -> ClipLoader:
+        """Itself: there Lightning looks for `set_epoch`."""
+        return self
+
+    def state_dict(self) -> dict[str, int | str]:
+        """Where `for clips, labels in loader` stands: epoch and step of the next batch, and what fixes the order."""
+        epoch, step = self._position
+        ended = step == len(self)
+        return {"epoch": epoch + ended, "step": 0 if ended else step} | self._order_of()
+
+    def load_state_dict(self, state: dict[str, int | str]) -> None:
+        """The next pass goes on there. Raises SettingsError in the middle of an epoch whose order was another."""
+        for name, own in self._order_of().items():
+            if state["step"] and state.get(name) != own:
+                raise SettingsError(f"{name} is {own}, the state has {state.get(name)}: make both alike, or set_epoch")
+        self.epoch, self._first_step = self._position = state["epoch"], state["step"]
+
+    def __reduce__(self) -> tuple:
+        return _remake, (type(self), self._arguments, self.epoch, self._first_step)
+
+    def _order_of(self) -> dict[str, int | str]:
+        names = ("seed", "batch_size", "balanced", "shuffle_shards")
+        clips = {"num_clips": len(self.numbers), "fingerprint": self.shards.fingerprint}
+        return {name: getattr(self, name) for name in names} | clips
+
+    def step_clips(self, step: int) -> int:
+        """Clips in a step's batch, over all ranks."""
+        return min(self.batch_size, len(self.numbers) - step * self.batch_size)
+
+    @property
+    def hit_rate(self) -> float:
+        """Share of clips that came from the cache."""
+        return self.hits / max(1, self.hits + self.misses)
+
+    @property
+    def damaged(self) -> dict[int, str]:
+        """Number → what is wrong with it, of the clips that were skipped."""
+        return self._decoder.damaged
+
+    def check_damaged(self, gather: Callable[[np.ndarray], np.ndarray]) -> None:
+        """All ranks together, each of which knows what it has met. Raises FormatError on all where it is too much."""
+        messages = sorted(set(gather(np.array(list(self.damaged.values()), object)).tolist()))
+        if messages:
+            self._decoder.check_share(len(messages), messages[-1])
+
+    def order(self, epoch: int) -> np.ndarray:
+        """The numbers of an epoch's clips, int64 (N,), over all ranks."""
+        if not self.shuffle:
+            return self.numbers
+        labels = self.shards.samples["label"][self.numbers] if self.balanced else None
+        shards = self.shards.samples["shard"][self.numbers] if self.shuffle_shards else None
+        return epoch_order(
+            self.numbers, self.seed, epoch, labels=labels, shards=shards, shards_at_once=self.shuffle_shards
+        )
+
+    def batches(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """This rank's batches of one epoch, from a step on; the order depends on (seed, epoch) alone.
+
+        At its end the next epoch has begun. Whatever interrupts it before its last batch ends all threads.
+        """
+        self.begin(epoch, first_step)
+        current, self._begun, is_whole = self._begun, None, False
+        self._passes += 1
+        try:
+            while current.waiting:
+                if current.process != os.getpid():
+                    raise TrainerError("this pass began before a fork, which has none of its threads; begin a new one")
+                start = time.monotonic()
+                with record_function("data wait"):
+                    batch = self._finish(current.waiting.popleft())
+                self.wait_seconds += time.monotonic() - start
+                self._start_steps(current, self._ahead)
+                if current.next_step == len(self) and self._may_run_on:
+                    self.begin(epoch + 1, ahead=self._ahead - len(current.waiting))
+                is_whole = not current.waiting  # who takes just so many batches does not ask for the end
+                yield batch
+            is_whole = True
+        finally:
+            if current.process == os.getpid():
+                self._passes -= 1
+                if not is_whole:
+                    current.cancel()
+                    if self._passes == 0:
+                        self.close()
+
+    def begin(self, epoch: int, first_step: int = 0, ahead: int | None = None) -> None:
+        """Start reading the first batches of a pass, so that `batches` with the same arguments need not wait."""
+        if self._stages is not None and self._stages.process != os.getpid():  # a fork of the process that had them
+            self._stages = self._begun = None
+            self._passes = 0
+        epoch = epoch if self.shuffle else 0
+        if self._begun is None or (self._begun.epoch, self._begun.first_step) != (epoch, first_step):
+            self._drop_begun()
+            order = self.order(epoch)
+            repeats = count_repeats(order) if self.balanced else np.zeros(len(order), np.int64)
+            self._begun = Pass(epoch, first_step, np.stack([order, repeats], 1), first_step)
+        self._start_steps(self._begun, self._ahead if ahead is None else ahead)
+
+    def close(self) -> None:
+        """Drop what is begun and end the threads; another pass starts new ones."""
+        self._drop_begun()
+        if self._stages is not None:
+            self._stages.close()
+            self._stages = None
+        self._transfer.drop_buffers()
+
+    @property
+    def _cache(self) -> ClipCache | None:
+        return self._device_cache or self._host_cache
+
+    @property
+    def _may_run_on(self) -> bool:
+        """Whether the next pass may begin while this one is still being decoded.
+
+        Not while a cache is being filled: what is on its way there would be decoded twice. It serves the next pass
+        at once, but for one on a GPU among several: those see new clips in every epoch.
+        """
+        is_partial = self._device_cache is not None and self.device.type != "cpu" and self.world > 1
+        return self._cache is None or self._cache.is_full or is_partial
+
+    def _drop_begun(self) -> None:
+        if self._begun is not None:
+            self._begun.cancel()
+            self._begun = None
+
+    def _start_steps(self, current: Pass, ahead: int) -> None:
+        while len(current.waiting) < ahead and current.next_step < len(self):
+            seeds, mask = rank_batch(current.order, current.next_step, self.batch_size, self.rank, self.world)
+            current.waiting.append(self._start(seeds, mask))
+            current.next_step += 1
+
+    def _start(self, seeds: np.ndarray, mask: np.ndarray) -> Pending:
+        if self._stages is None:
+            self._stages = Stages(self.workers)
+        numbers = seeds[:, 0]
+        places = self._place[numbers]
+        is_new = np.ones(len(numbers), bool) if self._cache is None else ~self._cache.has(places)
+        decoded = np.arange(len(numbers)) if self._device_cache is None else np.flatnonzero(is_new)
+        pending = Pending(seeds, mask, decoded, hits=int((~is_new).sum()))
+        if len(decoded) == 0:
+            return pending
+        pending.buffer = self._transfer.take_buffer()
+        for out, i in zip(pending.buffer, decoded.tolist(), strict=False):
+            if is_new[i]:
+                future = self._stages.start(self._decoder.read, self._decode, int(numbers[i]), out)
+            else:
+                future = self._stages.copy(self._copy, int(numbers[i]), out)
+            pending.futures.append(future)
+        return pending
+
+    def _finish(self, pending: Pending) -> Batch:
+        """Wait for the clips, move them to the device and cut the sheets."""
+        found = [future.result() for future in pending.futures]  # the number of the clip that came, or None
+        self.hits, self.misses = self.hits + pending.hits, self.misses + len(pending.mask) - pending.hits
+        numbers, mask, decoded = pending.seeds[:, 0].copy(), pending.mask.copy(), pending.decoded
+        is_own = np.array([came == number for came, number in zip(found, numbers[decoded].tolist(), strict=True)], bool)
+        clips = self._transfer.to_clips(pending.buffer, len(decoded)) if len(decoded) else None
+        if self._device_cache:
+            clips = self._device_cache.complete(self._place[numbers], decoded, clips, is_own)
+        for i in np.flatnonzero(~is_own).tolist():
+            if found[i] is None:
+                mask[decoded[i]] = False
+            else:
+                numbers[decoded[i]] = found[i]
+        labels = torch.from_numpy(self.shards.samples["label"][numbers].astype(np.int64))
+        labels = labels.to(self.device, non_blocking=True)
+        return Batch(clips.permute(0, 1, 4, 2, 3), labels, numbers, mask, pending.seeds)
+
+    def _decode(self, number: int, payload: bytes | Exception, out: Tensor) -> int | None:
+        found = self._decoder.decode(number, payload, out)
+        if self._host_cache and found == number:
+            self._host_cache.put(self._place[[number]], out[None])
+        return found
+
+    def _copy(self, number: int, out: Tensor) -> int:
+        self._host_cache.copy(int(self._place[number]), out)
+        return number
+
+
+def _remake(kind: type[ClipLoader], arguments: dict[str, Any], epoch: int, first_step: int) -> ClipLoader:
+    loader = kind(**arguments)
+    loader.epoch, loader._first_step = loader._position = epoch, first_step
+    return loader

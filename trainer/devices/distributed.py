@@ -1,0 +1,176 @@
+"""Which device this process trains on, and what the processes of a group tell each other."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import socket
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from shardify.errors import ShardifyError
+from trainer.data.cache import private_memory
+from trainer.errors import GroupError, SettingsError, TrainerError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Group:
+    """This process among those that train together."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def gather(self, values: np.ndarray) -> np.ndarray:
+        """Every rank's rows, in the order of the ranks."""
+        return np.concatenate(self.gather_objects(values)) if self.world > 1 else values
+
+    def gather_objects(self, value: T) -> list[T]:
+        """Every rank's value, in the order of the ranks."""
+        values: list[Any] = [value] * self.world
+        if self.world > 1:
+            dist.all_gather_object(values, value)
+        return values
+
+    def of_main(self, value: T | None) -> T | None:
+        """The main rank's value, on every rank."""
+        box = [value]
+        if self.world > 1:
+            dist.broadcast_object_list(box, 0)
+        return box[0]
+
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
+        """Replace every rank's values by those of rank 0, in place."""
+        if self.world == 1:
+            return
+        for tensor in tensors:
+            values = tensor.detach().contiguous()
+            dist.broadcast(values, 0)
+            tensor.detach().copy_(values)
+
+    def shared_memory(self, num_bytes: int) -> Tensor:
+        """uint8 (num_bytes,), zeros: the same memory for all ranks of this machine. Every rank must call it.
+
+        It has no name in any file system, so nothing is left however the processes end, and /dev/shm, which is small
+        in containers, does not limit it.
+        """
+        if self.world == 1:
+            return private_memory(num_bytes)
+        descriptor, name = -1, ""
+        if os.environ["LOCAL_RANK"] == "0":
+            descriptor = os.memfd_create("clips")
+            os.ftruncate(descriptor, num_bytes)
+            name = f"/proc/{os.getpid()}/fd/{descriptor}"
+        machine = os.environ.get("GROUP_RANK", "0")  # torchrun's number for it
+        names = dict(filter(itemgetter(1), self.gather(np.array([[machine, name]], object))))
+        if not name:
+            descriptor = os.open(names[machine], os.O_RDWR)
+        self.any(False)  # all have opened it
+        memory = mmap.mmap(descriptor, num_bytes)
+        os.close(descriptor)
+        return torch.frombuffer(memory, dtype=torch.uint8)
+
+    def any(self, flag: bool) -> bool:
+        """Whether any rank says so."""
+        return bool(self.largest(int(flag))[0])
+
+    def largest(self, *values: int) -> list[int]:
+        """Of each value the largest of all ranks."""
+        if self.world == 1:
+            return list(values)
+        votes = torch.tensor(values, device=self.device)
+        dist.all_reduce(votes, dist.ReduceOp.MAX)
+        return votes.tolist()
+
+    @contextlib.contextmanager
+    def failing_together(self) -> Iterator[None]:
+        """What stops one rank in this block stops all at its end, instead of leaving the others to wait for it.
+
+        Nothing in the block may wait for another rank. Raises GroupError with the first such rank's reason and exit
+        code; alone, and for a fault of the program on the rank that has it, the error itself.
+        """
+        failure: Exception | None = None
+        try:
+            yield
+        except Exception as error:
+            if self.world == 1:
+                raise
+            failure = error
+        if self.world == 1:
+            return
+        reasons = self.gather_objects(_reason(failure))
+        if failure and not isinstance(failure, (ShardifyError, OSError)):
+            raise failure
+        if any(reasons):
+            rank, (line, exit_code, host) = next((rank, reason) for rank, reason in enumerate(reasons) if reason)
+            is_everywhere = len({reason and reason[0] for reason in reasons}) == 1
+            raise GroupError(line if is_everywhere else f"process {rank} on {host}: {line}", exit_code) from failure
+
+    def check_same(self, facts: dict[str, Any]) -> None:
+        """Raises GroupError, naming rank, host and what differs, unless all ranks have the same facts."""
+        hosts, everywhere = zip(*self.gather_objects((socket.gethostname(), facts)), strict=True)
+        for rank, others in enumerate(everywhere):
+            differing = [name for name in facts if others.get(name) != everywhere[0].get(name)]
+            if differing:
+                shown = ", ".join(
+                    f"{name} {others.get(name)} instead of {everywhere[0].get(name)}" for name in differing
+                )
+                raise GroupError(
+                    f"process {rank} on {hosts[rank]} starts from other things than process 0 on {hosts[0]}: {shown}; "
+                    f"all need the same command, shards, weights and run folder",
+                    SettingsError.exit_code,
+                )
+
+
+def _reason(failure: Exception | None) -> tuple[str, int, str] | None:
+    """One line, exit code and host."""
+    if failure is None:
+        return None
+    is_known = isinstance(failure, (ShardifyError, OSError))
+    line = str(failure) if is_known else f"{type(failure).__name__}: {failure}"
+    return line, getattr(failure, "exit_code", TrainerError.exit_code), socket.gethostname()
+
+
+def num_devices(devices: str) -> int:
+    """--devices auto | cpu | N → the number of GPUs to use, 0 for the CPU. Raises SettingsError."""
+    available = torch.cuda.device_count()
+    if devices == "auto":
+        return available
+    if devices == "cpu":
+        return 0
+    if not devices.isdigit() or int(devices) < 1:
+        raise SettingsError(f"--devices is {devices}; it must be auto, cpu or a number of GPUs")
+    if int(devices) > available:
+        raise SettingsError(f"--devices is {devices}, but {available} GPUs can be used here; pass auto or cpu")
+    return int(devices)
+
+
+def join_group(use_gpu: bool) -> Group:
+    """The group that torchrun has started, or this process alone."""
+    local_rank = int(os.environ.get("LOCAL_RANK", 0))
+    device = torch.device("cuda", local_rank) if use_gpu else torch.device("cpu")
+    if use_gpu:
+        torch.cuda.set_device(device)
+    if "LOCAL_RANK" not in os.environ:
+        return Group(0, 1, device)
+    dist.init_process_group("nccl" if use_gpu else "gloo")
+    return Group(dist.get_rank(), dist.get_world_size(), device)
+
+
+def leave_group(group: Group) -> None:
+    if group.world > 1:
+        dist.destroy_process_group()

@@ -1,0 +1,40 @@
+"""What a GPU can do and holds: support by the installed torch, memory, its name in reports."""
+
+from __future__ import annotations
+
+import platform
+
+import torch
+import torchvision
+
+from shardify.machine import is_supported
+from trainer.errors import SettingsError
+
+
+def check_gpu(device: torch.device) -> None:
+    """Raises SettingsError where the GPU is too old for the installed torch."""
+    if device.type != "cuda":
+        return
+    capability, built_for = torch.cuda.get_device_capability(device), torch.cuda.get_arch_list()
+    if not is_supported(capability, built_for):
+        raise SettingsError(
+            f"{torch.cuda.get_device_name(device)} has compute capability {capability[0]}.{capability[1]}, but torch "
+            f"{torch.__version__} is built for {', '.join(built_for)}; install a torch that still has it (see "
+            f"pytorch.org/get-started/previous-versions), or pass --devices cpu"
+        )
+
+
+def gpu_memory(device: torch.device) -> dict[str, float]:
+    """The most that training has taken on this process' GPU."""
+    return {"gpu_memory_gb": torch.cuda.max_memory_allocated(device) / 1e9} if device.type == "cuda" else {}
+
+
+def environment(device: torch.device, dtype: torch.dtype, world: int) -> dict:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    return {
+        "device": name if world == 1 else f"{world} × {name}",
+        "precision": str(dtype).removeprefix("torch."),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+    }

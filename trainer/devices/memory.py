@@ -1,0 +1,24 @@
+"""Work that is done in more and smaller parts where memory runs out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import click
+
+from shardify.machine import is_out_of_memory
+
+T = TypeVar("T")
+
+
+def in_parts(run: Callable[[int], T], parts: int, most: int) -> T:
+    """run(parts), and where memory runs out, again in twice as many, up to `most`, where it raises what `run` does."""
+    while True:
+        try:
+            return run(parts)
+        except RuntimeError as error:
+            if not is_out_of_memory(error) or parts >= most:
+                raise
+        parts = min(2 * parts, most)  # here, where the error no longer holds the tensors
+        click.echo(f"warning: out of memory; again, in {parts} parts", err=True)

@@ -1,0 +1,119 @@
+"""What a run is made of: loaders, the engine and what belongs to it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import nn
+
+from trainer.config.auto import with_model
+from trainer.config.settings import Settings
+from trainer.data.cache import TIERS, choose_cache, explain_choice
+from trainer.data.loader import ClipLoader
+from trainer.data.order import num_steps
+from trainer.data.shard_set import ShardSet, input_shape
+from trainer.devices.distributed import Group
+from trainer.engine.ema import MovingAverage
+from trainer.engine.engine import Engine, choose_dtype
+from trainer.engine.freezing import Freezing
+from trainer.engine.optimizer import Schedule, build_optimizer
+from trainer.models.batch_norm import allow_single_values
+from trainer.models.compile import compile_backbone
+from trainer.models.gradient_checkpointing import checkpoint_blocks
+from trainer.tasks import build_for
+from trainer.tasks.classification.losses import build_loss
+from trainer.tasks.classification.task import class_counts
+from trainer.tasks.regression.regressor import Regressor
+from trainer.tasks.regression.task import loss_unit, targets_of
+
+
+def make_model(settings: Settings, shards: ShardSet, numbers: np.ndarray, checkpoint: dict | None) -> nn.Module:
+    """The model to train on the clips of these numbers; with a checkpoint, whose weights will replace these, it needs
+    no pretrained ones."""
+    if checkpoint:
+        settings = with_model(settings, weights="none")
+    _, size = input_shape(shards, settings.data.frames, settings.data.size)
+    model = build_for(settings, len(shards.classes), size)
+    if checkpoint:
+        model.weights_origin = checkpoint["progress"]["weights_origin"]
+    if isinstance(model, Regressor):
+        model.fit(targets_of(shards, numbers))
+    if settings.model.gradient_checkpointing:
+        checkpoint_blocks(model)
+    return model
+
+
+def choose_run_cache(
+    settings: Settings, shards: ShardSet, splits: dict[str, np.ndarray], group: Group
+) -> tuple[str, int, list[str]]:
+    """One decision for all splits' decoded clips, the bytes that they will take on the device, and what `auto` chose.
+
+    All ranks take what the least of them has room for.
+    """
+    num_bytes = sum(map(len, splits.values())) * shards.frames * shards.size**2 * 3
+    choices = group.gather(np.array([TIERS.index(choose_cache(settings.data.cache, num_bytes, group.device))]))
+    cache = TIERS[choices.max()]
+    notes = [explain_choice(cache, num_bytes, group.device)] if settings.data.cache == "auto" else []
+    return cache, num_bytes if cache == "device" else 0, notes
+
+
+def make_loaders(
+    settings: Settings, shards: ShardSet, splits: dict[str, np.ndarray], cache: str, group: Group
+) -> dict[str, ClipLoader]:
+    """One loader per split."""
+    return {
+        split: ClipLoader(
+            shards,
+            split,
+            settings.batch_size,
+            seed=settings.seed,
+            device=group.device,
+            numbers=numbers,
+            cache=cache,
+            workers=settings.data.workers,
+            on_error=settings.data.on_error,
+            max_errors=settings.data.max_errors,
+            balanced=settings.data.balanced,
+            shuffle_shards=settings.data.shuffle_shards,
+            rank=group.rank,
+            world=group.world,
+            allot=group.shared_memory,
+        )
+        for split, numbers in splits.items()
+    }
+
+
+def make_engine(settings: Settings, shards: ShardSet, numbers: np.ndarray, model: nn.Module, group: Group) -> Engine:
+    """All that trains the model, moved to the group's device. numbers: of the clips to train on, int64 (N,)."""
+    allow_single_values(model)
+    model.to(group.device, memory_format=torch.channels_last)
+    group.broadcast([*model.parameters(), *model.buffers()])  # a custom model may draw them by a generator of its own
+    dtype = choose_dtype(settings.amp, group.device)
+    optimizer = build_optimizer(model, settings.optimizer)
+    steps = num_steps(len(numbers), settings.batch_size)
+    return Engine(
+        model=model,
+        loss=build_loss(settings.loss, class_counts(shards, numbers), group.device, loss_unit(model)),
+        optimizer=optimizer,
+        schedule=Schedule(optimizer, settings.scheduler, settings.epochs, steps, settings.maximises),
+        scaler=torch.amp.GradScaler(group.device.type, enabled=dtype == torch.float16),
+        dtype=dtype,
+        settings=settings,
+        group=group,
+        freezing=Freezing(model, settings.model),
+        targets=shards.samples["target"] if settings.loss.is_regression else None,
+        ema=MovingAverage(model, settings.ema) if settings.ema else None,
+    )
+
+
+def compile_model(engine: Engine, loader: ClipLoader) -> list[str]:
+    """Compile the backbone; why that could not be done, if it could not."""
+    frames, size = input_shape(loader.shards, engine.settings.data.frames, engine.settings.data.size)
+    clips = min(len(loader.numbers), math.ceil(loader.batch_size / engine.group.world / engine.accumulate))
+    shape = (clips * frames, size, size, 3)
+    engine.freezing.begin_epoch(0)  # compiled as it will run
+    frames = torch.zeros(shape, device=engine.group.device).permute(0, 3, 1, 2)
+    why_not = compile_backbone(engine.model, frames, engine.autocast())
+    return [why_not] if why_not else []

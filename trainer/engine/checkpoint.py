@@ -1,0 +1,147 @@
+"""Where a run stands, and the checkpoint files that hold it: whole or absent, named by their hash."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from shardify.storage.local import write_atomically
+from trainer.config.load import flatten
+from trainer.config.run_folder import CHECKPOINT
+from trainer.engine.engine import Engine
+from trainer.errors import TrainerError
+from trainer.torch_files import read_torch_file
+
+# Settings that do not shape the weights and may differ on resume.
+FREE_SETTINGS = (
+    "max_hours", "checkpoint_every_steps", "keep_checkpoints", "early_stopping", "tensorboard", "profile", "data.cache",
+    "data.workers",
+)  # fmt: skip
+
+
+def save_checkpoint(folder: Path, state: dict, step: int, keep: int) -> Path:
+    """Write `state` under a name with its hash, then drop all but the newest `keep` files."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    payload = buffer.getvalue()
+    path = folder / f"step-{step:08d}-{hashlib.sha256(payload).hexdigest()[:16]}.pth"
+    for left_over in folder.glob(".step-*.pth.tmp"):  # of a process that was killed while it wrote
+        left_over.unlink(missing_ok=True)
+    write_atomically(path, payload)
+    for old in list_checkpoints(folder)[keep:]:
+        if old != path:
+            old.unlink()
+    return path
+
+
+def load_newest(folder: Path, say) -> dict | None:
+    """The newest checkpoint whose bytes match its name, with that name as `file`; None without any.
+
+    Damaged ones are named and passed over.
+
+    Raises TrainerError where all are damaged: to start again would overwrite the run.
+    """
+    paths = list_checkpoints(folder)
+    for path in paths:
+        payload = path.read_bytes()
+        if hashlib.sha256(payload).hexdigest()[:16] == CHECKPOINT.match(path.name)[2]:
+            try:
+                return read_torch_file(io.BytesIO(payload)) | {"file": path.name}
+            except ValueError as error:
+                raise TrainerError(f"{path}: cannot be read ({error}); start a new run with another --out") from error
+        if path != paths[-1]:
+            say(f"warning: {path} is damaged; falling back to the checkpoint before it")
+    if paths:
+        names = ", ".join(path.name for path in paths)
+        raise TrainerError(
+            f"{folder}: every checkpoint in it is damaged ({names}); put one back from a copy, or start a new run with "
+            f"another --out"
+        )
+    return None
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Newest first."""
+    found = [path for path in folder.glob("step-*.pth") if CHECKPOINT.match(path.name)]
+    return sorted(found, key=lambda path: (path.name, path.stat().st_mtime_ns), reverse=True)
+
+
+def check_resumable(state: dict, settings: dict, shards_fingerprint: str) -> None:
+    """Raises TrainerError, naming the difference, when a checkpoint belongs to another run."""
+    if state["shards"] != shards_fingerprint:
+        raise TrainerError("the checkpoint was made on other shards; pass those, or start a new run with --out")
+    old, new = flatten(state["settings"]), flatten(settings)
+    free = {*FREE_SETTINGS, *(["epochs"] if new["scheduler.name"] != "cosine" else [])}
+    changed = [key for key in sorted(old.keys() | new.keys()) if key not in free and old.get(key) != new.get(key)]
+    if changed:
+        listed = ", ".join(f"{key} {old.get(key)} → {new.get(key)}" for key in changed)
+        raise TrainerError(f"the checkpoint was made with other settings ({listed}); pass the same, or another --out")
+
+
+@dataclass
+class Progress:
+    """With the weights, all that a checkpoint holds."""
+
+    epoch: int = 0  # the epoch to go on in, from 0
+    step: int = 0  # the step in it to go on at
+    sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])  # loss, right, clips of the begun epoch
+    history: list[dict] = field(default_factory=list)
+    best_value: float | None = None
+    best_epoch: int = 0  # counted from 1, as in the history
+    best_sha256: str = ""  # of that epoch's models/best_model.pth; "" in checkpoints of earlier versions
+    clips: int = 0  # trained on, and the seconds it took, over the whole run
+    seconds: float = 0.0
+    wait_seconds: float = 0.0
+    skips: list[int] = field(default_factory=lambda: [0, 0])  # steps: all, the last ones in a row
+    accumulate: int = 1  # parts of a step; more than was set once memory has run out
+    weights_origin: str = ""  # where the weights came from before training
+
+
+def save_state(
+    engine: Engine, model: nn.Module, progress: Progress, steps_per_epoch: int, out: Path, shards_fingerprint: str
+) -> None:
+    """Called by every rank; rank 0 writes."""
+    if not engine.group.is_main:
+        return
+    progress.skips, progress.accumulate = engine.guard.counts.tolist(), engine.accumulate
+    state = {
+        "model": model.state_dict(),
+        "optimizer": engine.optimizer.state_dict(),
+        "schedule": engine.schedule.state_dict(),
+        "scaler": engine.scaler.state_dict(),
+        "ema": engine.ema.state_dict() if engine.ema else {},
+        "progress": dataclasses.asdict(progress),
+        "settings": engine.settings.to_dict(),
+        "shards": shards_fingerprint,
+    }
+    step = progress.epoch * steps_per_epoch + progress.step
+    save_checkpoint(out / "checkpoints", state, step, engine.settings.keep_checkpoints)
+
+
+def load_state(engine: Engine, model: nn.Module, state: dict) -> Progress:
+    """Put the checkpoint's state back; the sums over all ranks go to rank 0."""
+    model.load_state_dict(state["model"])
+    engine.optimizer.load_state_dict(state["optimizer"])
+    engine.schedule.load_state_dict(state["schedule"])
+    if state["scaler"]:  # empty where the run was not in float16, as on another GPU
+        engine.scaler.load_state_dict(state["scaler"])
+    if engine.ema:
+        engine.ema.load_state_dict(state["ema"])
+    progress = Progress(**state["progress"])
+    engine.guard.counts.copy_(torch.tensor(progress.skips))
+    engine.accumulate = progress.accumulate
+    if not engine.group.is_main:
+        progress.sums = [0.0, 0.0, 0.0]
+    return progress
+
+
+def total_sums(engine: Engine, sums: Tensor) -> list[float]:
+    """Loss, right predictions and clips of the epoch so far, over all ranks."""
+    return np.sum(engine.group.gather(sums.cpu().numpy()[None]), axis=0).tolist()

@@ -1,0 +1,243 @@
+"""One epoch of training, one pass of evaluation. Shapes: B clips, T frames, S pixels, K classes."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.profiler import record_function
+
+from shardify.machine import is_out_of_memory
+from trainer.config.settings import DataSettings, Settings, is_own
+from trainer.data.batches import Batch
+from trainer.data.loader import ClipLoader
+from trainer.devices.distributed import Group
+from trainer.engine.ema import MovingAverage
+from trainer.engine.freezing import Freezing
+from trainer.engine.nonfinite import CHECK_STEPS, StepGuard
+from trainer.engine.optimizer import Schedule
+from trainer.errors import TrainerError
+from trainer.evaluation.predictions import Predictions
+from trainer.tasks.classification.losses import Loss
+from trainer.transforms.augment import augment
+from trainer.transforms.clips import normalise, to_float
+
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+
+
+@dataclass
+class Engine:
+    """What a training step needs."""
+
+    model: nn.Module
+    loss: Loss
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    scaler: torch.amp.GradScaler
+    dtype: torch.dtype
+    settings: Settings
+    group: Group
+    freezing: Freezing
+    targets: np.ndarray | None = None  # float64, by clip number; None where the labels are learned
+    ema: MovingAverage | None = None
+    accumulate: int = field(init=False)  # parts of a step; more than was set once memory has run out
+    guard: StepGuard = field(init=False)
+    learner: nn.Module | None = field(init=False, default=None)  # the model, wrapped where there are several processes
+
+    def __post_init__(self) -> None:
+        self.accumulate = self.settings.accumulate
+        self.guard = StepGuard(self.model, self.optimizer, self.group.device)
+
+    def train_epoch(
+        self, loader: ClipLoader, epoch: int, first_step: int, sums: Tensor, after_step: Callable[[int], bool]
+    ) -> bool:
+        """Train on the epoch's batches from `first_step` on; True if `after_step(step)` ended it by saying so.
+
+        sums: float64 (3,) on the device, added to: loss, right predictions (in regression: absolute error), clips.
+        Raises TrainerError when too many steps in a row had to be skipped, or memory runs out for good.
+        """
+        self.begin_epoch(epoch)
+        for step, batch in enumerate(loader.batches(epoch, first_step), first_step):
+            self.train_step(batch, epoch, step, sums)
+            if (step + 1) % CHECK_STEPS == 0:
+                self.guard.check(f"epoch {epoch + 1}, step {step + 1}")
+            if after_step(step):
+                return True
+        self.guard.check(f"epoch {epoch + 1}")
+        return False
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Training mode, with what is frozen in this epoch."""
+        changed = self.freezing.begin_epoch(epoch)
+        self.guard.begin_epoch()
+        if self.group.world == 1:
+            self.learner = self.model
+        elif self.learner is None or changed:  # it notes at the start which parameters learn
+            self.learner = None  # first, so that the old one's hooks go
+            devices = [self.group.device] if self.group.device.type == "cuda" else None
+            self.learner = nn.parallel.DistributedDataParallel(
+                self.model, device_ids=devices, find_unused_parameters=is_own(self.settings.model)
+            )  # a custom model may leave parameters out, for some clips or for all; to look for them takes time
+
+    def train_step(self, batch: Batch, epoch: int, step: int, sums: Tensor) -> None:
+        """One optimizer step over the global batch; where memory runs out, the same step in twice as many parts."""
+        self.guard.keep()
+        while (added := self._gradients_or_none(batch, epoch, step)) is None:
+            self._make_parts_smaller(len(batch.mask), f"epoch {epoch + 1}, step {step + 1}")
+        self.update(added, sums)
+
+    def add_gradients(self, batch: Batch, epoch: int) -> Tensor:
+        """Forward and backward over the batch, in `accumulate` parts; padding weighs nothing.
+
+        Returns what the step adds to the epoch's sums, float64 (3,). Raises torch.OutOfMemoryError.
+        """
+        settings = self.settings
+        mask = torch.from_numpy(batch.mask).to(self.group.device, torch.float32, non_blocking=True)
+        truth, share = self._truth(batch), self._share(batch)
+        added = torch.zeros(3, dtype=torch.float64, device=self.group.device)
+        parts = np.array_split(np.arange(len(mask)), min(self.accumulate, len(mask)))
+        for part in parts:
+            # augment
+            chosen = slice(part[0], part[-1] + 1)
+            with record_function("augment"):
+                clips = to_float(batch.clips[chosen], settings.data.frames, settings.data.size)
+                clips = augment(clips, settings.augment, settings.seed, epoch, batch.seeds[chosen])
+            # ranks tell each other their gradients with the last part
+            is_last = part is parts[-1] or self.group.world == 1
+            with nullcontext() if is_last else self.learner.no_sync():
+                with record_function("forward"), self.autocast():
+                    outputs = self.learner(normalise(clips))
+                losses = self.loss(outputs, truth[chosen]) * mask[chosen]
+                with record_function("backward"):
+                    self.scaler.scale(losses.sum() / share).backward()
+            # count, on the device: reading a value here would make the CPU wait for the GPU
+            hits = hits_or_errors(outputs.detach(), truth[chosen]) * mask[chosen]
+            added += torch.stack([losses.detach().double().sum(), hits.double().sum(), mask[chosen].double().sum()])
+        return added
+
+    def update(self, added: Tensor, sums: Tensor) -> None:
+        """Move the weights by the gradients, unless these are not finite; then nothing changes, the sums included."""
+        self.scaler.unscale_(self.optimizer)
+        is_sound = self.guard.step(self.settings.optimizer.clip_norm) & added.isfinite().all()
+        sums += torch.where(is_sound, added, 0.0)
+        self.scaler.update()
+        self.schedule.after_step()
+        if self.ema is not None:
+            self.ema.update()
+
+    def evaluate(self, loader: ClipLoader) -> Predictions:
+        """Every clip of the loader once, in plan order; by the averaged weights where there are any."""
+        model = self.model if self.ema is None else self.ema.module
+        self.group.broadcast(model.buffers())  # each rank has statistics of its own clips; rank 0's are saved
+        return evaluate(model, loader, self.loss, self.dtype, self.group, self.settings.data, self.accumulate)
+
+    def autocast(self) -> AbstractContextManager:
+        return autocast(self.group.device, self.dtype)
+
+    def _gradients_or_none(self, batch: Batch, epoch: int, step: int) -> Tensor | None:
+        """None where memory has run out: whoever asks goes on where the error no longer holds the tensors."""
+        seed_step(self.settings.seed, epoch, step, self.group.rank)
+        try:
+            return self.add_gradients(batch, epoch)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            return None
+
+    def _truth(self, batch: Batch) -> Tensor:
+        """Labels int64 (B,), or targets float32 (B,), on the device."""
+        if self.targets is None:
+            return batch.labels
+        return torch.from_numpy(self.targets[batch.numbers]).to(self.group.device, torch.float32, non_blocking=True)
+
+    def _make_parts_smaller(self, num_clips: int, where: str) -> None:
+        """Halve the clips that go through the model at once. Raises TrainerError where that cannot be done."""
+        if self.group.world > 1:
+            raise TrainerError(
+                f"{where}: rank {self.group.rank} is out of memory; start again with --set "
+                f"accumulate={2 * self.accumulate} (with --out, in another folder), or use a smaller data.size"
+            )
+        if self.accumulate >= num_clips:
+            raise TrainerError(
+                f"{where}: out of memory with a single clip at a time; use a smaller data.size, data.frames or "
+                f"model.backbone, or model.gradient_checkpointing=true"
+            )
+        self.guard.restore()
+        self.accumulate *= 2
+        if self.group.device.type == "cuda":
+            torch.cuda.empty_cache()
+        print(
+            f"warning: {where}: out of memory; from here on a step's clips go through the model in {self.accumulate} "
+            f"parts (accumulate={self.accumulate}), {math.ceil(num_clips / self.accumulate)} clips at a time",
+            file=sys.stderr, flush=True,
+        )  # fmt: skip
+
+    def _share(self, batch: Batch) -> float | Tensor:
+        """Clips that count in the global batch, per rank: gradients are averaged over the ranks."""
+        count = float(batch.mask.sum())
+        if self.group.world == 1:
+            return count
+        total = torch.full((), count, device=self.group.device)
+        torch.distributed.all_reduce(total)
+        return total / self.group.world
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module,
+    loader: ClipLoader,
+    loss: Loss,
+    dtype: torch.dtype,
+    group: Group,
+    data: DataSettings,
+    parts: int = 1,
+) -> Predictions:
+    """Every clip of the loader once, over all ranks, in plan order; a batch goes through the model in `parts`."""
+    model.eval()
+    numbers, masks, logits = [], [], []
+    for batch in loader.batches(epoch=0):
+        with autocast(group.device, dtype):
+            pieces = batch.clips.chunk(parts)
+            out = torch.cat([model(normalise(to_float(clips, data.frames, data.size))) for clips in pieces])
+        numbers.append(batch.numbers)
+        masks.append(batch.mask)
+        logits.append(out.float())  # on the device: to take it from there would make the CPU wait for the GPU
+    counts = np.concatenate(masks)
+    numbers = group.gather(np.concatenate(numbers)[counts])
+    logits = group.gather(torch.cat(logits).cpu().numpy()[counts])
+    order = np.argsort(numbers)
+    truth = loader.shards.samples["target" if logits.shape[1] == 1 else "label"][numbers[order]]
+    labels = truth.astype(np.float64 if logits.shape[1] == 1 else np.int64)
+    losses = loss(torch.from_numpy(logits[order]).to(group.device), torch.from_numpy(labels).to(group.device))
+    return Predictions(numbers[order], labels, logits[order], float(losses.double().mean()))
+
+
+def hits_or_errors(outputs: Tensor, truth: Tensor) -> Tensor:
+    """(B, K) logits → whether each prediction is right; (B, 1) values → how far each is off; (B,)."""
+    if truth.is_floating_point():
+        return (outputs[:, 0].float() - truth).abs()
+    return outputs.argmax(1) == truth
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager:
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+
+
+def seed_step(seed: int, epoch: int, step: int, rank: int) -> None:
+    """Dropout's draws depend on the position alone, so that resuming needs no random state."""
+    torch.manual_seed(int(np.random.SeedSequence([seed, epoch, step, rank]).generate_state(1, np.uint64)[0]))
+
+
+def choose_dtype(amp: str, device: torch.device) -> torch.dtype:
+    """bfloat16 where the GPU computes in it (capability 8.0), float16 on older ones, float32 on a CPU."""
+    if amp != "auto":
+        return DTYPES[amp]
+    if device.type == "cpu":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16

@@ -1,0 +1,65 @@
+"""Reasons to stop early at a step boundary: a signal, or the session's time; and how several ranks agree on it."""
+
+from __future__ import annotations
+
+import signal
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from trainer.devices.distributed import Group
+
+
+VOTE_SECONDS = 1.0  # from one vote to the next, about
+VOTE_STEPS = 10  # and at most, so that steps which have become slow are soon noticed
+
+
+class StopWatch:
+    """`reason` is set once the run should checkpoint and end. A second signal ends it at once."""
+
+    def __init__(self, max_hours: float | None) -> None:
+        self.reason: str | None = None
+        self._deadline = None if max_hours is None else time.monotonic() + 3600 * max_hours
+        self._old = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def check(self) -> str | None:
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            self.reason = self.reason or "max_hours is over"
+        return self.reason
+
+    def close(self) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        self.reason = f"stopped by {signal.Signals(number).name}"
+        self.close()  # both: torch's launcher passes a second Ctrl-C on as SIGTERM
+
+
+class Votes:
+    """The steps after which the ranks of a group vote on whether to stop, the same on all of them.
+
+    A vote makes the CPU wait for the GPU, so quick steps share one. Slow steps have one each: what asks processes to
+    end kills them half a minute later. The main rank's clock says with each vote when the next one is.
+    """
+
+    def __init__(self, group: Group) -> None:
+        self._group = group
+        self._last, self._steps, self._next = time.monotonic(), 0, 1
+
+    def after_step(self, wants_to_stop: bool) -> bool:
+        """Whether to stop here. Every rank calls it after every step; alone, a rank decides for itself."""
+        self._steps += 1
+        if self._group.world == 1:
+            return wants_to_stop
+        if self._steps < self._next:
+            return False
+        pace = steps_to_next_vote(self._steps, time.monotonic() - self._last) if self._group.is_main else 0
+        stops, self._next = self._group.largest(int(wants_to_stop), pace)
+        self._last, self._steps = time.monotonic(), 0
+        return bool(stops)
+
+
+def steps_to_next_vote(steps: int, seconds: float) -> int:
+    """From how long the steps since the last vote took."""
+    return int(min(max(VOTE_SECONDS * steps / max(seconds, 1e-9), 1), VOTE_STEPS))

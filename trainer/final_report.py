@@ -1,0 +1,90 @@
+"""The final report of a run, on its best model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from trainer.config.settings import is_own
+from trainer.data.shard_set import input_shape
+from trainer.devices import gpu
+from trainer.devices.gpu import gpu_memory
+from trainer.evaluation import report
+from trainer.run import weights_origin
+from trainer.torch_files import read_torch_file
+
+if TYPE_CHECKING:
+    from trainer.run import Run
+
+
+def final_report(run: Run) -> dict:
+    """Evaluate the best model on test (without one, on val) and write results/."""
+    best = None
+    with run.group.failing_together():
+        if run.group.is_main:  # whose folder alone is sure to hold it
+            best = read_torch_file(run.out / "models" / "best_model.pth")
+    best = run.group.of_main(best)
+    run.model.load_state_dict(best["model"])
+    run.engine.ema = None  # the best weights are the averaged ones already
+    split = "test" if "test" in run.loaders else "val"
+    validation = run.engine.evaluate(run.loaders["val"])
+    predictions = run.engine.evaluate(run.loaders["test"]) if split == "test" else validation
+    threshold = best["threshold"]
+    record = {
+        "run": run.out.name,
+        "test": report.split_figures(predictions, split, threshold),
+        "test_intervals": report.intervals(run.shards, predictions, threshold),
+        "validation": report.split_figures(validation, "val", threshold),
+        "threshold": threshold,
+        "video_threshold": best["video_threshold"],
+        **describe_run(run),
+    }
+    if run.group.is_main:
+        report.write_results(run.out / "results", record, run.shards, predictions)
+    return record
+
+
+def describe_run(run: Run) -> dict:
+    """Every value that shaped the run."""
+    settings, shards, progress, train = run.settings, run.shards, run.progress, run.loaders["train"]
+    messages = [message for loader in run.loaders.values() for message in loader.damaged.values()]
+    damaged = sorted(set(run.group.gather(np.array(messages, object)).tolist()))
+    incidents = [f"{len(damaged)} damaged clips were skipped"] if damaged else []
+    if progress.skips[0]:
+        incidents.append(f"{progress.skips[0]} steps were skipped: their gradients were not finite")
+    if progress.accumulate != settings.accumulate:
+        incidents.append(f"memory ran out: from then on, steps were taken in {progress.accumulate} parts")
+    return {
+        "metric": settings.metric,
+        "best_epoch": progress.best_epoch,
+        "epochs_trained": progress.epoch,
+        "settings": settings.to_dict(),
+        "classes": shards.classes,
+        "shards": {
+            "folder": str(shards.folder),
+            "fingerprint": shards.fingerprint,
+            "clips": {name: len(loader.numbers) for name, loader in run.loaders.items()},
+            "frames": shards.frames,
+            "size": shards.size,
+        },
+        "model": {
+            "name": settings.model.name,
+            "backbone": None if is_own(settings.model) else settings.model.backbone,
+            "weights": weights_origin(run),
+            "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
+            "input": dict(
+                zip(("frames", "size"), input_shape(shards, settings.data.frames, settings.data.size), strict=True)
+            ),
+        },
+        "training": {
+            "clips_per_second": progress.clips / max(progress.seconds, 1e-9),
+            "data_wait": progress.wait_seconds / max(progress.seconds, 1e-9),
+            "cache": train.cache,
+            "cache_hit_rate": train.hit_rate,
+            **gpu_memory(run.group.device),
+        },
+        "environment": gpu.environment(run.group.device, run.engine.dtype, run.group.world),
+        "damaged_clips": damaged,
+        "notes": run.notes + incidents,
+    }

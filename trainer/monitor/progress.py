@@ -1,0 +1,182 @@
+"""What a person sees while it trains: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from shardify.text import duration
+from trainer.config.settings import Settings, is_own
+from trainer.data.shard_set import input_shape
+from trainer.devices import gpu
+from trainer.devices.gpu import gpu_memory
+from trainer.monitor.profiler import StepProfiler
+from trainer.monitor.tensorboard import open_events, write_events
+from trainer.run import weights_origin
+
+if TYPE_CHECKING:
+    from trainer.run import Run
+
+
+LINE_SECONDS = 15.0
+BAR_SECONDS = 0.5  # reading the loss makes the CPU wait for the GPU, so it is not read every step
+
+
+class Monitor:
+    """Shows how one epoch goes: loss, accuracy, speed, data wait, learning rate, the GPU, time left."""
+
+    def __init__(self, run: Run) -> None:
+        settings, progress = run.settings, run.progress
+        self._run, self._steps = run, len(run.loaders["train"])
+        self._title = f"epoch {progress.epoch + 1}/{settings.epochs}"
+        self._steps_before = progress.epoch * self._steps  # of earlier epochs
+        in_notebook = "JPY_PARENT_PID" in os.environ  # its `!` looks like a terminal and keeps every redrawing
+        self._is_terminal = sys.stderr.isatty() and not in_notebook
+        hide = not (run.group.is_main and self._is_terminal)
+        self._bar = tqdm(
+            total=self._steps, initial=progress.step, desc=self._title, unit="step", disable=hide, dynamic_ncols=True
+        )
+        if run.group.device.type == "cuda" and progress.clips == 0:
+            torch.cuda.reset_peak_memory_stats(run.group.device)  # trials of batch sizes do not count
+        self._profiler = None
+        if settings.profile and run.group.is_main and progress.clips == 0:
+            self._profiler = StepProfiler(run.out / "profile", self._steps - progress.step, run.group.device)
+        if settings.tensorboard and run.group.is_main and run.events is None:
+            run.events = open_events(run.out, self._steps_before + progress.step)
+        self._first_step = progress.step
+        self._start = self._last = time.monotonic()
+        self.clips = 0
+
+    def update(self, step: int, clips: int, sums: Tensor, wait_seconds: float) -> None:
+        """After every step; sums: loss, right predictions and clips of the epoch so far."""
+        self.clips += clips
+        self._bar.update()
+        if self._profiler:
+            self._profiler.step()
+        now = time.monotonic()
+        pause = BAR_SECONDS if self._is_terminal else LINE_SECONDS
+        if not self._run.group.is_main or now - self._last < pause:
+            return
+        self._last = now
+        seconds = now - self._start
+        loss, right, count = sums.tolist()
+        figures = {
+            "train_loss": loss / max(count, 1),
+            f"train_{second_figure(self._run.settings)}": right / max(count, 1),
+            "lr": self._run.engine.optimizer.param_groups[0]["lr"],
+            "clips_per_second": self.clips / seconds,
+            "data_wait": wait_seconds / seconds,
+            **gpu_figures(self._run.group.device),
+        }
+        steps_left = self._run.settings.epochs * self._steps - self._steps_before - step - 1
+        text = live_line(figures, steps_left * seconds / (step + 1 - self._first_step))
+        if self._run.events:
+            write_events(self._run.events, figures, self._steps_before + step + 1)
+        if self._is_terminal:
+            self._bar.set_postfix_str(text, refresh=False)
+        else:
+            self._run.say(f"{self._title}: step {step + 1}/{self._steps}, {text}")
+
+    def close(self) -> float:
+        """Ends the display; the epoch's seconds, the device's work included."""
+        if self._run.group.device.type == "cuda":
+            torch.cuda.synchronize(self._run.group.device)
+        self._bar.close()
+        if self._profiler:
+            self._profiler.close()
+        return time.monotonic() - self._start
+
+
+def second_figure(settings: Settings) -> str:
+    """What training shows beside the loss."""
+    return "mae" if settings.loss.is_regression else "accuracy"
+
+
+def live_line(figures: dict[str, float], seconds_left: float) -> str:
+    """Where training stands, on one line of a terminal; the time left is that of the steps, without validation."""
+    parts = [
+        *(f"{name.removeprefix('train_')} {value:.3f}" for name, value in figures.items() if name.startswith("train_")),
+        f"{figures['clips_per_second']:.0f} clips/s",
+        f"data wait {figures['data_wait']:.1%}",
+        f"lr {figures['lr']:.2g}",
+    ]
+    if "gpu_memory_gb" in figures:
+        parts.append(f"GPU {figures['gpu_memory_gb']:.1f} GB")
+    if "gpu_use" in figures:
+        parts.append(f"{figures['gpu_use']:.0%} busy")
+    return ", ".join([*parts, f"{duration(seconds_left)} left"])
+
+
+def gpu_figures(device: torch.device) -> dict[str, float]:
+    """Peak memory so far, and the share of the last moments in which the GPU was busy, where they can be read."""
+    if device.type != "cuda":
+        return {}
+    figures = gpu_memory(device)
+    try:
+        figures["gpu_use"] = torch.cuda.utilization(device) / 100
+    except Exception:  # without NVIDIA's own bindings, or where the driver does not say: the line is shorter
+        return figures
+    return figures
+
+
+def show_epoch(run: Run, row: dict) -> None:
+    """An epoch's figures as TensorBoard events."""
+    if run.events:
+        write_events(run.events, row, row["epoch"] * len(run.loaders["train"]))
+
+
+def show_opening(run: Run) -> None:
+    """What is about to be trained, on what, with which data."""
+    shards, settings, loaders = run.shards, run.settings, run.loaders
+    for note in run.notes:
+        run.say(f"note: {note}")
+    weights = weights_origin(run)
+    is_new = not (run.progress.epoch or run.progress.step)
+    if is_new and settings.model.weights == "auto" and weights.startswith("random"):
+        run.say(f"warning: weights are {weights}; training starts from scratch")
+    model = settings.model.name if is_own(settings.model) else f"resnet_lstm on {settings.model.backbone}"
+    counts = ", ".join(f"{len(loader.numbers)} {split}" for split, loader in loaders.items())
+    size = sum(parameter.numel() for parameter in run.model.parameters()) / 1e6
+    where = gpu.environment(run.group.device, run.engine.dtype, run.group.world)
+    frames, side = input_shape(shards, settings.data.frames, settings.data.size)
+    less = (frames, side) != (shards.frames, shards.size)
+    stored = f" (stored: {shards.frames}, {shards.size} px)" if less else ""
+    run.say(
+        f"{shards.folder}: {counts} clips of {frames} frames, {side} px{stored}; classes {', '.join(shards.classes)}"
+    )
+    run.say(
+        f"{model}, {size:.1f} M parameters; {where['device']}, {where['precision']}; cache: {loaders['train'].cache}"
+    )
+
+
+def epoch_line(row: dict, settings: Settings, better: bool) -> str:
+    """An epoch in one line; * marks the best so far."""
+    second = second_figure(settings)
+    name = settings.metric
+    if name in ("auto", "loss"):
+        name = "mae" if settings.loss.is_regression else "auc_roc"
+    value = row[f"val_{name}"]
+    return (
+        f"epoch {row['epoch']}/{settings.epochs}: loss {row['train_loss']:.4f}, {second} {row[f'train_{second}']:.3f}; "
+        f"validation: loss {row['val_loss']:.4f}, {name} {'undefined' if value is None else f'{value:.4f}'}"
+        f"{' *' if better else ''}; {row['clips_per_second']:.0f} clips/s, data wait {row['data_wait']:.1%}, "
+        f"{_cache_hits(row)}{row['epoch_seconds']:.1f} s"
+    )
+
+
+def _cache_hits(row: dict) -> str:
+    return f"{row['cache_hits']:.0%} from the cache, " if row.get("cache_hits") else ""
+
+
+def stopped_line(run: Run, reason: str | None) -> str:
+    """Why and where a run ended early, and how to go on."""
+    return (
+        f"{reason or 'another process was stopped'} at epoch {run.progress.epoch + 1}, step {run.progress.step}; "
+        f"a checkpoint is written; the same command with --out {run.out} --resume goes on"
+    )

@@ -1,0 +1,50 @@
+"""One run's parts, made once and passed down."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from shardify.text import printable
+from trainer.config.settings import Settings
+from trainer.data.loader import ClipLoader
+from trainer.data.shard_set import ShardSet
+from trainer.devices.distributed import Group
+from trainer.engine.checkpoint import Progress
+from trainer.engine.engine import Engine
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+
+@dataclass
+class Run:
+    """One run's parts, made once and passed down."""
+
+    settings: Settings
+    shards: ShardSet
+    loaders: dict[str, ClipLoader]  # by split; val is always there, test where the shards have it
+    model: nn.Module
+    engine: Engine
+    group: Group
+    out: Path
+    progress: Progress
+    notes: list[str]
+    events: SummaryWriter | None = None  # TensorBoard's, on the main rank where it is wanted
+
+    def say(self, line: str) -> None:
+        say(self.group, line)
+
+
+def say(group: Group, line: str) -> None:
+    if group.is_main:
+        print(printable(line), file=sys.stderr, flush=True)
+
+
+def weights_origin(run: Run) -> str:
+    """Where the weights came from before training."""
+    return getattr(run.model, "weights_origin", "the model's own")

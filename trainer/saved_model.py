@@ -1,0 +1,190 @@
+"""A run's best model: written with what is needed to use it, and read back."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from safetensors.torch import save as safetensors_bytes
+from torch import Tensor, nn
+
+from shardify.storage.local import rename, write_atomically
+from trainer.config.load import from_dict
+from trainer.config.settings import Settings
+from trainer.data.shard_set import build_settings, input_shape, videos_of
+from trainer.devices.gpu import check_gpu
+from trainer.errors import TrainerError
+from trainer.evaluation.metrics import best_threshold, mean_by_video, softmax
+from trainer.models.custom import with_named_class
+from trainer.tasks import build_for
+from trainer.tasks.classification.task import class_counts
+from trainer.torch_files import read_torch_file
+
+if TYPE_CHECKING:
+    from trainer.engine.checkpoint import Progress
+    from trainer.evaluation.predictions import Predictions
+    from trainer.run import Run
+
+
+NUMBER = (float, type(None))
+KNOWN = {
+    "classes": list, "frames": int, "size": int, "stored_frames": int, "stored_size": int, "build": dict,
+    "threshold": NUMBER, "video_threshold": NUMBER,
+}  # fmt: skip
+
+MODEL_FILES = ("best_model.pth", "best_model.safetensors")
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """models/best_model.pth of a run."""
+
+    model: nn.Module  # in evaluation mode, on the device
+    settings: Settings
+    classes: list[str]
+    frames: int  # that the model sees
+    size: int
+    stored_frames: int  # of the clips that these are taken from
+    stored_size: int
+    build: dict  # the builder's settings, {} where unknown
+    class_counts: np.ndarray  # int64 (K,), of the clips that it was trained on
+    threshold: float | None  # of the score of class 1 of two, chosen on validation's clips
+    video_threshold: float | None  # the same of a video's score, the mean of its clips'
+
+
+def load_saved(run: Path, device: torch.device, model_class: str | None = None) -> SavedModel:
+    """The best model of the run in a folder, whoever has made it: nothing in its file is executed.
+
+    model_class: of a custom model, package.module:Class, as the user has stated it. Raises SettingsError where a
+    custom model comes without, TrainerError where the folder holds no run with an evaluated epoch.
+    """
+    path = run / "models" / "best_model.pth"
+    if not path.is_file():
+        raise TrainerError(f"{run}: holds no models/best_model.pth; pass the folder of a run")
+    try:
+        saved = read_torch_file(path)
+        settings, counts = from_dict(saved["settings"]), np.array(saved["class_counts"])
+        known = {name: saved[name] for name in KNOWN}
+        wrong = [name for name, kind in KNOWN.items() if not isinstance(known[name], kind)]
+        if wrong:
+            raise ValueError(f"{wrong[0]} is of type {type(known[wrong[0]]).__name__}")
+    except Exception as error:  # the reader raises a dozen types for damaged files
+        raise TrainerError(f"{path}: cannot be read ({error}); train again, or restore the file") from error
+    settings = dataclasses.replace(settings, model=with_named_class(settings.model, model_class, path))
+    check_gpu(device)
+    # the weights come from the file; what only helps training is left out
+    plain = dataclasses.replace(settings.model, weights="none", compile=False, gradient_checkpointing=False)
+    model = build_for(dataclasses.replace(settings, model=plain), len(saved["classes"]), saved["size"])
+    try:
+        model.load_state_dict(saved["model"])
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise TrainerError(f"{path}: does not fit {settings.model.name} as it is here ({reason})") from error
+    model.to(device, memory_format=torch.channels_last).eval()
+    return SavedModel(model, settings, **known, class_counts=counts)
+
+
+def save_model(run: Run, validation: Predictions, value: float) -> str:
+    """models/best_model.pth and .safetensors, the weights with what is needed to use them; the first one's SHA-256.
+
+    They get these names in `publish_model`, once there is a checkpoint that stands for them. validation: this model's
+    predictions, from which the threshold is chosen; value: their metric.
+    """
+    model = run.engine.ema.module if run.engine.ema else run.model
+    weights = own_copies(model.state_dict())
+    shards, data = run.shards, run.settings.data
+    frames, size = input_shape(shards, data.frames, data.size)
+    about = {
+        "settings": run.settings.to_dict(),
+        "classes": shards.classes,
+        "frames": frames,
+        "size": size,
+        "stored_frames": shards.frames,
+        "stored_size": shards.size,
+        "build": build_settings(shards.folder),
+        "class_counts": class_counts(shards, run.loaders["train"].numbers).tolist(),
+        **choose_thresholds(validation, videos_of(shards, validation.numbers)),
+        "epoch": run.progress.epoch + 1,
+        "value": value,
+    }
+    buffer = io.BytesIO()
+    torch.save({"model": weights, **about}, buffer)
+    payload = buffer.getvalue()
+    write_atomically(unpublished(run.out, "best_model.pth"), payload)
+    metadata = {name: json.dumps(value) for name, value in about.items()}
+    write_atomically(unpublished(run.out, "best_model.safetensors"), safetensors_bytes(weights, metadata))
+    return hashlib.sha256(payload).hexdigest()
+
+
+def publish_model(out: Path) -> None:
+    """Give the newest model the names of the best one."""
+    for name in MODEL_FILES:
+        if unpublished(out, name).exists():
+            rename(unpublished(out, name), out / "models" / name)
+
+
+def unpublished(out: Path, name: str) -> Path:
+    return out / "models" / f".{name}.new"
+
+
+def choose_thresholds(validation: Predictions, videos: np.ndarray) -> dict[str, float | None]:
+    """The scores from which class 1 of two is predicted: of a clip, and of a video, whose score is its clips' mean.
+
+    They differ: means lie closer together. videos: which one each clip comes from, (N,).
+    """
+    if validation.is_regression:
+        return {"threshold": None, "video_threshold": None}
+    labels, scores = validation.labels, softmax(validation.logits)
+    return {
+        "threshold": best_threshold(labels, scores),
+        "video_threshold": best_threshold(*mean_by_video(videos, labels, scores)),
+    }
+
+
+def settle_best_model(out: Path, progress: Progress, say: Callable[[str], None]) -> None:
+    """Make models/ hold the model of `progress.best_epoch`, wherever the run was cut off.
+
+    Where the checkpoint that stood for it is lost, a model of a later epoch than `progress` has reached becomes its
+    best one. Raises TrainerError where the best model is lost: the report at the run's end is on that.
+    """
+    new = unpublished(out, "best_model.pth")
+    if new.exists() and sha256_of(new) != progress.best_sha256:  # cut off before the checkpoint that would name it
+        for name in reversed(MODEL_FILES):
+            unpublished(out, name).unlink(missing_ok=True)
+    publish_model(out)
+    if not progress.best_epoch:
+        return
+    path = out / "models" / "best_model.pth"
+    remedy = "put it back from a copy, or start a new run with another --out"
+    try:
+        saved = read_torch_file(path, mmap=True)
+        sha256 = sha256_of(path)
+    except Exception as error:  # the reader raises a dozen types for damaged files
+        what = "cannot be read" if path.exists() else "is missing"
+        raise TrainerError(f"{path} {what}, the best model so far (epoch {progress.best_epoch}); {remedy}") from error
+    if progress.best_sha256 in ("", sha256):
+        return
+    if saved.get("epoch", 0) <= progress.epoch:
+        raise TrainerError(f"{path} is not the best model so far, which is of epoch {progress.best_epoch}; {remedy}")
+    progress.best_epoch, progress.best_value, progress.best_sha256 = saved["epoch"], saved["value"], sha256
+    say(f"warning: {path} is of epoch {progress.best_epoch}, after the checkpoint; it stays until one is better")
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def own_copies(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous, on the CPU, each with memory of its own: safetensors refuses weights that share theirs."""
+    return {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in weights.items()
+    }

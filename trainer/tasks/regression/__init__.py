@@ -1,0 +1,1 @@
+"""Regression: one value per clip."""

@@ -1,0 +1,1 @@
+"""Batched tensors on the device: floats, normalisation, augmentation."""
