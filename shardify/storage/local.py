@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import hashlib
 import os
 import tempfile
@@ -35,9 +35,13 @@ def write_atomically(path: Path, payload: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
+    """Put the folder's names on the disk, where the file system can do that with a folder."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
     finally:
         os.close(descriptor)
 
@@ -45,10 +49,7 @@ def sync_folder(folder: Path) -> None:
 def rename(old: Path, new: Path) -> None:
     """In one folder, and in this order on the disk: what is renamed later is never there without this."""
     os.replace(old, new)
-    descriptor = os.open(new.parent, os.O_RDONLY)
-    with contextlib.suppress(OSError):  # some file systems cannot do that with a folder
-        os.fsync(descriptor)
-    os.close(descriptor)
+    sync_folder(new.parent)
 
 
 def check_writable(path: Path) -> None:
