@@ -41,4 +41,6 @@ def _in_own_precision(layer: nn.RNNBase, /, *args, **kwargs):
 def _cast_floats(value: object, dtype: torch.dtype) -> object:
     if isinstance(value, PackedSequence) or (isinstance(value, Tensor) and value.is_floating_point()):
         return value.to(dtype)
-    return tuple(_cast_floats(part, dtype) for part in value) if type(value) is tuple else value
+    if type(value) in (tuple, list):
+        return type(value)(_cast_floats(part, dtype) for part in value)
+    return value

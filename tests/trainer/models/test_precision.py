@@ -86,7 +86,7 @@ def test_recurrent_layers_are_called_by_any_signature(dtype):
             layers["gru"](input=steps)[0],
             layers["gru"](steps, hx=state)[0],
             layers["scaled"](2, steps, lengths=torch.tensor([5, 5]))[0],
-            layers["scaled"](2, steps=steps, lengths=torch.tensor([5, 5]), first=(state, state))[0],
+            layers["scaled"](2, steps=steps, lengths=torch.tensor([5, 5]), first=[state, state])[0],
         ]
     assert [output.dtype for output in outputs] == [torch.float32] * 4
     assert torch.equal(outputs[0], outputs[1]) and torch.equal(outputs[2], outputs[3])
