@@ -76,16 +76,20 @@ def load_saved(run: Path, device: torch.device, model_class: str | None = None) 
         wrong = [name for name, kind in KNOWN.items() if not isinstance(known[name], kind)]
         if wrong:
             raise ValueError(f"{wrong[0]} is of type {type(known[wrong[0]]).__name__}")
+        if not is_state_dict(weights := saved["model"]):
+            raise ValueError("model is not a dict of tensors by name")
     except Exception as error:  # the reader raises a dozen types for damaged files
         raise TrainerError(f"{path}: cannot be read ({error}); train again, or restore the file") from error
     settings = dataclasses.replace(settings, model=with_named_class(settings.model, model_class, path))
     check_gpu(device)
     # the weights come from the file; what only helps training is left out
     plain = dataclasses.replace(settings.model, weights="none", compile=False, gradient_checkpointing=False)
-    model = build_for(dataclasses.replace(settings, model=plain), len(saved["classes"]), saved["size"])
     try:
-        model.load_state_dict(saved["model"])
-    except RuntimeError as error:
+        model = build_for(dataclasses.replace(settings, model=plain), len(saved["classes"]), saved["size"])
+        model.load_state_dict(weights)
+    except TrainerError:
+        raise
+    except Exception as error:  # the file's numbers may be such as no layer can have, or no memory holds
         reason = " ".join(str(error).split())
         raise TrainerError(f"{path}: does not fit {settings.model.name} as it is here ({reason})") from error
     model.to(device, memory_format=torch.channels_last).eval()
@@ -181,6 +185,10 @@ def settle_best_model(out: Path, progress: Progress, say: Callable[[str], None])
 def sha256_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_state_dict(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
 
 
 def own_copies(weights: dict[str, Tensor]) -> dict[str, Tensor]:

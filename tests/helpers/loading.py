@@ -43,17 +43,18 @@ def watched(folder):
 
 
 class FlakyShards(ShardSet):
-    """Storage that fails at the first reading of one clip, `fails`, and not again."""
+    """Storage that fails at one reading of a clip, and not again: `failures`, number → for each reading, whether."""
 
     def read(self, number, check=True):
-        if number == self.fails and self.failures.pop():
+        if number in self.failures and self.failures[number].pop():
             raise FormatError(f"{self.where(number)} cannot be read (Input/output error); copy the folder again")
         return super().read(number, check)
 
 
-def flaky(folder, number):
+def flaky(folder, *numbers):
+    """The first of the numbers fails at its first reading, the second at its second, and so on."""
     plain = open_shards(folder)
     shards = FlakyShards(**{item.name: getattr(plain, item.name) for item in dataclasses.fields(plain)})
-    object.__setattr__(shards, "fails", number)
-    object.__setattr__(shards, "failures", [False] * 20 + [True])
+    failures = {number: [False] * 20 + [True] + [False] * i for i, number in enumerate(numbers)}
+    object.__setattr__(shards, "failures", failures)
     return shards

@@ -117,6 +117,10 @@ def test_mistakes_in_the_name(here, shards_folder):
         ({"classes": 3}, "classes is of type int"),
         ({"build": None}, "build is of type NoneType"),
         ({"video_threshold": "low"}, "video_threshold is of type str"),
+        ({"model": 3}, "model is not a dict of tensors by name"),
+        ({"model": [torch.ones(1)]}, "model is not a dict of tensors by name"),
+        ({"model": {1: torch.ones(1)}}, "model is not a dict of tensors by name"),
+        ({"model": {"head.bias": [0.0]}}, "model is not a dict of tensors by name"),
     ],
 )
 def test_files_that_are_no_runs(changes, message, tmp_path, shards_folder):
@@ -124,6 +128,21 @@ def test_files_that_are_no_runs(changes, message, tmp_path, shards_folder):
     with pytest.raises(TrainerError, match=rf"best_model\.pth: cannot be read \(.*{message}") as caught:
         load_saved(tmp_path / "run", CPU)
     assert "\n" not in str(caught.value)
+
+
+def test_settings_of_which_no_memory_holds_the_model(tmp_path, shards_folder):
+    save_run(tmp_path / "run", shards_folder, settings={"model": {"backbone": "tiny", "lstm_hidden": 10**9}})
+    with pytest.raises(TrainerError, match=r"best_model\.pth: does not fit resnet_lstm as it is here \(") as caught:
+        load_saved(tmp_path / "run", CPU)
+    assert isinstance(caught.value.__cause__, RuntimeError) and "\n" not in str(caught.value)
+
+
+def test_a_file_without_weights(tmp_path, shards_folder):
+    path = save_run(tmp_path / "run", shards_folder) / "models" / "best_model.pth"
+    saved = torch.load(path)
+    torch.save({name: value for name, value in saved.items() if name != "model"}, path)
+    with pytest.raises(TrainerError, match=r"best_model\.pth: cannot be read \('model'\)"):
+        load_saved(tmp_path / "run", CPU)
 
 
 def test_a_build_that_is_not_known_here(here, shards_folder, data_folder):

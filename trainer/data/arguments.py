@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from shardify.text import printable
 from trainer.config.settings import not_negative, positive, share
 from trainer.data.cache import TIERS
 from trainer.data.shard_set import ShardSet, open_shards
@@ -22,9 +23,7 @@ WHOLE = ("batch_size", "seed", "workers", "shuffle_shards", "rank", "world")
 def check_arguments(arguments: dict[str, Any]) -> None:
     """Raises SettingsError, which names the argument."""
     for name in WHOLE:
-        if not isinstance(arguments[name], Integral):
-            raise SettingsError(f"{name} is {arguments[name]!r}; a whole number is needed")
-        not_negative(name, arguments[name])
+        _check_whole(name, arguments[name])
     positive("batch_size", arguments["batch_size"])
     positive("world", arguments["world"])
     if arguments["rank"] >= arguments["world"]:
@@ -33,6 +32,23 @@ def check_arguments(arguments: dict[str, Any]) -> None:
     for name, allowed in CHOICES.items():
         if arguments[name] not in allowed:
             raise SettingsError(f"{name} is {arguments[name]!r}; choose one of {', '.join(allowed)}")
+
+
+def _check_whole(name: str, value: Any) -> None:
+    if not isinstance(value, Integral):
+        raise SettingsError(f"{name} is {value!r}; a whole number is needed")
+    not_negative(name, value)
+
+
+def check_position(state: dict[str, Any], own: dict[str, Any], num_steps: int) -> None:
+    """A loader's state, whose order must be its `own` in the middle of an epoch. Raises SettingsError."""
+    for name in ("epoch", "step"):
+        _check_whole(f"the state's {name}", state.get(name))
+    for name, value in own.items():
+        if state["step"] and state.get(name) != value:
+            raise SettingsError(f"{name} is {value}, the state has {state.get(name)}: make both alike, or set_epoch")
+    if state["step"] >= num_steps:
+        raise SettingsError(f"the state's step is {state['step']}; an epoch has {num_steps} steps, counted from 0")
 
 
 def check_device(wanted: torch.device | str) -> torch.device:
@@ -63,5 +79,5 @@ def open_and_tell(name: Path | str) -> ShardSet:
     """The shards of that name; what a user should know about them is logged as a warning."""
     shards = open_shards(name)
     for note in shards.notes:
-        logging.getLogger(__name__).warning("%s: %s", shards.folder, note)
+        logging.getLogger(__name__).warning("%s", printable(f"{shards.folder}: {note}"))
     return shards

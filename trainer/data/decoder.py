@@ -13,12 +13,13 @@ from trainer.errors import FormatError
 class ClipDecoder:
     """Reads and decodes the clips of one split, for many threads at once.
 
-    damaged: number → what was wrong with it when it was last skipped. replace: whether the next sound clip of the
-    split stands in for a damaged one; in evaluation nothing may.
+    damaged: number → what was wrong with it when it was last skipped. failing: those of them whose newest reading
+    failed. replace: whether the next sound clip of the split stands in for a damaged one; in evaluation nothing may.
     """
 
     def __init__(self, shards: ShardSet, numbers: np.ndarray, on_error: str, max_errors: float, replace: bool) -> None:
         self.damaged: dict[int, str] = {}
+        self.failing: dict[int, str] = {}  # what counts: over a long run, errors that pass would add up
         self._shards, self._numbers, self._replace = shards, numbers, replace
         self._on_error, self._max_errors = on_error, max_errors
         self._checked = np.zeros(len(shards.samples), bool)  # CRCs are checked once
@@ -38,6 +39,7 @@ class ClipDecoder:
             if isinstance(payload, Exception):
                 raise payload
             decode_into(payload, self._shards.codec, out)
+            self.failing.pop(number, None)
             return number
         except DAMAGE as error:
             self._note(number, error)
@@ -49,6 +51,7 @@ class ClipDecoder:
             other = int(self._numbers[(place + i) % count])
             try:
                 decode_into(self._shards.read(other), self._shards.codec, out)
+                self.failing.pop(other, None)
                 return other
             except DAMAGE as error:
                 self._note(other, error)
@@ -60,8 +63,8 @@ class ClipDecoder:
             message = f"{self._shards.where(number)}: cannot be decoded ({error}); build or copy the folder again"
         if self._on_error != "skip":
             raise FormatError(message) from error
-        self.damaged[number] = message
-        self.check_share(len(self.damaged), message)
+        self.damaged[number] = self.failing[number] = message
+        self.check_share(len(self.failing), message)
 
     def check_share(self, count: int, last: str) -> None:
         """Raises FormatError where so many damaged clips are more than may be skipped."""

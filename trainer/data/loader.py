@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.profiler import record_function
 
-from trainer.data.arguments import check_arguments, check_device, check_numbers, open_and_tell
+from trainer.data.arguments import check_arguments, check_device, check_numbers, check_position, open_and_tell
 from trainer.data.batches import Batch, ClipDataset, Pass, Pending
 from trainer.data.cache import ClipCache, make_caches, private_memory
 from trainer.data.decoder import ClipDecoder
@@ -26,7 +26,7 @@ from trainer.data.order import count_repeats, epoch_order, num_steps, rank_batch
 from trainer.data.shard_set import ShardSet
 from trainer.data.thread_pools import READERS, Stages
 from trainer.data.transfer import Transfer, contiguous_copy
-from trainer.errors import FormatError, SettingsError, TrainerError
+from trainer.errors import FormatError, TrainerError
 
 AHEAD = 4  # batches that are being read and decoded while one is in use
 
@@ -123,10 +123,8 @@ class ClipLoader:
         return {"epoch": epoch + ended, "step": 0 if ended else step} | self._order_of()
 
     def load_state_dict(self, state: dict[str, int | str]) -> None:
-        """The next pass goes on there. Raises SettingsError in the middle of an epoch whose order was another."""
-        for name, own in self._order_of().items():
-            if state["step"] and state.get(name) != own:
-                raise SettingsError(f"{name} is {own}, the state has {state.get(name)}: make both alike, or set_epoch")
+        """The next pass goes on there. Raises SettingsError where there is no such place, or the order was another."""
+        check_position(state, self._order_of(), len(self))
         self.epoch, self._first_step = self._position = state["epoch"], state["step"]
 
     def __reduce__(self) -> tuple:
@@ -153,7 +151,7 @@ class ClipLoader:
 
     def check_damaged(self, gather: Callable[[np.ndarray], np.ndarray]) -> None:
         """All ranks together, each of which knows what it has met. Raises FormatError on all where it is too much."""
-        messages = sorted(set(gather(np.array(list(self.damaged.values()), object)).tolist()))
+        messages = sorted(set(gather(np.array(list(self._decoder.failing.values()), object)).tolist()))
         if messages:
             self._decoder.check_share(len(messages), messages[-1])
 

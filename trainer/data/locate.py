@@ -109,11 +109,12 @@ def _only(folder: Path, found: list[Path]) -> Path:
 def _tars_in(folder: Path) -> list[Path]:
     """The tars of another writer in a folder, and in those of its folders that are named by a split."""
     folders = [folder, *(inner for inner in _folders(folder) if inner.name.lower() in SPLIT_WORDS)]
-    files = sorted(path for place in folders for path in place.glob("*.[tT]*"))
+    found = (path for place in folders for path in place.glob("*.[tT]*"))
+    files = sorted(path for path in found if not path.name.startswith(HIDDEN))  # macOS leaves ._train-000.tar
     for path in files:
         if not path.with_name(COMPRESSED.sub(".tar", path.name)).is_file():
             _check_plain(path)
-    return [path for path in files if path.suffix == ".tar"]
+    return [path for path in files if path.suffix.lower() == ".tar"]
 
 
 def _check_plain(path: Path) -> None:

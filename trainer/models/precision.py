@@ -12,6 +12,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager:
@@ -27,12 +28,19 @@ def keep_recurrent_layers_in_float32(model: nn.Module) -> None:
             module.forward = partial(_in_own_precision, module)
 
 
-def _in_own_precision(layer: nn.RNNBase, inputs, hx: Tensor | tuple[Tensor, Tensor] | None = None):
-    """The layer's forward pass; inputs: a tensor or a PackedSequence."""
+def _in_own_precision(layer: nn.RNNBase, /, *args, **kwargs):
+    """The layer's forward pass, of any signature; under autocast, its floats are cast to the type of its weights."""
     forward, weight = type(layer).forward, next(layer.parameters())
     if not torch.is_autocast_enabled(weight.device.type):
-        return forward(layer, inputs, hx)
+        return forward(layer, *args, **kwargs)
     with without_autocast(weight.device):
-        if hx is not None:
-            hx = hx.to(weight.dtype) if isinstance(hx, Tensor) else tuple(state.to(weight.dtype) for state in hx)
-        return forward(layer, inputs.to(weight.dtype), hx)
+        kwargs = {name: _cast_floats(value, weight.dtype) for name, value in kwargs.items()}
+        return forward(layer, *_cast_floats(args, weight.dtype), **kwargs)
+
+
+def _cast_floats(value: object, dtype: torch.dtype) -> object:
+    if isinstance(value, PackedSequence) or (isinstance(value, Tensor) and value.is_floating_point()):
+        return value.to(dtype)
+    if type(value) in (tuple, list):
+        return type(value)(_cast_floats(part, dtype) for part in value)
+    return value

@@ -88,6 +88,17 @@ def test_an_error_that_passes_costs_one_occurrence(shards_folder, split, cache):
     assert list(clip_loader.damaged) == [numbers[3]]
 
 
+def test_errors_that_pass_do_not_add_up_over_epochs(shards_folder):
+    """In each of six epochs another clip fails, and is read well in the next one."""
+    numbers = open_shards(shards_folder).numbers("train")[::3][:6].tolist()
+    shards = flaky(shards_folder, *numbers)
+    clip_loader = ClipLoader(shards, batch_size=4, shuffle=False, on_error="skip", max_errors=0.15)
+    for epoch in range(7):
+        assert sum((~batch.mask).sum() for batch in clip_loader.batches(epoch)) == (epoch < 6)
+    clip_loader.check_damaged(lambda messages: messages)
+    assert list(clip_loader.damaged) == numbers, "all are reported"
+
+
 @pytest.mark.parametrize("max_errors", [0.0, 0.05])
 def test_too_much_damage_stops_all_the_same(own_shards, max_errors):
     for number in open_shards(own_shards).numbers("train")[:2]:

@@ -57,6 +57,25 @@ def test_a_state_of_another_order_is_refused(shards_folder):
         next(iter(first))
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epoch": None}, "the state's epoch is None; a whole number"),
+        ({"epoch": -1}, "the state's epoch is -1"),
+        ({"step": "2"}, "the state's step is '2'; a whole number"),
+        ({"step": 5}, "the state's step is 5; an epoch has 5 steps"),
+    ],
+)
+def test_a_state_of_no_place_is_refused(shards_folder, changes, message):
+    clip_loader = ClipLoader(shards_folder, batch_size=4)
+    state = clip_loader.state_dict()
+    with pytest.raises(SettingsError, match=message):
+        clip_loader.load_state_dict(state | changes)
+    with pytest.raises(SettingsError, match="the state's epoch is None"):
+        clip_loader.load_state_dict({})
+    assert clip_loader.state_dict() == state
+
+
 def test_an_epoch_that_is_set(shards_folder):
     expected, clip_loader = reference(shards_folder), ClipLoader(shards_folder, batch_size=4)
     for epoch in (2, 0, 1):
@@ -155,10 +174,10 @@ def test_arguments_are_refused_by_name(shards_folder, arguments, message):
 
 
 def test_tars_that_fit_no_split_are_said_where_a_loader_opens_them(tmp_path, caplog):
-    path = write(tmp_path / "clips.tar", [{"__key__": "a", "npy": np.zeros((2, 8, 8, 3), np.uint8), "cls": 0}])
+    path = write(tmp_path / "clips\x1b[2J.tar", [{"__key__": "a", "npy": np.zeros((2, 8, 8, 3), np.uint8), "cls": 0}])
     with caplog.at_level(logging.WARNING):
         ClipLoader(path)
-    assert "no word in clips.tar says train, val or test" in caplog.text
+    assert r"no word in clips\x1b[2J.tar says train, val or test" in caplog.text
 
 
 class Linear(nn.Module):

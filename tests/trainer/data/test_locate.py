@@ -99,6 +99,13 @@ def test_tars(tmp_path):
         find_shards(f"{tmp_path}/val-*.tar")
 
 
+def test_tars_by_the_names_that_other_systems_give(tmp_path):
+    """macOS leaves a file of its own beside each; Windows does not mind capitals."""
+    for name in ("._train-000.tar", "._train-000.tar.gz", "train-000.tar", "val-000.TAR"):
+        (tmp_path / name).touch()
+    assert find_shards(tmp_path) == (tmp_path, [tmp_path / "train-000.tar", tmp_path / "val-000.TAR"])
+
+
 @pytest.mark.parametrize(
     ("text", "names"),
     [

@@ -68,6 +68,20 @@ def test_parts_give_the_same_step(shards_folder, batch, accumulate):
     assert torch.allclose(sums, expected_sums)
 
 
+def test_parts_of_unlike_sizes_give_the_same_gradient(shards_folder):
+    """Which AdamW's first step does not show: it is the same for a gradient of any size."""
+    shards = open_shards(shards_folder)
+    batch = next(ClipLoader(shards, batch_size=8).batches(0))
+    mask = np.array([True, True, False, True, True, True, True, False])  # in three parts 2, 3 and 1 clips count
+    gradients = []
+    for accumulate in (1, 3):
+        engine, model = engine_of(shards, f"accumulate={accumulate}")
+        engine.add_gradients(dataclasses.replace(batch, mask=mask), 0)
+        gradients.append(torch.cat([parameter.grad.flatten() for parameter in model.parameters()]))
+    assert gradients[0].abs().max() > 1e-3
+    assert torch.allclose(gradients[1], gradients[0], atol=1e-6)
+
+
 def test_a_gradient_is_clipped(shards_folder, batch):
     engine, model = engine_of(open_shards(shards_folder), "optimizer.clip_norm=1e-3")
     norms = []

@@ -5,8 +5,10 @@ import copy
 import pytest
 import torch
 from recurrent import CLIPS, HALF, gradient_of_features, resnet_lstm
+from torch import nn
 
 from trainer.config.settings import ModelSettings
+from trainer.models.precision import keep_recurrent_layers_in_float32
 from trainer.tasks.classification.task import build_model
 
 
@@ -64,3 +66,27 @@ def test_a_copy_has_layers_of_its_own():
     other = copy.deepcopy(model)
     other(CLIPS).sum().backward()
     assert model.layer.weight_ih_l0.grad is None and other.layer.weight_ih_l0.grad is not None
+
+
+class Scaled(nn.LSTM):
+    """Has a forward pass of its own signature, with what is no float among its arguments."""
+
+    def forward(self, scale, steps, *, lengths, first=None):
+        assert (lengths.dtype, scale) == (torch.int64, 2)
+        return super().forward(steps * scale, first)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_recurrent_layers_are_called_by_any_signature(dtype):
+    layers = nn.ModuleDict({"gru": nn.GRU(8, 4), "scaled": Scaled(8, 4)})
+    keep_recurrent_layers_in_float32(layers)
+    steps, state = torch.rand(5, 2, 8, dtype=dtype), torch.zeros(1, 2, 4, dtype=dtype)
+    with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+        outputs = [
+            layers["gru"](input=steps)[0],
+            layers["gru"](steps, hx=state)[0],
+            layers["scaled"](2, steps, lengths=torch.tensor([5, 5]))[0],
+            layers["scaled"](2, steps=steps, lengths=torch.tensor([5, 5]), first=[state, state])[0],
+        ]
+    assert [output.dtype for output in outputs] == [torch.float32] * 4
+    assert torch.equal(outputs[0], outputs[1]) and torch.equal(outputs[2], outputs[3])
