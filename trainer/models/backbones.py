@@ -17,17 +17,16 @@ HEADS = ("fc.", "classifier.", "heads.")  # torchvision's names of a classifier'
 
 
 class TinyResNet(nn.Module):
-    """Three stages of one basic block, 16, 32 and 64 channels: for small frames and few cores.
+    """A stem of 8 channels and three stages of one basic block, 16, 32 and 64 channels: for small frames, few cores.
 
-    The CIFAR layout of He et al., "Deep residual learning for image recognition" (2016), section 4.2, n = 1, but with
-    a stem of stride 2: nearly all time goes into full resolution otherwise (docs/lab-notes.md).
+    The blocks of He et al., "Deep residual learning for image recognition" (2016), section 4.2, n = 1; unlike there,
+    the first stage halves the picture too, since on a CPU full resolution takes most of the time (docs/lab-notes.md).
     """
 
     def __init__(self) -> None:
         super().__init__()
-        first = nn.Conv2d(3, 16, 3, stride=2, padding=1, bias=False)
-        self.stem = nn.Sequential(first, nn.BatchNorm2d(16), nn.ReLU(inplace=True))
-        self.stages = nn.Sequential(BasicBlock(16, 16), _halving_block(16, 32), _halving_block(32, 64))
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(inplace=True))
+        self.stages = nn.Sequential(_halving_block(8, 16), _halving_block(16, 32), _halving_block(32, 64))
 
     def forward(self, frames: Tensor) -> Tensor:
         return self.stages(self.stem(frames)).mean((2, 3))
