@@ -132,6 +132,13 @@ def test_rows_that_would_leave_the_folder(shards, column, value):
         read_rows(shards)
 
 
+def test_a_row_with_more_fields_than_columns(shards):
+    table = (shards / "samples.csv").read_bytes()
+    (shards / "samples.csv").write_bytes(table[:-1] + b",'=more\n")
+    with pytest.raises(FormatError, match=r"samples\.csv row \d+: has more or fewer fields"):
+        read_rows(shards)
+
+
 def test_a_repair_writes_no_file_that_a_key_names(folders, shards):
     """Hashes that fit are no proof: who makes the folder makes them."""
     meta, rows = read_meta(shards), read_rows(shards)

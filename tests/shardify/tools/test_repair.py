@@ -3,7 +3,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from builds import make_videos, run_build, tree, video_names
+from builds import as_table_of_0_1_0, make_videos, run_build, tree, video_names
 from click.testing import CliRunner
 
 from shardify.build import build_shard
@@ -111,6 +111,20 @@ def test_all_tables_of_a_folder_without_failures(tmp_path):
         (out / name).unlink()
     repair_folder(data, out)
     assert contents(out) == before
+
+
+@pytest.mark.parametrize("is_old", [False, True], ids=["today", "0.1.0"])
+def test_a_table_with_cells_like_formulas(tmp_path, is_old):
+    """Of a failed input, which stands nowhere else, and of a class."""
+    data, out = make_videos(tmp_path / "data", [*video_names(4), "'=cmd/a.mp4", "=cmd/a.mp4"]), tmp_path / "s"
+    (data / "=stray.mp4").touch()
+    run_build(data, out)
+    if is_old:
+        as_table_of_0_1_0(out)
+    before = tree(out)
+    flip(out / "samples.csv", 0.1)
+    repair_folder(data, out)
+    assert tree(out) == before
 
 
 def test_what_nothing_else_knows_is_said_and_nothing_is_written(data, shards):
