@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +63,7 @@ def repair_folder(
         for left in [*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")]:
             left.unlink()
         meta = read_meta(folder)
+        _check_known(folder, meta["settings"])
         settings = BuildSettings(**meta["settings"])
         if settings.boxes != (file_sha256(boxes) if boxes else None):
             raise UsageError(f"{folder}: was built with {'' if settings.boxes else 'no '}--boxes; pass the same")
@@ -76,6 +77,13 @@ def repair_folder(
             return
         card = card_bytes(meta, read_index(folder).samples)
         _repair_file(folder / "README.md", sha256(card), lambda: [card], say)
+
+
+def _check_known(folder: Path, settings: dict) -> None:
+    """Raises FormatError for a setting of a later release: without it the clips would not be the same."""
+    known = {field.name for field in dataclasses.fields(BuildSettings)}
+    for name in sorted(settings.keys() - known):
+        raise FormatError(f"{folder}: was built by a newer release, which has the setting {name}; repair it with that")
 
 
 def _repair_csv(folder: Path, meta: dict, say: Callable) -> None:
@@ -161,7 +169,7 @@ def _with_packed_group(rows: list[dict], joined: dict[str, str], sample: Sample)
     for group in (name for name, now in joined.items() if now == row["group"]):
         content = json_bytes({**record, "group": group})
         if sha256(content) == row["record_sha256"]:
-            return replace(sample, members={**sample.members, "json": content})
+            return dataclasses.replace(sample, members={**sample.members, "json": content})
     return sample
 
 

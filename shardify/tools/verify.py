@@ -119,11 +119,8 @@ def _check_tables(index: ShardIndex, rows: list[dict]) -> Iterator[Damage]:
             yield Damage("samples.csv", row["key"], f"stands where samples.npy has {key.decode(errors='replace')}")
             break
     counts = Counter(map(_shard_of, samples))
-    names = Counter(shard["name"] for shard in all_shards(meta))
     for shard in all_shards(meta):
         name = shard["name"]
-        if names[name] > 1:
-            yield Damage("index.json", "", f"names {name} {names[name]} times")
         if counts.pop(name, 0) != shard["samples"]:
             yield Damage("samples.npy", "", f"does not list the {shard['samples']} clips that {name} should hold")
     for name in counts:

@@ -151,6 +151,25 @@ def test_a_repair_writes_no_file_that_a_key_names(folders, shards):
     assert result.exit_code == 1 and "samples.csv row 2: key is '../../../evil'" in result.output
 
 
+def test_a_setting_of_a_later_release_is_read_but_not_built_with(folders, shards):
+    meta = read_meta(shards)
+    meta["settings"]["loudness"] = 3
+    seal(shards, meta)
+    (shards / all_shards(meta)[0]["name"]).unlink()
+    assert read_index(shards).settings["loudness"] == 3
+    result = CliRunner().invoke(main, ["verify", "--repair", str(folders[0]), str(shards)])
+    assert isinstance(result.exception, SystemExit)
+    assert "was built by a newer release, which has the setting loudness" in result.output
+
+
+def test_a_shard_that_is_named_twice(shards):
+    meta = read_meta(shards)
+    meta["splits"]["train"]["shards"].append(meta["splits"]["train"]["shards"][0])
+    seal(shards, meta)
+    with pytest.raises(FormatError, match=r"splits\.train\.shards is .* not shards, none of them twice"):
+        read_index(shards)
+
+
 def test_settings_of_a_wrong_type_are_refused():
     for name, value in {**SMALL, "strict": False, "group_by": "x", "val_fraction": 0.1}.items():
         for odd in ("1", True, 1.5, [], {}) if not isinstance(value, (str, bool)) else (1, [], 1.5):
