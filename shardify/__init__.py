@@ -1,3 +1,3 @@
 """Decode videos once, into WebDataset shards of resized frames."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -21,7 +21,8 @@ def escape_unprintable() -> None:
 
 def show(*lines: object) -> None:
     """Results for people, a line each, in which nothing that others have written commands the terminal."""
-    click.echo("\n".join(printable(str(line)) for line in lines))
+    for line in lines:
+        click.echo(printable(str(line)))
 
 
 def warn(line: object) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
+import numpy as np
 
 from shardify.one_line_errors import failures_as_one_line
 from shardify.storage.local import check_writable
-from shardify.terminal import escape_unprintable
+from shardify.terminal import escape_unprintable, warn
 from trainer.devices.memory import in_parts
 from trainer.devices.threads import bound_spinning
 from trainer.errors import TrainerError
@@ -53,7 +55,7 @@ def evaluate_run(
         check_writable(csv_path)
     group = join_group(num_devices(devices) > 0)
     saved = load_saved(run, group.device, model_class)
-    found = open_shards(shards, saved.settings.data.sheet_frames)
+    found = with_classes_of(saved, open_shards(shards, saved.settings.data.sheet_frames))
     check_fits(saved, found)
     loader = ClipLoader(
         found, split, saved.settings.batch_size, shuffle=False, device=group.device,
@@ -71,6 +73,20 @@ def evaluate_run(
         table = predictions_csv(found, predictions, saved.threshold, source_rows(found))
         write_atomically(csv_path, table)
     return report.split_figures(predictions, split, saved.threshold)
+
+
+def with_classes_of(saved, shards):
+    """The shards with labels as the model numbers its classes, where theirs are some of the model's by name."""
+    if saved.settings.loss.is_regression or shards.classes == saved.classes or set(shards.classes) - set(saved.classes):
+        return shards
+    samples = np.array(shards.samples)
+    samples["label"] = np.array([saved.classes.index(name) for name in shards.classes])[samples["label"]]
+    if missing := [name for name in saved.classes if name not in shards.classes]:
+        warn(
+            f"warning: {shards.folder} has no class {', '.join(missing)}, which the model knows; figures that compare "
+            "classes (AUC) are undefined where there is only one"
+        )
+    return replace(shards, classes=saved.classes, samples=samples)
 
 
 def check_fits(saved, shards) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
+from shardify import __version__
 from shardify.build.job import failed_row
 from shardify.build.plan import ShardPlan
 from shardify.build.settings import BuildSettings
@@ -69,7 +70,7 @@ def library_versions() -> dict[str, str]:
     }
     jpeg = features.version("libjpeg_turbo") or features.version("jpg") or "unknown"
     return {
-        "shardify": version("shardify"),
+        "shardify": __version__,  # not that of an installation that has been left behind
         "av": av.__version__,
         **codecs,
         "pillow": version("pillow"),

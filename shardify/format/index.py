@@ -41,12 +41,13 @@ SAMPLE_DTYPE = np.dtype(
     ]
 )
 
-ADDED_COLUMNS = ("decode_errors", "repeated_frames", "hdr")  # not in the tables of earlier builds
+ADDED_COLUMNS = ("decode_errors", "repeated_frames", "hdr")  # not in the tables of 0.1.0
 CSV_COLUMNS = (
     "key", "source", "source_bytes", "source_fingerprint", "split", "label", "class", "target", "group",
     "status", "error", "shard", "payload_sha256", "record_sha256", "duration_seconds", "source_width",
     "source_height", "codec", *ADDED_COLUMNS,
 )  # fmt: skip
+FIRST_COLUMNS = CSV_COLUMNS[: -len(ADDED_COLUMNS)]  # of 0.1.0, which wrote cells as they are
 
 TABLES = ("samples.npy", "samples.csv", "README.md")
 
@@ -191,7 +192,12 @@ def read_rows(folder: Path) -> list[dict[str, str]]:
             missing = [name for name in REQUIRED if name not in (reader.fieldnames or ())]
             if missing:
                 raise FormatError(f"{path}: has no column {missing[0]}; build or copy the folder again")
-            rows = [{name: from_cell(value) if value else value for name, value in row.items()} for row in reader]
+            rows = list(reader)
+            if has_escapes(reader.fieldnames):
+                rows = [
+                    {name: from_cell(value) if isinstance(value, str) else value for name, value in row.items()}
+                    for row in rows
+                ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise FormatError(f"{path}: cannot be read ({error}); build or copy the folder again") from error
     for number, row in enumerate(rows, 2):
@@ -209,11 +215,18 @@ class _UnixLines(io.StringIO):
         return super().write(row.removesuffix("\r\n") + "\n")
 
 
-def csv_bytes(rows: Iterable[Mapping[str, object]]) -> bytes:
+def has_escapes(columns: Iterable[str]) -> bool:
+    """Whether cells of a table with these columns went through `as_cell`."""
+    return set(ADDED_COLUMNS) <= set(columns)
+
+
+def csv_bytes(rows: Iterable[Mapping[str, object]], columns: tuple[str, ...] = CSV_COLUMNS) -> bytes:
     buffer = _UnixLines(newline="")
-    writer = csv.DictWriter(buffer, CSV_COLUMNS, lineterminator="\r\n", extrasaction="ignore", restval="")
+    writer = csv.DictWriter(buffer, columns, lineterminator="\r\n", extrasaction="ignore", restval="")
     writer.writeheader()
-    writer.writerows({name: as_cell(value) for name, value in row.items()} for row in rows)
+    if has_escapes(columns):
+        rows = ({name: as_cell(value) for name, value in row.items()} for row in rows)
+    writer.writerows(rows)
     return buffer.getvalue().encode("utf-8")
 
 

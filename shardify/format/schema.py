@@ -44,6 +44,8 @@ def check_meta(meta: Mapping) -> None:
         _expect(isinstance(shards, list), f"{where}.shards", shards, "a list")
         for number, shard in enumerate(shards):
             _check_shard(shard, name, f"{where}.shards[{number}]")
+        names = [shard["name"] for shard in shards]
+        _expect(len(set(names)) == len(names), f"{where}.shards", names, "shards, none of them twice")
     _expect_count(meta, "", "failed")
     hashes = meta.get("sha256")
     _expect(isinstance(hashes, dict) and set(hashes) == TABLES, "sha256", hashes, "the hashes of the two tables")

@@ -13,7 +13,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from shardify.build.tables import sample_records
-from shardify.format.index import CSV_COLUMNS, PAYLOAD_EXTENSION, all_shards, csv_bytes, npy_bytes, sha256
+from shardify.format.index import (
+    CSV_COLUMNS,
+    FIRST_COLUMNS,
+    PAYLOAD_EXTENSION,
+    all_shards,
+    csv_bytes,
+    has_escapes,
+    npy_bytes,
+    sha256,
+)
 from shardify.format.tar import read_shard
 from shardify.text import from_cell
 
@@ -23,22 +32,24 @@ def propose_csv(folder: Path, meta: dict, npy_keys: list[str]) -> Iterator[bytes
 
     A clip's row is made from its record; only samples.csv itself knows the failed inputs.
     """
-    rows = _legible_rows(folder / "samples.csv")
     known = {row["key"]: row for shard in all_shards(meta) for row in _rows_of_records(folder, meta, shard)}
-    clips = [row for row in rows if row["status"] != "failed"]
-    for order in (npy_keys, [row["key"] for row in clips], list(known)):
-        again = [known.get(key, old) for key, old in zip(order, clips + [{}] * len(order), strict=False)]
-        waiting = iter(again)
-        merged = [row if row["status"] == "failed" else next(waiting, row) for row in rows]
-        yield csv_bytes([*merged, *waiting])
+    for columns in (CSV_COLUMNS, FIRST_COLUMNS):
+        rows = _legible_rows(folder / "samples.csv", columns)
+        clips = [row for row in rows if row["status"] != "failed"]
+        for order in (npy_keys, [row["key"] for row in clips], list(known)):
+            again = [known.get(key, old) for key, old in zip(order, clips + [{}] * len(order), strict=False)]
+            waiting = iter(again)
+            merged = [row if row["status"] == "failed" else next(waiting, row) for row in rows]
+            yield csv_bytes([*merged, *waiting], columns)
 
 
-def _legible_rows(path: Path) -> list[dict]:
+def _legible_rows(path: Path, columns: tuple[str, ...]) -> list[dict]:
     """The rows as they stand, under the columns that they should have."""
+    cell = from_cell if has_escapes(columns) else str
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     try:
-        rows = csv.DictReader(io.StringIO(text, newline=""), CSV_COLUMNS, restval="", restkey="")
-        return [{name: from_cell(value) for name, value in row.items() if name} for row in rows][1:]
+        rows = csv.DictReader(io.StringIO(text, newline=""), columns, restval="", restkey="")
+        return [{name: cell(value) for name, value in row.items() if name} for row in rows][1:]
     except csv.Error:
         return []
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,8 @@ from shardify.sources.boxes import read_boxes
 from shardify.storage.local import file_sha256, sync_folder, write_atomically
 from shardify.tools.recover import propose_csv, propose_npy
 
+ADDED_FIELDS = ("mirrored", "hdr", "repeated_frames")  # not in the records of 0.1.0
+
 
 def repair_folder(
     data: Path,
@@ -63,6 +66,7 @@ def repair_folder(
         for left in [*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")]:
             left.unlink()
         meta = read_meta(folder)
+        _check_known(folder, meta["settings"])
         settings = BuildSettings(**meta["settings"])
         if settings.boxes != (file_sha256(boxes) if boxes else None):
             raise UsageError(f"{folder}: was built with {'' if settings.boxes else 'no '}--boxes; pass the same")
@@ -76,6 +80,13 @@ def repair_folder(
             return
         card = card_bytes(meta, read_index(folder).samples)
         _repair_file(folder / "README.md", sha256(card), lambda: [card], say)
+
+
+def _check_known(folder: Path, settings: dict) -> None:
+    """Raises FormatError for a setting of a later release: without it the clips would not be the same."""
+    known = {field.name for field in dataclasses.fields(BuildSettings)}
+    for name in sorted(settings.keys() - known):
+        raise FormatError(f"{folder}: was built by a newer release, which has the setting {name}; repair it with that")
 
 
 def _repair_csv(folder: Path, meta: dict, say: Callable) -> None:
@@ -119,7 +130,7 @@ def _repair_shards(
             if _is_sound(folder, shard, mine, settings):
                 continue
             tasks = list(_tasks(data, mine, settings, boxes))
-            restore = functools.partial(_with_packed_group, mine, meta.get("joined_groups", {}))
+            restore = functools.partial(_as_packed, mine, meta.get("joined_groups", {}))
             say(f"{shard['name']}: {_rebuild(folder, shard, tasks, settings, timeout, unpacked, restore)}")
             if interrupts.requested:
                 raise KeyboardInterrupt
@@ -154,14 +165,16 @@ def _tasks(data: Path, rows: list[dict], settings: BuildSettings, boxes: dict) -
         )  # fmt: skip
 
 
-def _with_packed_group(rows: list[dict], joined: dict[str, str], sample: Sample) -> Sample:
-    """The sample with the record that was packed, whose group later videos may have joined to another."""
+def _as_packed(rows: list[dict], joined: dict[str, str], sample: Sample) -> Sample:
+    """The sample with the record that was packed: of 0.1.0, or of a group that later videos have joined to another."""
     row = next(row for row in rows if row["key"] == sample.key)
     record = json.loads(sample.members["json"])
-    for group in (name for name, now in joined.items() if now == row["group"]):
-        content = json_bytes({**record, "group": group})
+    older = {name: value for name, value in record.items() if name not in ADDED_FIELDS}
+    groups = [row["group"], *(name for name, now in joined.items() if now == row["group"])]
+    for fields, group in itertools.product((record, older), groups):
+        content = json_bytes({**fields, "group": group})
         if sha256(content) == row["record_sha256"]:
-            return replace(sample, members={**sample.members, "json": content})
+            return dataclasses.replace(sample, members={**sample.members, "json": content})
     return sample
 
 

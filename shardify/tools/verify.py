@@ -16,8 +16,8 @@ import numpy as np
 from shardify.errors import FormatError
 from shardify.format.card import card_bytes
 from shardify.format.index import (
-    ADDED_COLUMNS,
     CSV_COLUMNS,
+    FIRST_COLUMNS,
     PAYLOAD_EXTENSION,
     ShardIndex,
     all_shards,
@@ -69,7 +69,7 @@ def verify_folder(folder: Path, workers: int) -> list[Damage]:
         rows = read_rows(folder)
     except FormatError as error:
         return [Damage("samples.csv", "", str(error))]
-    if rows and tuple(rows[0]) not in (CSV_COLUMNS, CSV_COLUMNS[: -len(ADDED_COLUMNS)]):
+    if rows and tuple(rows[0]) not in (CSV_COLUMNS, FIRST_COLUMNS):
         return [Damage("samples.csv", "", "does not have the columns of this version")]
     failed = sum(row["status"] == "failed" for row in rows)
     rows = [row for row in rows if row["status"] == "ok"]
@@ -119,11 +119,8 @@ def _check_tables(index: ShardIndex, rows: list[dict]) -> Iterator[Damage]:
             yield Damage("samples.csv", row["key"], f"stands where samples.npy has {key.decode(errors='replace')}")
             break
     counts = Counter(map(_shard_of, samples))
-    names = Counter(shard["name"] for shard in all_shards(meta))
     for shard in all_shards(meta):
         name = shard["name"]
-        if names[name] > 1:
-            yield Damage("index.json", "", f"names {name} {names[name]} times")
         if counts.pop(name, 0) != shard["samples"]:
             yield Damage("samples.npy", "", f"does not list the {shard['samples']} clips that {name} should hold")
     for name in counts:

@@ -157,7 +157,8 @@ def open_container(file: io.FileIO, hwaccel: HWAccel | None = None) -> av.contai
 
 def refuse_drm(container: av.container.InputContainer) -> None:
     """Raises VideoError where libav names a protection of the whole file (ASF): it decodes to noise, if at all."""
-    if "encryption" in container.metadata or "ASF_Protection_Type" in container.metadata:
+    is_protected = not container.metadata.keys().isdisjoint({"encryption", "ASF_Protection_Type"})
+    if container.format.name == "asf" and is_protected:
         raise VideoError(ENCRYPTED)
 
 

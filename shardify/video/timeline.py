@@ -216,15 +216,15 @@ def times_of_frames(found: Sequence[FrameTimes], starts: list[int], stream) -> t
     Recordings that were joined (at the packets `starts`) follow one another as in the file, each from
     where the one before ends.
     """
-    times, order, last_duration = [], [], 0
+    times, order, last_duration, step = [], [], 0, 0
     recording = [bisect_right(starts, frame.packet) for frame in found]
     for _, group in groupby(sorted(range(len(found)), key=recording.__getitem__), key=recording.__getitem__):
         numbers = list(group)
         own_times, own_order, own_last = _times_of_recording([found[i] for i in numbers], stream)
-        shift = times[-1] + (last_duration or median_duration(times) or 1) - own_times[0] if times else 0
+        shift = times[-1] + (last_duration or step or 1) - own_times[0] if times else 0
         times += [time + shift for time in own_times]
         order += [numbers[i] for i in own_order]
-        last_duration = own_last
+        last_duration, step = own_last, median_duration(own_times) or step
     return times, order, last_duration
 
 

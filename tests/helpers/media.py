@@ -80,7 +80,7 @@ def write_video(
     mirrored: bool = False,
     prepare: Callable[[av.VideoFrame], av.VideoFrame] | None = None,
     context: dict | None = None,
-    title: str | None = None,
+    tags: dict[str, str] | None = None,
 ) -> Path:
     """Encode pictures, uint8 (H, W, 3) RGB, or ready VideoFrames.
 
@@ -91,8 +91,7 @@ def write_video(
     time_base = time_base or 1 / Fraction(rate)
     with av.open(path, "w", format=container_format, options=container_options or {}) as container:
         stream = None
-        if title:
-            container.metadata["title"] = title
+        container.metadata.update(tags or {})
         for i, picture in enumerate(pictures):
             frame = picture if isinstance(picture, av.VideoFrame) else av.VideoFrame.from_ndarray(picture)
             if stream is None:

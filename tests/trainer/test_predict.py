@@ -73,6 +73,31 @@ def test_evaluate_refuses_other_clips(run, data_folder, shards_folder, tmp_path)
     assert missing.exit_code == 1 and "holds no models/best_model.pth" in missing.output
 
 
+def test_a_test_folder_of_one_class_is_matched_by_name(run, data_folder, tmp_path):
+    """There the class has the number 0, for the model 1."""
+    shutil.copytree(data_folder / "test" / "b", tmp_path / "data" / "test" / "b")
+    shards = build_shards(tmp_path / "data", tmp_path / "s")
+    result = call(evaluate.main, "--run", run, "--shards", shards, "--csv", tmp_path / "scores.csv")
+    assert result.exit_code == 0, result.output
+    assert "has no class a, which the model knows" in result.stderr
+    expected = read_csv((run / "results" / "test_predictions.csv").read_text())
+    columns = ("source", "label", "score", "prediction")
+    found, whole = (
+        sorted([row[name] for name in columns] for row in rows if row["label"] == "1")
+        for rows in (read_csv((tmp_path / "scores.csv").read_text()), expected)
+    )
+    assert found == whole and len(found) == 4
+    figures = dict(line.split(maxsplit=1) for line in result.stdout.splitlines())
+    assert figures["auc_roc"] == "undefined"
+    assert figures["accuracy"] == f"{np.mean([row[3] == '1' for row in whole]):.4f}"
+
+
+def test_classes_that_the_model_does_not_know_are_refused(run, data_folder, tmp_path):
+    shutil.copytree(data_folder / "test" / "b", tmp_path / "data" / "test" / "c")
+    wrong = call(evaluate.main, "--run", run, "--shards", build_shards(tmp_path / "data", tmp_path / "s"))
+    assert wrong.exit_code == 1 and "classes is ['c'], the model was trained on ['a', 'b']" in wrong.output
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_videos_score_is_that_of_its_clip_in_the_shard(kind, runs, data_folder):
     expected = {row["source"]: row for row in read_csv((runs / kind / "results" / "test_predictions.csv").read_text())}

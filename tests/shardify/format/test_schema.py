@@ -132,6 +132,13 @@ def test_rows_that_would_leave_the_folder(shards, column, value):
         read_rows(shards)
 
 
+def test_a_row_with_more_fields_than_columns(shards):
+    table = (shards / "samples.csv").read_bytes()
+    (shards / "samples.csv").write_bytes(table[:-1] + b",'=more\n")
+    with pytest.raises(FormatError, match=r"samples\.csv row \d+: has more or fewer fields"):
+        read_rows(shards)
+
+
 def test_a_repair_writes_no_file_that_a_key_names(folders, shards):
     """Hashes that fit are no proof: who makes the folder makes them."""
     meta, rows = read_meta(shards), read_rows(shards)
@@ -142,6 +149,25 @@ def test_a_repair_writes_no_file_that_a_key_names(folders, shards):
     (shards / all_shards(meta)[0]["name"]).unlink()
     result = CliRunner().invoke(main, ["verify", "--repair", str(folders[0]), str(shards)])
     assert result.exit_code == 1 and "samples.csv row 2: key is '../../../evil'" in result.output
+
+
+def test_a_setting_of_a_later_release_is_read_but_not_built_with(folders, shards):
+    meta = read_meta(shards)
+    meta["settings"]["loudness"] = 3
+    seal(shards, meta)
+    (shards / all_shards(meta)[0]["name"]).unlink()
+    assert read_index(shards).settings["loudness"] == 3
+    result = CliRunner().invoke(main, ["verify", "--repair", str(folders[0]), str(shards)])
+    assert isinstance(result.exception, SystemExit)
+    assert "was built by a newer release, which has the setting loudness" in result.output
+
+
+def test_a_shard_that_is_named_twice(shards):
+    meta = read_meta(shards)
+    meta["splits"]["train"]["shards"].append(meta["splits"]["train"]["shards"][0])
+    seal(shards, meta)
+    with pytest.raises(FormatError, match=r"splits\.train\.shards is .* not shards, none of them twice"):
+        read_index(shards)
 
 
 def test_settings_of_a_wrong_type_are_refused():

@@ -1,16 +1,14 @@
 """What is said of a folder's clips, after a build and by `info`."""
 
-import csv
-import io
 import json
 
 import pytest
-from builds import make_videos, run_build, video_names
+from builds import as_table_of_0_1_0, make_videos, run_build, video_names
 from click.testing import CliRunner
 from media import noisy_picture, numbered_video
 
 from shardify.cli.main import main
-from shardify.format.index import ADDED_COLUMNS, json_bytes, read_rows, sha256
+from shardify.format.index import ADDED_COLUMNS, read_rows
 from shardify.text import count_remarks, remark_lines
 from shardify.tools.verify import verify_folder
 
@@ -34,7 +32,7 @@ def data(tmp_path_factory):
 
 def test_what_is_odd_about_clips_is_said(data, tmp_path):
     out = call("build", data, tmp_path / "sound", *OPTIONS) + call("info", tmp_path / "sound")
-    assert "clips with" not in out
+    assert "clips with" not in out and "\n\n" not in out
     odd = make_videos(tmp_path / "odd", video_names(4))
     numbered_video(odd / "real/hdr.mp4", 4, codec="libx265", context={"color_trc": 18})
     numbered_video(odd / "real/gap.mp4", 8, times=[0, 1, 2, 3, 4, 5, 6, 900], options={"bf": "0"})
@@ -54,25 +52,19 @@ def test_tables_of_older_builds_have_nothing_to_say():
     assert remark_lines({}) == []
 
 
-def without_the_added_columns(folder):
-    """Makes a folder as builds left it before there were these columns."""
-    rows, meta = read_rows(folder), json.loads((folder / "index.json").read_bytes())
-    buffer = io.StringIO(newline="")
-    columns = [column for column in rows[0] if column not in ADDED_COLUMNS]
-    writer = csv.DictWriter(buffer, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    table = buffer.getvalue().encode()
-    (folder / "samples.csv").write_bytes(table)
-    meta["sha256"]["samples.csv"] = sha256(table)
-    del meta["index_sha256"]
-    (folder / "index.json").write_bytes(json_bytes(meta | {"index_sha256": sha256(json_bytes(meta))}))
+def test_names_in_tables_of_0_1_0_are_read_as_they_stand(tmp_path):
+    videos = make_videos(tmp_path / "data", [*video_names(4), "'=cmd/a.mp4"])
+    run_build(videos, tmp_path / "s")
+    as_table_of_0_1_0(tmp_path / "s")
+    assert "'=cmd/a.mp4" in {row["source"] for row in read_rows(tmp_path / "s")}
+    assert run_build(videos, tmp_path / "s").new_inputs == 0
+    assert "'=cmd/a.mp4" in {row["source"] for row in read_rows(tmp_path / "s")}
 
 
 def test_a_build_goes_on_where_the_table_lacks_the_columns(tmp_path):
     videos = make_videos(tmp_path / "data", video_names(4))
     run_build(videos, tmp_path / "s")
-    without_the_added_columns(tmp_path / "s")
+    as_table_of_0_1_0(tmp_path / "s")
     assert verify_folder(tmp_path / "s", 1) == []
     make_videos(videos, ["real/new.mp4"])
     assert run_build(videos, tmp_path / "s").new_inputs == 1

@@ -197,6 +197,15 @@ def test_a_protected_wmv(tmp_path, kind, content):
     assert refusal(path) == "encrypted, and can only be played with its key"
 
 
+def test_a_tag_that_says_nothing_of_protection(tmp_path):
+    """Any program may write a tag of that name into an mp4."""
+    tagged = {"movflags": "use_metadata_tags"}
+    path = numbered_video(tmp_path / "a.mp4", 10, container_options=tagged, tags={"encryption": "none"})
+    with av.open(path) as container:
+        assert container.metadata["encryption"] == "none"
+    assert decode_video(path).info.num_frames == 10
+
+
 def test_a_file_without_a_decodable_frame(tmp_path):
     path = numbered_video(tmp_path / "a.mp4", 20)
     data = bytearray(path.read_bytes())
@@ -227,7 +236,7 @@ def test_a_video_that_spans_too_long_a_time(tmp_path):
 
 def test_text_that_is_no_unicode_in_the_metadata(tmp_path):
     path = tmp_path / "a.mkv"
-    write_video(path, (numbered_picture(i) for i in range(4)), rate=Fraction(25), title="XXXX")
+    write_video(path, (numbered_picture(i) for i in range(4)), rate=Fraction(25), tags={"title": "XXXX"})
     path.write_bytes(path.read_bytes().replace(b"XXXX", b"\xff\xfe\xff\xfe"))
     assert decode_video(path).info.num_frames == 4
 

@@ -9,11 +9,11 @@ import pytest
 from media import noisy_picture, numbered_picture, numbered_video
 
 from shardify.errors import VideoError
-from shardify.video.container import MAX_STREAMS, VideoFile, open_video, readable_failures
+from shardify.video.container import MAX_STREAMS, READ_BYTES, VideoFile, open_video, readable_failures
 from shardify.video.decode import decode_clips, decode_video
 
 
-def streams_video(path, sizes, *, codec="ffv1", default=(), without_data=(), counts=()):
+def streams_video(path, sizes, *, codec="ffv1", default=(), without_data=(), counts=(), picture=numbered_picture):
     """A file with a stream for each of `sizes` (width, height), of five frames or as many as `counts` says."""
     counts = counts or [5] * len(sizes)
     with av.open(path, "w") as container:
@@ -27,7 +27,7 @@ def streams_video(path, sizes, *, codec="ffv1", default=(), without_data=(), cou
             for number, stream, size in streams:
                 if i >= counts[number]:
                     continue
-                frame = av.VideoFrame.from_ndarray(numbered_picture(i, *size)).reformat(format="yuv420p")
+                frame = av.VideoFrame.from_ndarray(picture(i, *size)).reformat(format="yuv420p")
                 frame.pts = i
                 packets = stream.encode(frame)
                 if number not in without_data:
@@ -57,6 +57,15 @@ def test_which_stream_is_chosen(tmp_path, name, options, chosen):
     with open_video(path) as video, video.demuxer() as stream:
         discarded = [other.index for other in stream.container.streams if other.discard == av.stream.Discard.all]
     assert discarded == [number for number in range(4) if number != chosen]
+
+
+def test_counting_packets_does_not_move_the_reader(tmp_path):
+    """A transport stream longer than one read, of which the demuxer goes on from where the file stands."""
+    sizes, counts = [(64, 64), (320, 240)], (71, 71)
+    path = streams_video(tmp_path / "a.ts", sizes, codec="mpeg2video", counts=counts, picture=noisy_picture)
+    assert path.stat().st_size > READ_BYTES
+    info = decode_video(path).info
+    assert (info.width, info.num_frames) == (320, 70)  # the encoder keeps the last
 
 
 def test_too_many_streams(tmp_path):

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import av
 import pytest
-from media import changed_copy, noisy_picture, numbered_video
+from media import changed_copy, joined_videos, noisy_picture, numbered_video, read_number
 
 from shardify.errors import VideoError
 from shardify.video.container import open_video
@@ -165,6 +165,9 @@ FALSE_TIME = [(0, 0, 5), (10, 1, 6), (90, 2, 7), (30, 3, 8), *((10 * i, i, 5) fo
         ([(5, 0, 5), (10, 1, 6), (5, 0, 5), (10, 1, 7)], [2], {}, [5, 10, 16, 21], [0, 1, 2, 3], 7),
         ([(5, 0, 0), (10, 1, 0), (7, 0, 0), (12, 1, 0)], [2], {}, [5, 10, 15, 20], [0, 1, 2, 3], 0),
         ([(5, 0, 0), (5, 0, 0)], [1], {}, [5, 6], [0, 1], 0),
+        # The usual step of the recording before, or of the last that has one.
+        ([(0, 0, 0), (3, 1, 0), (0, 0, 0), (8, 1, 0), (0, 0, 0), (0, 0, 0)], [2, 4, 5], {},
+         [0, 3, 6, 14, 22, 30], [0, 1, 2, 3, 4, 5], 0),
     ],
 )  # fmt: skip
 def test_times_of_decoded_frames(found, starts, stream, times, order, last):
@@ -210,6 +213,17 @@ def test_the_last_duration_is_that_of_the_frame_shown_last(tmp_path):
     last = max(packets, key=lambda packet: packet.pts)
     assert last is not packets[-1] and last.duration != packets[-1].duration
     assert timeline_of(path).last_duration == last.duration > 0
+
+
+def test_joined_recordings_whose_times_are_all_different(tmp_path):
+    """The second is half a frame off, and short: its times lie among those of the first."""
+    writing = {"options": {"g": "10", "bf": "0"}, "time_base": Fraction(1, 1000)}
+    first = joined_videos(tmp_path / "a.mkv", (0, 100), times=range(0, 4000, 40), **writing).read_bytes()
+    path = joined_videos(tmp_path / "a.mkv", (100, 10), times=range(20, 420, 40), **writing)
+    path.write_bytes(first + path.read_bytes())
+    assert timeline_of(path) is None
+    clip = decode_video(path, frames=110).clips[0]
+    assert [read_number(picture) for picture in clip.frames] == list(range(110))
 
 
 def test_a_file_that_hides_every_frame(tmp_path):
