@@ -46,14 +46,17 @@ def load_newest(folder: Path, say) -> dict | None:
 
     Damaged ones are named and passed over.
 
-    Raises TrainerError where all are damaged: to start again would overwrite the run.
+    Raises TrainerError where all are damaged, as to start again would overwrite the run, or it is no checkpoint.
     """
     paths = list_checkpoints(folder)
     for path in paths:
         payload = path.read_bytes()
         if hashlib.sha256(payload).hexdigest()[:16] == CHECKPOINT.match(path.name)[2]:
             try:
-                return read_torch_file(io.BytesIO(payload)) | {"file": path.name}
+                state = read_torch_file(io.BytesIO(payload))
+                if not isinstance(state, dict):
+                    raise ValueError(f"it holds a {type(state).__name__}, not a run's state")
+                return state | {"file": path.name}
             except ValueError as error:
                 raise TrainerError(f"{path}: cannot be read ({error}); start a new run with another --out") from error
         if path != paths[-1]:

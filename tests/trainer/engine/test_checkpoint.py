@@ -50,6 +50,12 @@ def test_without_a_sound_one_nothing_starts_again(tmp_path):
     )
 
 
+def test_a_file_of_something_else_is_one_line(tmp_path):
+    path = save_checkpoint(tmp_path, ["not", "a", "state"], 1, keep=1)
+    with pytest.raises(TrainerError, match=rf"{path.name}: cannot be read \(it holds a list, not a run's state\)"):
+        load_newest(tmp_path, silent)
+
+
 def test_what_a_killed_process_left_is_cleared_away(tmp_path):
     (tmp_path / ".step-00000001-0123456789abcdef.pth.tmp").write_bytes(b"unfinished")
     path = save_checkpoint(tmp_path, {"step": 2}, 2, keep=2)
