@@ -238,7 +238,7 @@ def validate_epoch(run: Run, figures: dict) -> None:
     validation = report.split_figures(predictions, "val")
     row = figures | {f"val_{name}": value for name, value in report.figures_of(validation).items()}
     progress.history.append(row)
-    value = validation[settings.metric]
+    value = run.group.of_main(validation[settings.metric])  # machines of two kinds may round otherwise
     if value is None:  # equal outputs correlate with nothing, skipped clips may be the last of a class: worse than any
         value = -math.inf
     sign = 1 if settings.maximises else -1
