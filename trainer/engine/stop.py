@@ -62,12 +62,15 @@ class Votes:
         self._group = group
         self._last, self._steps, self._next = time.monotonic(), 0, 1
 
-    def after_step(self, wants_to_stop: bool) -> bool:
-        """Whether to stop here. Every rank calls it after every step; alone, a rank decides for itself."""
+    def after_step(self, wants_to_stop: bool, is_last: bool) -> bool:
+        """Whether to stop here. Every rank calls it after every step; alone, a rank decides for itself.
+
+        is_last: of its epoch; there is always a vote after it, as validation takes long.
+        """
         self._steps += 1
         if self._group.world == 1:
             return wants_to_stop
-        if self._steps < self._next:
+        if self._steps < self._next and not is_last:
             return False
         pace = steps_to_next_vote(self._steps, time.monotonic() - self._last) if self._group.is_main else 0
         stops, self._next = self._group.largest(int(wants_to_stop), pace)
