@@ -10,13 +10,13 @@ from pathlib import Path
 import click
 
 from shardify.errors import ShardifyError
-from shardify.terminal import escape_unprintable
+from shardify.terminal import escape_unprintable, show, warn
 from trainer.config.load import load_settings
 from trainer.config.run_folder import choose_out, settings_of
 from trainer.config.session import SESSION_HOURS, with_session_limit
 from trainer.config.settings import Settings
 from trainer.devices.threads import bound_spinning
-from trainer.errors import GroupError, Interrupted, SettingsError, TrainerError, is_lost_process
+from trainer.errors import GroupError, Interrupted, SettingsError, TrainerError, first_sentence, is_lost_process
 from trainer.options import Command
 
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -45,13 +45,13 @@ def main(
         rank, local_rank = int(os.environ.get("RANK", 0)), int(os.environ.get("LOCAL_RANK", 0))
         if (rank and isinstance(error, Interrupted)) or (local_rank and isinstance(error, GroupError)):
             sys.exit(error.exit_code)  # all processes end so, and the first one, or the first of each machine, says it
-        click.echo(f"error{f' (process {rank})' if rank else ''}: {error}", err=True)
+        warn(f"error{f' (process {rank})' if rank else ''}: {error}")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         click.echo("interrupted at once; --resume goes on from the newest checkpoint", err=True)
         sys.exit(130)
     except OSError as error:
-        click.echo(f"error: {error}; mend that, then --resume goes on from the newest checkpoint", err=True)
+        warn(f"error: {error}; mend that, then --resume goes on from the newest checkpoint")
         sys.exit(1)
 
 
@@ -93,7 +93,7 @@ def run(settings: Settings, shards: Path, out: Path, resume: bool, devices: str)
     except RuntimeError as error:
         if group.world == 1 or not is_lost_process(error):
             raise
-        reason = str(error).splitlines()[0]
+        reason = first_sentence(error)
         raise TrainerError(
             f"another process has ended ({reason}); --resume goes on from the newest checkpoint"
         ) from error
@@ -102,8 +102,8 @@ def run(settings: Settings, shards: Path, out: Path, resume: bool, devices: str)
     if group.is_main:
         test = record["test"]
         figures = ", ".join(f"{k} {'undefined' if v is None else f'{v:.4f}'}" for k, v in figures_of(test).items())
-        click.echo(f"{test['split']} ({test['clips']} clips): {figures}")
-        click.echo(f"results: {out / 'results'}; best model: {out / 'models' / 'best_model.pth'}")
+        show(f"{test['split']} ({test['clips']} clips): {figures}")
+        show(f"results: {out / 'results'}; best model: {out / 'models' / 'best_model.pth'}")
 
 
 if __name__ == "__main__":

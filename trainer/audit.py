@@ -19,7 +19,7 @@ from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.tree import DecisionTreeClassifier
 
 from shardify.one_line_errors import failures_as_one_line
-from shardify.terminal import escape_unprintable
+from shardify.terminal import escape_unprintable, show
 from trainer.data.shard_set import ShardSet, open_shards
 from trainer.errors import FormatError
 from trainer.options import Command
@@ -35,7 +35,7 @@ MIN_PER_CLASS = 10  # groups; fewer say nothing
 def main(shards: Path) -> None:
     """Warn where the files' metadata alone tell the classes apart."""
     with failures_as_one_line():
-        click.echo("\n".join(audit(open_shards(shards))))
+        show(*audit(open_shards(shards)))
 
 
 def audit(shards: ShardSet) -> list[str]:

@@ -34,4 +34,17 @@ def is_lost_process(error: BaseException) -> bool:
     return isinstance(error, dist.DistError) or "gloo/transport" in str(error)
 
 
-__all__ = ["FormatError", "GroupError", "Interrupted", "SettingsError", "TrainerError", "is_lost_process"]
+def first_sentence(error: BaseException) -> str:
+    """What has happened, without the advice and the jokes that libraries add."""
+    return (str(error).splitlines() or [type(error).__name__])[0].partition(". ")[0]
+
+
+__all__ = [
+    "FormatError",
+    "GroupError",
+    "Interrupted",
+    "SettingsError",
+    "TrainerError",
+    "first_sentence",
+    "is_lost_process",
+]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
+from shardify import text
 from shardify.errors import ShardifyError
 from shardify.one_line_errors import failures_as_one_line
 from shardify.storage.local import check_writable
@@ -83,12 +84,17 @@ def open_target(path: Path | None) -> Iterator[TextIO]:
 
 
 def write_rows(file: TextIO, rows: Iterator[dict]) -> tuple[int, int]:
-    """How many there are, and how many of them are of videos that could not be read."""
+    """How many there are, and how many of them are of videos that could not be read.
+
+    Nothing in them is a formula for a spreadsheet, or on standard output a command for a terminal.
+    """
     writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
     writer.writeheader()
     count = failed = 0
     for row in rows:
-        writer.writerow(row)
+        if file is sys.stdout:
+            row = {name: text.printable(str(value)) for name, value in row.items()}
+        writer.writerow({name: text.as_cell(value) for name, value in row.items()})
         file.flush()  # whoever waits for hours can read them, and a killed process loses none
         count, failed = count + 1, failed + ("error" in row)
     return count, failed

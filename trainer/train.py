@@ -183,21 +183,24 @@ def train_epoch(run: Run, stop: StopWatch) -> dict:
     sums = torch.tensor(progress.sums, dtype=torch.float64, device=run.group.device)
     display = Monitor(run)
     waited, hits, misses = loader.wait_seconds, loader.hits, loader.misses
-    votes, lr = Votes(run.group), learning_rate(run)
+    votes = Votes(run.group)
 
     def after_step(step: int) -> bool:
         """Checkpoint where it is due; True to stop here."""
-        nonlocal lr
         display.update(step, loader.step_clips(step), sums, loader.wait_seconds - waited)
-        if step + 1 == steps:
-            return False
-        lr = learning_rate(run)  # of the step to come
-        ends = votes.after_step(bool(stop.check()))
+        is_last = step + 1 == steps
+        ends = votes.after_step(bool(stop.check()), is_last)
+        if is_last and not ends:
+            return False  # the checkpoint comes with validation
+        if not is_last:
+            progress.lr = learning_rate(run)  # of the step to come
         if ends or (every and (step + 1) % every == 0 and not run.engine.guard.in_a_row()):  # else: older ones go
             progress.step, progress.sums = step + 1, total_sums(run.engine, sums)
             save_state(run.engine, run.model, progress, steps, run.out, run.shards.fingerprint)
         return ends
 
+    if progress.step < steps:  # else: stopped before validation
+        progress.lr = learning_rate(run)
     ended_early = run.engine.train_epoch(loader, progress.epoch, progress.step, sums, after_step)
     seconds = display.close()
     if ended_early:
@@ -209,7 +212,7 @@ def train_epoch(run: Run, stop: StopWatch) -> dict:
     progress.wait_seconds += loader.wait_seconds - waited
     return {
         "epoch": progress.epoch + 1,
-        "lr": lr,
+        "lr": progress.lr,
         "train_loss": loss / count,
         "train_mae" if settings.loss.is_regression else "train_accuracy": right / count,
         "epoch_seconds": round(seconds, 3),
@@ -238,7 +241,7 @@ def validate_epoch(run: Run, figures: dict) -> None:
     validation = report.split_figures(predictions, "val")
     row = figures | {f"val_{name}": value for name, value in report.figures_of(validation).items()}
     progress.history.append(row)
-    value = validation[settings.metric]
+    value = run.group.of_main(validation[settings.metric])  # machines of two kinds may round otherwise
     if value is None:  # equal outputs correlate with nothing, skipped clips may be the last of a class: worse than any
         value = -math.inf
     sign = 1 if settings.maximises else -1

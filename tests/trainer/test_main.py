@@ -12,7 +12,7 @@ from runs import SMALL
 
 from trainer.__main__ import load, main
 from trainer.audit import main as audit
-from trainer.errors import SettingsError
+from trainer.errors import SettingsError, first_sentence
 from trainer.evaluate import main as evaluate
 from trainer.export import main as export
 from trainer.options import Command
@@ -153,3 +153,15 @@ def test_no_shards_folder(command, tmp_path):
     assert os.listdir(tmp_path / "runs") == [], "the folder that was taken for the run"
     assert (code, printed, said.count("\n")) == (1, "", 1)
     assert said.startswith("error: nowhere: is not a folder, a tar or a data set mounted here (looked for nowhere, ")
+
+
+def test_of_a_library_s_error_only_what_has_happened():
+    said = "[gloo/transport/tcp/pair.cc:5] Connection closed by peer [10.0.0.1]:7. This may be anything. GLHF!\nmore"
+    expected = "[gloo/transport/tcp/pair.cc:5] Connection closed by peer [10.0.0.1]:7"
+    assert first_sentence(RuntimeError(said)) == expected
+    assert first_sentence(RuntimeError()) == "RuntimeError"
+
+
+def test_no_name_in_an_error_commands_the_terminal(command):
+    code, _, said = command("--shards", "a\x1bcb")
+    assert code == 1 and "\x1b" not in said and said.startswith(r"error: a\x1bcb: is not a folder")

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+import sys
 from unittest.mock import patch
 
 import numpy as np
@@ -277,3 +278,14 @@ def test_where_memory_runs_out_fewer_clips_go_at_once(crowded, monkeypatch):
         assert result.exit_code == 1 and "Traceback" not in result.output
         line = result.stderr.splitlines()[-1]
         assert line.startswith("error: out of memory (CUDA out of memory with 1 clips)") and "--devices cpu" in line
+
+
+def test_names_command_neither_a_spreadsheet_nor_a_terminal(tmp_path, capsys):
+    row = {"source": "=1+\x1b[2J.mp4", "score": "-0.5", "prediction": "-0.5"}
+    assert predict.write_rows(sys.stdout, iter([row])) == (1, 0)
+    (shown,) = read_csv(capsys.readouterr().out)
+    assert (shown["source"], shown["score"]) == (r"'=1+\x1b[2J.mp4", "-0.5")
+    with predict.open_target(tmp_path / "out.csv") as file:
+        predict.write_rows(file, iter([row]))
+    (written,) = read_csv((tmp_path / "out.csv").read_text())
+    assert (written["source"], written["score"]) == ("'=1+\x1b[2J.mp4", "-0.5")

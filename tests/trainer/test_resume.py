@@ -33,12 +33,13 @@ def test_a_run_goes_on_from_any_step_bit_for_bit(shards_folder, tmp_path, name, 
     record = run_small(shards_folder, tmp_path / "whole", *extra)
     assert bool(skipped_steps(record)) == (name == "skipping")
     per_step = 2 if "accumulate=2" in extra else 1  # forward passes
-    every = [(step,) for step in range(5)]  # the last step ends the run: nothing is left to go on with
+    every = [(step,) for step in range(6)]
     for stops in every if name == "plain" else [(2,), (0, 2)]:  # steps until each interruption of one run
         out, done = tmp_path / "-".join(map(str, stops)), 0
         for steps in stops:
             monkeypatch.setattr(Stopping, "stop_at", steps * per_step)
-            position = f"stopped by SIGTERM at epoch {(done + steps + 1) // 3 + 1}, step {(done + steps + 1) % 3};"
+            epoch, step = divmod(done + steps, 3)
+            position = f"stopped by SIGTERM at epoch {epoch + 1}, step {step + 1};"  # 3: before validation
             with pytest.raises(Interrupted, match=position):
                 run_small(shards_folder, out, *extra, resume=done > 0)
             done += steps + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import json
 import os
 import re
@@ -20,9 +21,9 @@ CHECKPOINT = re.compile(r"^step-(\d{8})-([0-9a-f]{16})\.pth$")
 
 
 def choose_out(out: Path | None, config: Path | None, resume: bool) -> Path:
-    """The run's folder; without `out`, a new one that no other process has chosen, or with `resume` the newest.
+    """The run's folder; without `out`, a new one that no other process has chosen, or with `resume` the newest run's.
 
-    Raises SettingsError where it holds another run, or something else.
+    Raises SettingsError where it holds another run, or something else, or where no folder can be made.
     """
     if "LOCAL_RANK" in os.environ:  # the main process of a group looks at the folder, when it takes it
         if not (chosen := os.environ.get("TRAINER_OUT") or out):
@@ -32,14 +33,18 @@ def choose_out(out: Path | None, config: Path | None, resume: bool) -> Path:
         check_free(out, resume)
         return out
     base = runs_folder() / (config.stem if config else "run")
-    used = [path for path in base.parent.glob(f"{base.name}*") if is_numbered(path.name, base.name)]
-    if resume and used:
-        return max(used, key=run_number)
+    used = [path for path in base.parent.glob(f"{glob.escape(base.name)}*") if is_numbered(path.name, base.name)]
+    if resume and (runs := [path for path in used if holds_run(path)]):
+        return max(runs, key=run_number)
+    try:
+        base.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"{base.parent} cannot be made ({error.strerror}); mend that, or pass --out") from error
     number = max(map(run_number, used), default=0) + 1
     while True:
         chosen = Path(f"{base}-{number}") if number > 1 else base
         try:
-            chosen.mkdir(parents=True)
+            chosen.mkdir()
             return chosen
         except FileExistsError:  # another process has just taken it
             number += 1
@@ -82,15 +87,16 @@ def settings_of(out: Path, resume: bool) -> Path | None:
 def has_trained(out: Path) -> bool:
     """Whether a run there has gone beyond its first epoch, which ends with a checkpoint."""
     history = out / "results" / "training_history.csv"
-    return (out / RECORD).exists() or (history.exists() and len(history.read_text().splitlines()) > 2)
+    return (out / RECORD).exists() or (history.exists() and len(history.read_bytes().splitlines()) > 2)
 
 
 def read_record(out: Path) -> dict | None:
     """What the run came to; None where it has not ended, or the file is damaged."""
     try:
-        return json.loads((out / RECORD).read_text())
-    except (OSError, ValueError):
+        record = json.loads((out / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return None
+    return record if isinstance(record, dict) and isinstance(record.get("test"), dict) else None
 
 
 @contextlib.contextmanager

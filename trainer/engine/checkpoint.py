@@ -27,7 +27,7 @@ FREE_SETTINGS = (
 
 
 def save_checkpoint(folder: Path, state: dict, step: int, keep: int) -> Path:
-    """Write `state` under a name with its hash, then drop all but the newest `keep` files."""
+    """Write `state` under a name with its hash, drop all but the newest `keep`, and others of that step."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     payload = buffer.getvalue()
@@ -35,8 +35,8 @@ def save_checkpoint(folder: Path, state: dict, step: int, keep: int) -> Path:
     for left_over in folder.glob(".step-*.pth.tmp"):  # of a process that was killed while it wrote
         left_over.unlink(missing_ok=True)
     write_atomically(path, payload)
-    for old in list_checkpoints(folder)[keep:]:
-        if old != path:
+    for place, old in enumerate(list_checkpoints(folder)):
+        if old != path and (place >= keep or step_of(old) == step):  # as before and after an epoch's validation
             old.unlink()
     return path
 
@@ -46,14 +46,17 @@ def load_newest(folder: Path, say) -> dict | None:
 
     Damaged ones are named and passed over.
 
-    Raises TrainerError where all are damaged: to start again would overwrite the run.
+    Raises TrainerError where all are damaged, as to start again would overwrite the run, or it is no checkpoint.
     """
     paths = list_checkpoints(folder)
     for path in paths:
         payload = path.read_bytes()
         if hashlib.sha256(payload).hexdigest()[:16] == CHECKPOINT.match(path.name)[2]:
             try:
-                return read_torch_file(io.BytesIO(payload)) | {"file": path.name}
+                state = read_torch_file(io.BytesIO(payload))
+                if not isinstance(state, dict):
+                    raise ValueError(f"it holds a {type(state).__name__}, not a run's state")
+                return state | {"file": path.name}
             except ValueError as error:
                 raise TrainerError(f"{path}: cannot be read ({error}); start a new run with another --out") from error
         if path != paths[-1]:
@@ -70,7 +73,11 @@ def load_newest(folder: Path, say) -> dict | None:
 def list_checkpoints(folder: Path) -> list[Path]:
     """Newest first."""
     found = [path for path in folder.glob("step-*.pth") if CHECKPOINT.match(path.name)]
-    return sorted(found, key=lambda path: (path.name, path.stat().st_mtime_ns), reverse=True)
+    return sorted(found, key=lambda path: (step_of(path), path.stat().st_mtime_ns), reverse=True)
+
+
+def step_of(path: Path) -> int:
+    return int(CHECKPOINT.match(path.name)[1])
 
 
 def check_resumable(state: dict, settings: dict, shards_fingerprint: str) -> None:
@@ -90,12 +97,13 @@ class Progress:
     """With the weights, all that a checkpoint holds."""
 
     epoch: int = 0  # the epoch to go on in, from 0
-    step: int = 0  # the step in it to go on at
+    step: int = 0  # the step in it to go on at; the number of its steps where validation is to come
     sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])  # loss, right, clips of the begun epoch
     history: list[dict] = field(default_factory=list)
     best_value: float | None = None
     best_epoch: int = 0  # counted from 1, as in the history
     best_sha256: str = ""  # of that epoch's models/best_model.pth; "" in checkpoints of earlier versions
+    lr: float = 0.0  # of the newest step of the begun epoch, or the one to come
     clips: int = 0  # trained on, and the seconds it took, over the whole run
     seconds: float = 0.0
     wait_seconds: float = 0.0

@@ -10,15 +10,21 @@ if TYPE_CHECKING:
     from trainer.devices.distributed import Group
 
 
+REPEAT_SECONDS = 5.0  # in which a second SIGTERM is the first once more: directly, and passed on by the launcher
 VOTE_SECONDS = 1.0  # from one vote to the next, about
 VOTE_STEPS = 10  # and at most, so that steps which have become slow are soon noticed
 
 
 class StopWatch:
-    """`reason` is set once the run should checkpoint and end. A second signal ends it at once."""
+    """`reason` is set once the run should checkpoint and end. A second signal ends it at once.
+
+    Only a SIGTERM that follows another within REPEAT_SECONDS does not: managers that send it to every process, as
+    Slurm's scancel does, reach a process directly and through its launcher.
+    """
 
     def __init__(self, max_hours: float | None) -> None:
         self.reason: str | None = None
+        self._first_at: float | None = None  # when the first signal came
         self._deadline = None if max_hours is None else time.monotonic() + 3600 * max_hours
         self._old = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
 
@@ -28,12 +34,21 @@ class StopWatch:
         return self.reason
 
     def close(self) -> None:
-        for number, handler in self._old.items():
-            signal.signal(number, handler)
+        self._put_back(*self._old)
+
+    def _put_back(self, *numbers: int) -> None:
+        for number in numbers:
+            signal.signal(number, self._old[number])
 
     def _on_signal(self, number: int, frame: object) -> None:
-        self.reason = f"stopped by {signal.Signals(number).name}"
-        self.close()  # both: torch's launcher passes a second Ctrl-C on as SIGTERM
+        now = time.monotonic()
+        if self._first_at is None:
+            self._first_at, self.reason = now, f"stopped by {signal.Signals(number).name}"
+            # after SIGINT both: torch's launcher passes a second Ctrl-C on as SIGTERM
+            self._put_back(*(self._old if number == signal.SIGINT else [signal.SIGINT]))
+        elif now - self._first_at >= REPEAT_SECONDS:
+            self.close()
+            signal.raise_signal(number)
 
 
 class Votes:
@@ -47,12 +62,15 @@ class Votes:
         self._group = group
         self._last, self._steps, self._next = time.monotonic(), 0, 1
 
-    def after_step(self, wants_to_stop: bool) -> bool:
-        """Whether to stop here. Every rank calls it after every step; alone, a rank decides for itself."""
+    def after_step(self, wants_to_stop: bool, is_last: bool) -> bool:
+        """Whether to stop here. Every rank calls it after every step; alone, a rank decides for itself.
+
+        is_last: of its epoch; there is always a vote after it, as validation takes long.
+        """
         self._steps += 1
         if self._group.world == 1:
             return wants_to_stop
-        if self._steps < self._next:
+        if self._steps < self._next and not is_last:
             return False
         pace = steps_to_next_vote(self._steps, time.monotonic() - self._last) if self._group.is_main else 0
         stops, self._next = self._group.largest(int(wants_to_stop), pace)

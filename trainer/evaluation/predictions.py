@@ -11,6 +11,7 @@ import numpy as np
 
 from shardify.errors import FormatError
 from shardify.format.index import read_rows
+from shardify.text import as_cell
 from trainer.data.shard_set import ShardSet
 from trainer.evaluation.metrics import predict, softmax
 
@@ -70,5 +71,5 @@ def csv_bytes(columns: Sequence[str], rows: list[dict]) -> bytes:
     buffer = io.StringIO(newline="")
     writer = csv.DictWriter(buffer, columns, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: as_cell(value) for name, value in row.items()} for row in rows)
     return buffer.getvalue().encode("utf-8")

@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from shardify.errors import BusyError
-from trainer.config.run_folder import LOCK, check_free, choose_out, hold_folder, settings_of
+from trainer.config.run_folder import (
+    LOCK,
+    RECORD,
+    check_free,
+    choose_out,
+    has_trained,
+    hold_folder,
+    read_record,
+    settings_of,
+)
 from trainer.errors import SettingsError
 
 
@@ -31,12 +40,32 @@ def test_two_that_choose_at_once_take_two_folders():
     assert sorted(os.listdir("runs")) == ["run", "run-2", "run-3"]
 
 
+def test_a_folder_that_another_process_takes_meanwhile_is_not_shared(monkeypatch):
+    monkeypatch.setattr(Path, "glob", lambda *arguments: iter(()))  # as both look before either has made it
+    assert [str(choose_out(None, None, False)) for _ in range(3)] == ["runs/run", "runs/run-2", "runs/run-3"]
+
+
+def test_where_no_folder_can_be_made_one_line_says_so(tmp_path):
+    (tmp_path / "runs").symlink_to("unmounted")
+    with pytest.raises(SettingsError, match=r"^runs cannot be made \(File exists\); mend that, or pass --out$"):
+        choose_out(None, None, False)
+
+
+def test_a_name_with_brackets_is_no_pattern():
+    config = Path("lr[1].yaml")
+    assert [str(choose_out(None, config, False)) for _ in range(2)] == ["runs/lr[1]", "runs/lr[1]-2"]
+    (Path("runs") / "lr[1]" / LOCK).touch()
+    assert str(choose_out(None, config, True)) == "runs/lr[1]"
+
+
 def test_resume_takes_the_newest_run(tmp_path):
     assert str(choose_out(None, None, True)) == "runs/run"
     for name in ("run-2", "run-10", "runner", "run-x"):
         (tmp_path / "runs" / name).mkdir()
+        (tmp_path / "runs" / name / LOCK).touch()
+    (tmp_path / "runs" / "run-12").mkdir()  # empty: of a process that was killed before it began
     assert str(choose_out(None, None, True)) == "runs/run-10"
-    assert str(choose_out(None, None, False)) == "runs/run-11"
+    assert str(choose_out(None, None, False)) == "runs/run-13"
     assert str(choose_out(None, Path("configs/fast.yaml"), True)) == "runs/fast"
 
 
@@ -122,3 +151,21 @@ def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch):
         f"warning: {tmp_path / 'run'}: no locks on its file system (No locks available); see to it that no other run "
         f"writes here"
     ]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, '[{"test": {}}]', '{"test": 1}', b"\xff"])
+def test_a_damaged_record_is_none(tmp_path, text):
+    (tmp_path / RECORD).parent.mkdir()
+    (tmp_path / RECORD).write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert read_record(tmp_path) is None
+    (tmp_path / RECORD).write_text('{"test": {"clips": 3}}')
+    assert read_record(tmp_path) == {"test": {"clips": 3}}
+
+
+def test_a_history_is_counted_whatever_it_holds(tmp_path):
+    history = tmp_path / "results" / "training_history.csv"
+    history.parent.mkdir()
+    history.write_bytes(b"epoch\n1\n")
+    assert not has_trained(tmp_path)
+    history.write_bytes(b"epoch\n1\n\xff\n")
+    assert has_trained(tmp_path)

@@ -120,6 +120,7 @@ def test_ranks_that_would_start_from_different_things_all_end_and_one_folder_is_
     ]:
         assert [ends[name][:2] for ends in ranks.values()] == [["GroupError", code]] * 2
         assert all(ends[name][2].startswith(message) for ends in ranks.values()), ranks
+    assert ranks[0]["unlike"] == ranks[1]["unlike"] in (1, 2), "the best epoch, by the main rank's validation"
     assert [ends["stopped"][:2] for ends in ranks.values()] == [["Interrupted", 75]] * 2
     assert ranks[1]["stopped"][2].startswith("stopped by SIGTERM at epoch 1, step 1; a checkpoint is written")
     assert [path.name[:13] for path in (tmp_path / "machine-0/stopped/checkpoints").iterdir()] == ["step-00000001"]

@@ -50,6 +50,21 @@ def test_without_a_sound_one_nothing_starts_again(tmp_path):
     )
 
 
+def test_a_file_of_something_else_is_one_line(tmp_path):
+    path = save_checkpoint(tmp_path, ["not", "a", "state"], 1, keep=1)
+    with pytest.raises(TrainerError, match=rf"{path.name}: cannot be read \(it holds a list, not a run's state\)"):
+        load_newest(tmp_path, silent)
+
+
+def test_of_two_of_one_step_the_newer_stays(tmp_path):
+    """Before and after an epoch's validation; which hash is greater is chance."""
+    save_checkpoint(tmp_path, {"step": 5}, 5, keep=3)
+    for validated in (False, True, False, True):
+        save_checkpoint(tmp_path, {"validated": validated}, 10, keep=3)
+        assert load_newest(tmp_path, silent)["validated"] == validated
+    assert len(list_checkpoints(tmp_path)) == 2
+
+
 def test_what_a_killed_process_left_is_cleared_away(tmp_path):
     (tmp_path / ".step-00000001-0123456789abcdef.pth.tmp").write_bytes(b"unfinished")
     path = save_checkpoint(tmp_path, {"step": 2}, 2, keep=2)

@@ -1,7 +1,8 @@
-"""Signals and time end a run at a step boundary; a second signal ends it at once."""
+"""Signals and time end a run at a step boundary; a second signal ends it at once, unless it is the first once more."""
 
 import os
 import signal
+import time
 
 import pytest
 
@@ -22,13 +23,39 @@ def test_a_signal_is_a_reason(stop, number):
     assert stop.check() == f"stopped by {number.name}"
 
 
-def test_a_signal_puts_both_handlers_back():
+def handlers():
+    return [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+
+def test_an_interrupt_puts_both_handlers_back():
     """torch's launcher passes a first Ctrl-C on as SIGINT, a second as SIGTERM."""
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    before = handlers()
+    watch = StopWatch(None)
+    os.kill(os.getpid(), signal.SIGINT)
+    assert handlers() == before
+    assert watch.check() == "stopped by SIGINT"
+
+
+def test_a_request_that_comes_twice_is_one_and_a_later_one_ends_at_once(monkeypatch):
+    """scancel reaches a process directly and through its launcher."""
+    ended, before = [], signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, lambda number, frame: ended.append(number))
+    watch, now = StopWatch(None), time.monotonic()
+    for seconds, ends in ((0, 0), (1, 0), (4.9, 0), (5.1, 1)):
+        monkeypatch.setattr(time, "monotonic", lambda seconds=seconds: now + seconds)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert watch.check() == "stopped by SIGTERM"
+        assert len(ended) == ends
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_after_a_request_to_end_an_interrupt_ends_at_once():
+    before = handlers()
     watch = StopWatch(None)
     os.kill(os.getpid(), signal.SIGTERM)
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
-    assert watch.check() == "stopped by SIGTERM"
+    assert signal.getsignal(signal.SIGINT) == before[0]
+    watch.close()
+    assert handlers() == before
 
 
 def test_a_second_interrupt_ends_at_once():

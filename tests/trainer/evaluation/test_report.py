@@ -40,6 +40,16 @@ def test_the_threshold_decides(predictions):
     assert {row["prediction"] for row in csv.DictReader(io.StringIO(table.decode()))} == {"1"}
 
 
+def test_names_are_no_formulas_and_numbers_stay(predictions):
+    shards, found = predictions
+    names = {"source": "=HYPERLINK(1)", "group": "-2+3"}
+    values = Predictions(found.numbers, np.full(len(found.labels), -0.5), found.logits[:, :1], found.loss)
+    table = predictions_csv(shards, values, None, {shards.key(number): names for number in found.numbers})
+    for row in csv.DictReader(io.StringIO(table.decode())):
+        assert (row["source"], row["group"], row["target"]) == ("'=HYPERLINK(1)", "'-2+3", "-0.5")
+        assert float(row["prediction"]) < 9
+
+
 def test_without_samples_csv_the_keys_remain(predictions, own_shards):
     _, found = predictions
     (own_shards / "samples.csv").unlink()
