@@ -199,14 +199,18 @@ def video_tasks(videos: tuple[Path, ...], boxes: dict | None) -> Iterator[tuple[
     """
     from shardify.build.job import Task
     from shardify.sources.boxes import NO_BOX
-    from shardify.sources.catalog import Source, find_videos, unusable_name
+    from shardify.sources.catalog import Source, unusable_name
+    from shardify.sources.entries import find_videos
 
     found: list[tuple[Path, str]] = []
     for path in videos:
-        inside = [(path / name, name) for name in find_videos(path)] if path.is_dir() else [(path, path.name)]
-        if not inside:
+        names, notes = find_videos(path) if path.is_dir() else ([path.name], [])
+        if not names:
             raise TrainerError(f"no videos in {path}; pass video files, or a folder that holds some")
-        found += inside
+        for line in notes:
+            click.echo(f"{path}: {line}", err=True)
+        folder = path if path.is_dir() else path.parent
+        found += [(folder / name, name) for name in names]
     shared = Counter(name for _, name in set(found))
     for file, name in found:
         reason = unusable_name(str(file))
