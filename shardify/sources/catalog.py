@@ -8,7 +8,6 @@ import json
 import math
 import os
 import re
-import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -16,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from shardify.errors import NothingToBuildError, UsageError
 from shardify.format.schema import SPLITS
 from shardify.sources.entries import VIDEO_EXTENSIONS, Entries, is_video_name
+from shardify.sources.names import NamesOnDisk
 
 SHOWN = 10  # endings of other files
 SPLIT_NAMES = {name: name for name in SPLITS} | {"valid": "val", "validation": "val"}
@@ -159,52 +159,17 @@ def _from_manifest(data: Path, manifest: Path) -> Catalog:
         if column not in columns:
             raise UsageError(f"{manifest}: has no column {column} (found: {', '.join(columns) or 'none'})")
     by_source: dict[str, dict] = {}
-    sources, names = [], _NamesOnDisk(data)
+    sources, names = [], NamesOnDisk(data, "manifest")
     for number, row in enumerate(rows, 2):
-        source = names.match(_manifest_source(data, row, f"{manifest} row {number}"))
+        source = _manifest_source(data, row, f"{manifest} row {number}")
+        name = source.source if source.error else names.match(source.source)
+        source = replace(source, path=data / name, source=name)
         if source.source in by_source:
             raise UsageError(f"{manifest} row {number}: {source.source} is listed twice; remove one")
         by_source[source.source] = row
         sources.append(source)
     sources.sort(key=lambda source: os.fsencode(source.source))
-    return Catalog(sources, columns=columns, rows=by_source, notes=names.notes())
-
-
-class _NamesOnDisk:
-    """Files that a manifest spells in another Unicode form: macOS takes letters and accents apart (NFD)."""
-
-    def __init__(self, data: Path) -> None:
-        self._data = data
-        self._folders: dict[Path, dict[str, str]] = {}  # names in a folder by their composed form (NFC)
-        self._matched: list[str] = []
-
-    def match(self, source: Source) -> Source:
-        """The source under the name that its file has, where only the form differs."""
-        if source.source.isascii() or source.error or os.path.lexists(source.path):
-            return source
-        path = self._data
-        for part in PurePosixPath(source.source).parts:
-            path /= part if os.path.lexists(path / part) else self._spelled(path).get(_composed(part), part)
-        if not os.path.lexists(path):
-            return source
-        self._matched.append(source.source)
-        return replace(source, path=path, source=path.relative_to(self._data).as_posix())
-
-    def notes(self) -> tuple[str, ...]:
-        if not self._matched:
-            return ()
-        count, first = len(self._matched), self._matched[0]
-        return (f"matched {count} names that the manifest spells in another Unicode form (NFC or NFD); first: {first}",)
-
-    def _spelled(self, folder: Path) -> dict[str, str]:
-        if folder not in self._folders:
-            names = sorted(os.listdir(folder)) if folder.is_dir() else []
-            self._folders[folder] = {_composed(name): name for name in names}
-        return self._folders[folder]
-
-
-def _composed(name: str) -> str:
-    return unicodedata.normalize("NFC", name)
+    return Catalog(sources, columns=columns, rows=by_source, notes=tuple(names.notes()))
 
 
 def _manifest_source(data: Path, row: dict, where: str) -> Source:
