@@ -30,6 +30,7 @@ from trainer.options import Command, model_option
 if TYPE_CHECKING:
     from shardify.build.job import Task
     from shardify.build.settings import BuildSettings
+    from shardify.video.resize import Box
 
 
 COLUMNS = ("source", "score", "prediction", "error")
@@ -204,25 +205,33 @@ def video_tasks(videos: tuple[Path, ...], boxes: dict | None) -> Iterator[tuple[
     Raises TrainerError where there is none in a folder.
     """
     from shardify.build.job import Task
-    from shardify.sources.boxes import NO_BOX
-    from shardify.sources.catalog import Source, find_videos, unusable_name
+    from shardify.sources.boxes import NO_BOX, match_boxes
+    from shardify.sources.catalog import Source, unusable_name
+    from shardify.sources.entries import find_videos
 
-    found: list[tuple[Path, str]] = []
+    found: list[tuple[Path, str, Box | None]] = []
+    box_of: dict[Path, dict] = {}  # boxes by the folder to which their paths are relative
     for path in videos:
-        inside = [(path / name, name) for name in find_videos(path)] if path.is_dir() else [(path, path.name)]
-        if not inside:
+        names, notes = find_videos(path) if path.is_dir() else ([path.name], [])
+        if not names:
             raise TrainerError(f"no videos in {path}; pass video files, or a folder that holds some")
-        found += inside
-    shared = Counter(name for _, name in set(found))
-    for file, name in found:
+        folder = path if path.is_dir() else path.parent
+        if boxes is not None and folder not in box_of:
+            box_of[folder], lines = match_boxes(boxes, folder)
+            notes += lines
+        for line in notes:
+            click.echo(f"{path}: {line}", err=True)
+        found += [(folder / name, name, box_of.get(folder, {}).get(name)) for name in names]
+    shared = Counter(name for _, name, _ in set(found))
+    for file, name, box in found:
         reason = unusable_name(str(file))
         if boxes is not None and not reason:
-            if name not in boxes:
+            if box is None:
                 reason = f"{NO_BOX} (path {name})"
             elif shared[name] > 1:
                 reason = f"several videos here are {name}, as one row of the boxes file; pass a folder that holds them"
         key = Source(file, str(file), "", None).key
-        yield Task(file, str(file), key, "", 0, "", 0.0, key, boxes.get(name) if boxes else None), reason
+        yield Task(file, str(file), key, "", 0, "", 0.0, key, box), reason
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from shardify.format.shard import read_journal
 from shardify.interrupt import Interrupts
 from shardify.machine import usable_cores
 from shardify.progress import Progress
-from shardify.sources.boxes import read_boxes
+from shardify.sources.boxes import match_boxes, read_boxes
 from shardify.sources.catalog import Catalog, list_sources
 from shardify.text import count_remarks
 
@@ -70,7 +70,7 @@ def build(
     catalog = list_sources(data, manifest)
     with commit.lock_folder(out):
         commit.roll_forward(out)
-        previous, plan = plan_after(load_previous(out, settings), catalog, out, settings, boxes, changes, say)
+        previous, plan = plan_after(load_previous(out, settings), catalog, data, out, settings, boxes, changes, say)
         rewrites = plan_rewrites(previous, plan.shards) if previous else []
         names = {shard.name for shard in [*plan.shards, *rewrites]}
         finished = previous.shard_names if previous else set()
@@ -95,6 +95,7 @@ def build(
 def plan_after(
     previous: Previous | None,
     catalog: Catalog,
+    data: Path,
     out: Path | None,
     settings: BuildSettings,
     boxes: Path | None,
@@ -104,14 +105,13 @@ def plan_after(
     """What of the earlier build in `out` stays, and what is to be built; raises the ShardifyErrors that stop it."""
     drift: list[str] = []
     if previous:
-        previous, drift = apply_changes(
-            previous, catalog.sources, out / "index.json", changes or Changes(), bool(catalog.columns)
-        )
-    plan = plan_build(catalog, settings, previous, read_boxes(boxes) if boxes else None)
+        previous, drift = apply_changes(previous, catalog, out / "index.json", changes or Changes())
+    found, lines = match_boxes(read_boxes(boxes), data) if boxes else (None, [])
+    plan = plan_build(catalog, settings, previous, found)
     if previous and plan.renamed:
         rows = [{**row, "group": plan.renamed.get(row["group"], row["group"])} for row in previous.rows]
         previous = replace(previous, rows=rows)
-    for line in plan.notes + drift:
+    for line in plan.notes + lines + drift:
         say(line)
     if plan.shards and settings.decoder == "cuda":
         from shardify.video.nvdec import check_cuda

@@ -13,8 +13,9 @@ from shardify.format.index import json_bytes, sha256, shard_name
 from shardify.format.schema import SPLITS
 from shardify.format.shard import ShardWriter, read_journal
 from shardify.format.tar import read_members
-from shardify.sources.catalog import Source
+from shardify.sources.catalog import Catalog, Source
 from shardify.sources.fingerprint import source_fingerprint
+from shardify.sources.placement import FITS_NOWHERE, place_sources
 from shardify.storage.local import file_sha256
 
 
@@ -37,14 +38,14 @@ class Rewrite:
 
 
 def apply_changes(
-    previous: Previous, sources: list[Source], index_path: Path, changes: Changes, by_manifest: bool = False
+    previous: Previous, catalog: Catalog, index_path: Path, changes: Changes
 ) -> tuple[Previous, list[str]]:
     """The previous build without what `changes` gives up, and lines that say what has changed on disk.
 
-    by_manifest: whether the sources are rows of a manifest, whose failed rows are tried again when they are mended.
+    Failed rows of a manifest are tried again when they are mended.
     """
-    gone, changed = _find_drift(previous, sources, index_path, thorough=changes.rebuild_changed)
-    dropped = _mended(previous, sources) if by_manifest else set()
+    gone, changed = _find_drift(previous, catalog.sources, index_path, thorough=changes.rebuild_changed)
+    dropped = _mended(previous, catalog) if catalog.columns else set()
     notes = []
     if dropped:
         notes.append(f"mended since the last build: {len(dropped)} rows that had failed, for example {min(dropped)}")
@@ -63,18 +64,30 @@ def apply_changes(
     return replace(previous, dropped=frozenset(dropped)), notes
 
 
-def _mended(previous: Previous, sources: list[Source]) -> set[str]:
+def _mended(previous: Previous, catalog: Catalog) -> set[str]:
     """Failed inputs that the manifest does not name any more, says something else of, or whose file has come."""
-    here = {source.source: source for source in sources}
+    here = {source.source: source for source in catalog.sources}
     failed = {row["source"]: row for row in previous.rows if row["status"] == "failed"}
-    return {name for name, row in failed.items() if name not in here or _is_mended(here[name], row)}
+    settings = previous.meta["settings"]
+    mended = {name for name, row in failed.items() if name not in here or _is_mended(here[name], row, settings)}
+    torn = {name for name, row in failed.items() if row["error"].endswith(FITS_NOWHERE)} - mended
+    if torn:  # by a split or a group, of this row or of others: whether they fit now
+        rows = [row for row in previous.rows if row["source"] not in mended | torn]
+        known = {row["source"]: row["split"] or None for row in rows}
+        given = [known.get(source.source, source.split) for source in catalog.sources]
+        conflicts = place_sources(catalog, settings.get("group_by"), given, rows).conflicts
+        mended |= torn - {catalog.sources[number].source for number in conflicts}
+    return mended
 
 
-def _is_mended(source: Source, row: dict) -> bool:
+def _is_mended(source: Source, row: dict, settings: dict) -> bool:
     if source.error:
         return source.error != row["error"]
     has_come = not row["source_bytes"] and source.path.exists()
-    return source.class_name != row["class"] or has_come
+    is_carved = source.split == "train" and settings.get(f"{row['split']}_fraction")
+    is_moved = source.split not in (None, row["split"]) and not is_carved
+    has_target = source.target is not None and source.target != float(row["target"])
+    return source.class_name != row["class"] or has_come or is_moved or has_target
 
 
 def _find_drift(

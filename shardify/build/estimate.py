@@ -134,7 +134,7 @@ def estimate_build(
 ) -> Estimate:
     """What `build.build` with the same arguments would do. Raises the ShardifyErrors that it would begin with."""
     catalog = list_sources(data, manifest)
-    _, plan = plan_after(_previous(out, settings), catalog, out, settings, boxes, changes, say)
+    _, plan = plan_after(_previous(out, settings), catalog, data, out, settings, boxes, changes, say)
     tasks = [task for shard in plan.shards for task in shard.tasks]
     clips = {shard.split: Counter() for shard in plan.shards}
     for task in tasks:

@@ -85,7 +85,8 @@ def _choose_splits(
     catalog: Catalog, settings: BuildSettings, packed: list[dict], rows: list[dict]
 ) -> tuple[list[str | None], Placement, list[str]]:
     """A split for every source, its group, and lines for the user; `rows`: those of `packed` that stay."""
-    sources, known, notes = catalog.sources, {row["source"]: row for row in packed}, []
+    sources, notes, stay = catalog.sources, [], {row["source"] for row in rows}
+    known = {row["source"]: row for row in packed if row["status"] == "ok" or row["source"] in stay}
     given = [known[s.source]["split"] or None if s.source in known else s.split for s in sources]
     laid_out = any(source.split for source in sources)
     fractions = {"val": settings.val_fraction, "test": settings.test_fraction}

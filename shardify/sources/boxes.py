@@ -7,6 +7,7 @@ import math
 from pathlib import Path, PurePosixPath
 
 from shardify.errors import UsageError
+from shardify.sources.names import NamesOnDisk
 from shardify.video.resize import Box
 
 COLUMNS = ("path", "x", "y", "width", "height")
@@ -35,6 +36,21 @@ def read_boxes(path: Path) -> dict[str, Box]:
             raise UsageError(f"{path} row {number}: {source} has a second box; give one per video")
         boxes[source] = _box(row, f"{path} row {number}")
     return boxes
+
+
+def match_boxes(boxes: dict[str, Box], folder: Path) -> tuple[dict[str, Box], list[str]]:
+    """The boxes by the names that the files in `folder` have, where only the Unicode form differs; lines that say so.
+
+    Raises UsageError where two are of one file.
+    """
+    names = NamesOnDisk(folder, "boxes file")
+    matched: dict[str, Box] = {}
+    for source, box in boxes.items():
+        name = names.match(source)
+        if name in matched:
+            raise UsageError(f"{folder / name}: has two boxes, under names of different Unicode forms; give one")
+        matched[name] = box
+    return matched, names.notes()
 
 
 def _box(row: dict, where: str) -> Box:

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import csv
-import errno
 import hashlib
 import json
 import math
 import os
 import re
-import unicodedata
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from shardify.errors import NothingToBuildError, UsageError
 from shardify.format.schema import SPLITS
+from shardify.sources.entries import VIDEO_EXTENSIONS, Entries, is_video_name
+from shardify.sources.names import NamesOnDisk
 
-VIDEO_EXTENSIONS = frozenset(
-    "mp4 m4v mov qt avi mkv webm mpg mpeg m2v ts mts m2ts flv f4v 3gp 3g2 ogv wmv asf rm rmvb gif y4m mxf dv "  # noqa: SIM905
-    "h264 264 h265 265 hevc ivf".split()
-)
 SHOWN = 10  # endings of other files
 SPLIT_NAMES = {name: name for name in SPLITS} | {"valid": "val", "validation": "val"}
 
@@ -83,19 +78,9 @@ def order_classes(names: set[str], known: tuple[str, ...] = ()) -> list[str]:
     return [*known, *fresh]
 
 
-def find_videos(folder: Path) -> list[str]:
-    """Every entry below a folder that is named like a video, relative to it, sorted."""
-    found = (path.relative_to(folder).as_posix() for path in _walk(folder) if is_video_name(path))
-    return sorted(found, key=os.fsencode)
-
-
-def is_video_name(path: Path) -> bool:
-    return path.suffix[1:].lower() in VIDEO_EXTENSIONS
-
-
 def _from_folder(data: Path) -> Catalog:
-    found, originals, ignored, repeated = [], {}, Counter(), []
-    for path in _walk(data, repeated):
+    found, originals, ignored, entries = [], {}, Counter(), Entries(data)
+    for path in entries:
         if is_video_name(path):
             found.append(path.relative_to(data).as_posix())
         elif not path.is_dir():
@@ -109,10 +94,7 @@ def _from_folder(data: Path) -> Catalog:
     notes = [f"{data}/{name} is missing" for name in SPLITS if has_splits and name not in present]
     if ignored:
         notes.append(_ignored_line(ignored))
-    if repeated:
-        first = min(repeated, key=os.fsencode).relative_to(data)
-        notes.append(f"not followed: {len(repeated)} links to folders that are listed anyway or lie above: {first}")
-    return Catalog(sources, ignored.total(), originals=originals, notes=tuple(notes))
+    return Catalog(sources, ignored.total(), originals=originals, notes=(*notes, *entries.notes()))
 
 
 def _ignored_line(endings: Counter) -> str:
@@ -121,43 +103,6 @@ def _ignored_line(endings: Counter) -> str:
     shown = ", ".join(f"{ending} {count}" for ending, count in most)
     more = f" and {len(endings) - SHOWN} more kinds" if len(endings) > SHOWN else ""
     return f"ignored {endings.total()} other files: {shown}{more}"
-
-
-def _walk(folder: Path, repeated: list[Path] | None = None) -> Iterator[Path]:
-    """Every entry below a folder. Each folder is listed once, by its own place rather than by a link to it.
-
-    repeated: takes the links that are not followed, to folders above this one and to those that are listed already.
-    """
-    seen = {_identity(above) for above in folder.resolve().parents}
-    places, links = [folder], []
-    while places or links:
-        place = places.pop() if places else links.pop(0)  # links come last
-        if _identity(place) in seen:
-            if repeated is not None:
-                repeated.append(place)
-            continue
-        seen.add(_identity(place))
-        with os.scandir(place) as entries:
-            for entry in entries:
-                path = place / entry.name
-                yield path
-                if _is_folder(entry):
-                    (links if entry.is_symlink() else places).append(path)
-        links.sort(key=os.fsencode)
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    here = folder.stat()
-    return here.st_dev, here.st_ino
-
-
-def _is_folder(entry: os.DirEntry) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError as error:  # a link loop, or gone: a video's name still makes it an input
-        if error.errno not in (errno.ELOOP, errno.ENOENT, errno.ENOTDIR):
-            raise  # what an unreadable folder holds must not be missing without a word
-        return False
 
 
 def _place(data: Path, name: str, has_splits: bool) -> Source:
@@ -214,52 +159,17 @@ def _from_manifest(data: Path, manifest: Path) -> Catalog:
         if column not in columns:
             raise UsageError(f"{manifest}: has no column {column} (found: {', '.join(columns) or 'none'})")
     by_source: dict[str, dict] = {}
-    sources, names = [], _NamesOnDisk(data)
+    sources, names = [], NamesOnDisk(data, "manifest")
     for number, row in enumerate(rows, 2):
-        source = names.match(_manifest_source(data, row, f"{manifest} row {number}"))
+        source = _manifest_source(data, row, f"{manifest} row {number}")
+        name = source.source if source.error else names.match(source.source)
+        source = replace(source, path=data / name, source=name)
         if source.source in by_source:
             raise UsageError(f"{manifest} row {number}: {source.source} is listed twice; remove one")
         by_source[source.source] = row
         sources.append(source)
     sources.sort(key=lambda source: os.fsencode(source.source))
-    return Catalog(sources, columns=columns, rows=by_source, notes=names.notes())
-
-
-class _NamesOnDisk:
-    """Files that a manifest spells in another Unicode form: macOS takes letters and accents apart (NFD)."""
-
-    def __init__(self, data: Path) -> None:
-        self._data = data
-        self._folders: dict[Path, dict[str, str]] = {}  # names in a folder by their composed form (NFC)
-        self._matched: list[str] = []
-
-    def match(self, source: Source) -> Source:
-        """The source under the name that its file has, where only the form differs."""
-        if source.source.isascii() or source.error or os.path.lexists(source.path):
-            return source
-        path = self._data
-        for part in PurePosixPath(source.source).parts:
-            path /= part if os.path.lexists(path / part) else self._spelled(path).get(_composed(part), part)
-        if not os.path.lexists(path):
-            return source
-        self._matched.append(source.source)
-        return replace(source, path=path, source=path.relative_to(self._data).as_posix())
-
-    def notes(self) -> tuple[str, ...]:
-        if not self._matched:
-            return ()
-        count, first = len(self._matched), self._matched[0]
-        return (f"matched {count} names that the manifest spells in another Unicode form (NFC or NFD); first: {first}",)
-
-    def _spelled(self, folder: Path) -> dict[str, str]:
-        if folder not in self._folders:
-            names = sorted(os.listdir(folder)) if folder.is_dir() else []
-            self._folders[folder] = {_composed(name): name for name in names}
-        return self._folders[folder]
-
-
-def _composed(name: str) -> str:
-    return unicodedata.normalize("NFC", name)
+    return Catalog(sources, columns=columns, rows=by_source, notes=tuple(names.notes()))
 
 
 def _manifest_source(data: Path, row: dict, where: str) -> Source:

@@ -9,6 +9,8 @@ from pathlib import Path
 from shardify.sources.catalog import Catalog, Source
 from shardify.sources.groups import GroupSets, find_members
 
+FITS_NOWHERE = "so it fits into no split; leave it out"
+
 
 @dataclass(frozen=True)
 class Placement:
@@ -33,8 +35,8 @@ def place_sources(
     here = {source.source for source in sources}
     gone = [Source(Path(), name, row["class"], None) for name, row in packed.items() if name not in here]
     members, sets = find_members(catalog, group_by, gone), GroupSets()
-    of = members.of | {name: [f"group:{row['group']}", *members.of[name]] for name, row in packed.items()}
     joined = {name for name, row in packed.items() if row["status"] == "ok"}
+    of = members.of | {name: [f"group:{packed[name]['group']}", *members.of[name]] for name in joined}
     for name in joined:  # those are connected, whatever their splits
         sets.join(of[name], packed[name]["split"])
     notes = _straddling(sets, packed, of, members.by)
@@ -71,7 +73,7 @@ def place_sources(
 
 def _why_not(members: list[str], splits: set[str]) -> str:
     names = " and ".join(sorted({member.partition(":")[2] for member in members}))
-    return f"joins groups of {' and '.join(sorted(splits))} ({names}), so it fits into no split; leave it out"
+    return f"joins groups of {' and '.join(sorted(splits))} ({names}), {FITS_NOWHERE}"
 
 
 def _straddling(sets: GroupSets, packed: dict[str, dict], of: dict[str, list[str]], by: str) -> list[str]:

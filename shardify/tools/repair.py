@@ -34,7 +34,7 @@ from shardify.format.shard import Sample, ShardWriter
 from shardify.format.tar import read_shard, read_tar
 from shardify.interrupt import Interrupts
 from shardify.machine import usable_cores
-from shardify.sources.boxes import read_boxes
+from shardify.sources.boxes import match_boxes, read_boxes
 from shardify.storage.local import file_sha256, sync_folder, write_atomically
 from shardify.tools.recover import propose_csv, propose_npy
 
@@ -72,7 +72,8 @@ def repair_folder(
             raise UsageError(f"{folder}: was built with {'' if settings.boxes else 'no '}--boxes; pass the same")
         _repair_csv(folder, meta, say)
         rows = [row for row in read_rows(folder) if row["status"] == "ok"]
-        _repair_shards(data, folder, meta, settings, rows, read_boxes(boxes) if boxes else {}, timeout_seconds, say)
+        found, _ = match_boxes(read_boxes(boxes), data) if boxes else ({}, [])
+        _repair_shards(data, folder, meta, settings, rows, found, timeout_seconds, say)
         _repair_file(
             folder / "samples.npy", meta["sha256"]["samples.npy"], lambda: propose_npy(folder, meta, rows), say
         )

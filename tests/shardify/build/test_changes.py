@@ -208,3 +208,25 @@ def test_failed_rows_go_when_the_manifest_is_mended(tmp_path):
     assert {row["source"]: row["status"] for row in read_rows(tmp_path / "s")} == dict.fromkeys(video_names(6), "ok")
     assert any(note.startswith("mended since the last build: 3 rows that had failed") for note in notes)
     assert not any(note.startswith(("gone since", "changed since")) for note in notes)
+
+
+def test_failed_rows_go_when_their_split_or_group_is_mended(tmp_path):
+    """z is missing, with another split; x and y would tear a group apart until one's group, one's split is mended."""
+    data, manifest, out = make_videos(tmp_path / "data", video_names(4)), tmp_path / "m.csv", tmp_path / "s"
+    base = "path,class,split,group\n" + "".join(f"{name},{name[:4]},,{name[-5]}\n" for name in video_names(4))
+    manifest.write_text(base)
+    run_build(data, out, manifest=manifest)
+    home = next(row["split"] for row in read_rows(out) if row["source"] == "fake/v00.mp4")
+    other = "val" if home != "val" else "test"
+    make_videos(data, ["real/x.mp4", "real/y.mp4"])
+    rows = f"real/x.mp4,real,{other},0\nreal/y.mp4,real,{other},0\nreal/z.mp4,real,{other},\n"
+    manifest.write_text(base + rows)
+    assert run_build(data, out, manifest=manifest).failed_inputs == 3
+    before, notes = tree(out), []
+    assert run_build(data, out, manifest=manifest, say=notes.append).new_inputs == 0
+    assert tree(out) == before and not any(note.startswith("mended") for note in notes)
+    make_videos(data, ["real/z.mp4"])
+    manifest.write_text(base + f"real/x.mp4,real,{other},new\nreal/y.mp4,real,,0\nreal/z.mp4,real,train,\n")
+    assert run_build(data, out, manifest=manifest).failed_inputs == 0
+    splits = {row["source"]: row["split"] for row in read_rows(out)}
+    assert [splits[f"real/{name}.mp4"] for name in "xyz"] == [other, home, "train"]

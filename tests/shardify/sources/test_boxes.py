@@ -1,9 +1,11 @@
 import re
 
 import pytest
+from builds import make_videos, run_build
 
 from shardify.errors import UsageError
-from shardify.sources.boxes import read_boxes
+from shardify.sources.boxes import match_boxes, read_boxes
+from trainer.predict import video_tasks
 
 
 def test_boxes_with_and_without_margin(tmp_path):
@@ -27,3 +29,26 @@ def test_errors_name_the_row(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(UsageError, match=re.escape(message)):
         read_boxes(path)
+
+
+def test_names_in_another_unicode_form(tmp_path):
+    composed, apart = "\u00e9t\u00e9.mp4", "e\u0301te\u0301.mp4"
+    (tmp_path / apart).touch()
+    box = (1, 2, 3, 4)
+    found, (line,) = match_boxes({composed: box, "b.mp4": box}, tmp_path)
+    assert found == {apart: box, "b.mp4": box} and "1 names that the boxes file spells" in line
+    with pytest.raises(UsageError, match="has two boxes"):
+        match_boxes({composed: box, apart: box}, tmp_path)
+    (tmp_path / composed).touch()
+    assert match_boxes({composed: box, apart: box}, tmp_path) == ({composed: box, apart: box}, [])
+
+
+def test_a_build_and_predict_find_boxes_in_another_unicode_form(tmp_path, capsys):
+    data, boxes, notes = tmp_path / "data", tmp_path / "b.csv", []
+    make_videos(data, ["real/e\u0301.mp4", "fake/a.mp4"])
+    boxes.write_text("path,x,y,width,height\nreal/\u00e9.mp4,8,8,16,16\nfake/a.mp4,8,8,16,16\n", encoding="utf-8")
+    assert run_build(data, tmp_path / "s", boxes=boxes, say=notes.append).ok_inputs == 2
+    assert any("boxes file spells" in note for note in notes)
+    found = list(video_tasks((data,), read_boxes(boxes)))
+    assert [(task.box, reason) for task, reason in found] == [((8, 8, 16, 16), None)] * 2
+    assert "boxes file spells" in capsys.readouterr().err
