@@ -170,19 +170,6 @@ def test_what_cannot_be_read_has_a_row_with_the_reason(run, data_folder, tmp_pat
     assert "not a video" in rows[1]["error"] and "No such file" in rows[2]["error"]
 
 
-def test_videos_behind_links_have_a_row_or_are_counted(tmp_path, capsys):
-    (tmp_path / "pool").mkdir()
-    (tmp_path / "pool/a.mp4").touch()
-    (tmp_path / "data/own").mkdir(parents=True)
-    (tmp_path / "data/own/b.mp4").touch()
-    (tmp_path / "pool/in").symlink_to(tmp_path / "data/own")
-    for name in ("one", "two"):
-        (tmp_path / "data" / name).symlink_to(tmp_path / "pool")
-    found = [task.source for task, _ in predict.video_tasks((tmp_path / "data",), None)]
-    assert found == [str(tmp_path / "data" / name) for name in ("one/a.mp4", "own/b.mp4", "two/a.mp4")]
-    assert "not followed: 2 links inside linked folders, to 2 videos" in capsys.readouterr().err
-
-
 def test_names_that_are_not_utf8_and_nothing_that_can_be_read(run, data_folder, tmp_path):
     good = next((data_folder / "test" / "a").iterdir())
     odd = os.fsdecode(bytes(tmp_path) + b"/bad\xff name.mp4")

@@ -144,3 +144,16 @@ def test_a_run_on_boxes_needs_them(made):
     result = call(predict.main, made / "data", "--run", made / "run", "--model", OWN)
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)
     assert "was trained on clips cut to boxes; pass those of these videos with --boxes" in result.stderr
+
+
+def test_videos_behind_links_have_a_row_or_are_counted(tmp_path, capsys):
+    (tmp_path / "pool").mkdir()
+    (tmp_path / "pool/a.mp4").touch()
+    (tmp_path / "data/own").mkdir(parents=True)
+    (tmp_path / "data/own/b.mp4").touch()
+    (tmp_path / "pool/in").symlink_to(tmp_path / "data/own")
+    for name in ("one", "two"):
+        (tmp_path / "data" / name).symlink_to(tmp_path / "pool")
+    found = [task.source for task, _ in predict.video_tasks((tmp_path / "data",), None)]
+    assert found == [str(tmp_path / "data" / name) for name in ("one/a.mp4", "own/b.mp4", "two/a.mp4")]
+    assert "not followed: 2 links inside linked folders, to 2 videos" in capsys.readouterr().err
