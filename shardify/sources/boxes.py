@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from pathlib import Path, PurePosixPath
 
 from shardify.errors import UsageError
 from shardify.sources.names import NamesOnDisk
+from shardify.sources.table import read_table
 from shardify.video.resize import Box
 
 COLUMNS = ("path", "x", "y", "width", "height")
@@ -20,13 +20,8 @@ def read_boxes(path: Path) -> dict[str, Box]:
     Columns: path,x,y,width,height and, if wanted, margin: a share of the box's width and height that is added
     on every side. Raises UsageError with the row that is wrong.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{path}: cannot be read as CSV ({error})") from error
-    missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+    rows, columns = read_table(path)
+    missing = [column for column in COLUMNS if column not in columns]
     if missing:
         raise UsageError(f"{path}: has no column {missing[0]}; it needs {','.join(COLUMNS)}[,margin]")
     boxes: dict[str, Box] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import math
@@ -16,6 +15,7 @@ from shardify.errors import NothingToBuildError, UsageError
 from shardify.format.schema import SPLITS
 from shardify.sources.entries import VIDEO_EXTENSIONS, Entries, is_video_name
 from shardify.sources.names import NamesOnDisk
+from shardify.sources.table import read_table
 
 SHOWN = 10  # endings of other files
 SPLIT_NAMES = {name: name for name in SPLITS} | {"valid": "val", "validation": "val"}
@@ -148,13 +148,7 @@ def _dfdc_originals(path: Path) -> dict[str, str]:
 
 
 def _from_manifest(data: Path, manifest: Path) -> Catalog:
-    try:
-        with manifest.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{manifest}: cannot be read as CSV ({error})") from error
-    columns = tuple(reader.fieldnames or ())
+    rows, columns = read_table(manifest)
     for column in ("path", "class"):
         if column not in columns:
             raise UsageError(f"{manifest}: has no column {column} (found: {', '.join(columns) or 'none'})")
