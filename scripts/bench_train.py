@@ -281,8 +281,9 @@ def main() -> None:
         inference = []
         for number in range(options.rounds):
             for way, measure in bench.ways.items():
-                print(f"round {number + 1}/{options.rounds}: {way}", flush=True)
                 found[way].append(measure())
+                rate = found[way][-1].clips_per_second
+                print(f"round {number + 1}/{options.rounds}: {way}, {rate:.1f} clips/s", flush=True)
             inference.append(bench.inference_ms())
         report(bench, found, inference)
 

@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 
 from shardify.build.encode import make_samples
 from shardify.build.job import Task
@@ -27,7 +28,7 @@ from shardify.build.settings import BuildSettings
 from shardify.errors import ShardifyError, VideoError
 from shardify.format.shard import Sample
 
-MEMORY_BYTES = 4 << 30  # address space of one worker
+MEMORY_BYTES = 4 << 30  # what one worker may take, beyond what its process has mapped when it starts
 STANDSTILL = 10  # a video may take this many times its CPU deadline by the clock
 AHEAD = 16  # videos per worker that may be finished before their turn
 AHEAD_BYTES = 64 << 20  # per worker, of what is finished before its turn: at most DEPTH more per worker are under way
@@ -149,7 +150,7 @@ class _Pool:
                 yield from self._bury(worker)
                 continue
             outcome = pickle.loads(message)
-            if isinstance(outcome, OSError):
+            if isinstance(outcome, Exception):
                 raise outcome
             worker.stood_seconds = 0.0
             if outcome is None:
@@ -216,7 +217,10 @@ def _work(pipe: Connection, make: Callable, settings: BuildSettings, timeout_sec
     threading.Thread(target=_end_with_parent, args=(pipe.fileno(),), daemon=True).start()
     _limit(resource.RLIMIT_CORE, 0)
     # CUDA reserves address space by the hundred GB, so there only memory that can be written counts
-    _limit(resource.RLIMIT_DATA if settings.decoder == "cuda" else resource.RLIMIT_AS, MEMORY_BYTES)
+    if settings.decoder == "cuda":
+        _limit(resource.RLIMIT_DATA, MEMORY_BYTES)
+    else:
+        _limit(resource.RLIMIT_AS, _mapped_bytes() + MEMORY_BYTES)
     try:
         pipe.send(None)  # it has begun
         while True:
@@ -237,7 +241,7 @@ def _end_with_parent(pipe: int) -> None:
     os._exit(0)
 
 
-def _outcome(make: Callable, task: Task, settings: BuildSettings) -> Outcome | OSError:
+def _outcome(make: Callable, task: Task, settings: BuildSettings) -> Outcome | OSError | ShardifyError:
     try:
         return make(task, settings)
     except Exception as error:
@@ -249,7 +253,17 @@ def _outcome(make: Callable, task: Task, settings: BuildSettings) -> Outcome | O
                 raise MemoryError from error
             if isinstance(cause, OSError) and cause.errno in NOT_THE_VIDEOS_FAULT:
                 return OSError(cause.errno, cause.strerror)
+            if isinstance(cause, ImportError):
+                return ShardifyError(f"a decoding process cannot import what it needs ({cause})")
         return str(error) if isinstance(error, VideoError) else f"cannot be packed ({type(error).__name__}: {error})"
+
+
+def _mapped_bytes() -> int:
+    """Address space of this process: several GiB where the calling script imports torch with its CUDA libraries."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    except OSError:
+        return 0
 
 
 def _limit(kind: int, value: int) -> None:

@@ -11,6 +11,7 @@ from builds import SMALL, make_task, make_videos
 from poison import make_poisoned
 
 from shardify.build.settings import BuildSettings
+from shardify.errors import ShardifyError
 from shardify.executors import local
 from shardify.executors.local import AHEAD, DEPTH, MEMORY_BYTES, run_tasks
 
@@ -80,6 +81,27 @@ def test_many_sudden_deaths(tmp_path, good):
 def test_too_many_open_files_stop_the_build(tmp_path, good):
     with pytest.raises(OSError, match="Too many open files"):
         run(tmp_path, good, ["a", "files"])
+
+
+def test_a_broken_installation_stops_the_build(tmp_path, good):
+    with pytest.raises(ShardifyError, match="cannot import what it needs .failed to map segment"):
+        run(tmp_path, good, ["a", "import"])
+
+
+def test_what_the_calling_script_has_mapped_is_no_videos_memory(tmp_path, good):
+    """torch with its CUDA libraries maps more address space than a video may take."""
+    script = tmp_path / "build.py"
+    script.write_text(
+        "import mmap\nfrom pathlib import Path\nfrom builds import SMALL, make_task\n"
+        "from shardify.build.settings import BuildSettings\nfrom shardify.executors.local import MEMORY_BYTES, run_tasks\n"
+        "HELD = mmap.mmap(-1, MEMORY_BYTES + 1, prot=mmap.PROT_READ)\n"
+        "if __name__ == '__main__':\n"
+        f"    tasks = [make_task(Path({str(good)!r}))]\n"
+        "    [samples] = run_tasks(tasks, BuildSettings(**SMALL), workers=1, timeout_seconds=60)\n"
+        "    assert len(samples[0].members['jpg']) > 0, samples\n"
+    )
+    path = os.pathsep.join([str(Path(__file__).parents[2] / "helpers"), *sys.path])
+    subprocess.run([sys.executable, script], env={**os.environ, "PYTHONPATH": path}, timeout=120, check=True)
 
 
 def test_a_slow_video_bounds_what_is_done_ahead_of_it(tmp_path, good):
