@@ -19,29 +19,32 @@ class StepGuard:
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device) -> None:
         self._model, self._optimizer = model, optimizer
-        self._live: list[Tensor] = []  # buffers that a forward pass in training changes
+        # buffers that a forward pass in training changes, by type; their values before the step, one vector per type
+        self._live: list[list[Tensor]] = []
         self._kept: list[Tensor] = []
+        self._parameters = list(model.parameters())
         self.counts = torch.zeros(2, dtype=torch.int64, device=device)  # skipped steps: all, the last ones in a row
 
     def begin_epoch(self) -> None:
         """To be called once the modules are in the epoch's training mode."""
-        modules = [module for module in self._model.modules() if module.training]
-        self._live = [buffer for module in modules for buffer in module.buffers(recurse=False)]
-        self._kept = [buffer.clone() for buffer in self._live]
+        by_type: dict[torch.dtype, list[Tensor]] = {}
+        for module in self._model.modules():
+            for buffer in module.buffers(recurse=False) if module.training else ():
+                by_type.setdefault(buffer.dtype, []).append(buffer)
+        self._live = list(by_type.values())
 
     def keep(self) -> None:
-        if self._live:
-            torch._foreach_copy_(self._kept, self._live)
+        self._kept = [_flat(buffers) for buffers in self._live]
 
     def restore(self) -> None:
         """Forget what the step has done so far: its gradients and its part in the statistics."""
-        if self._live:
-            torch._foreach_copy_(self._live, self._kept)
+        for buffers, kept in zip(self._live, self._kept, strict=True):
+            _fill(buffers, kept)
         self._optimizer.zero_grad(set_to_none=True)
 
     def step(self, clip_norm: float) -> Tensor:
         """Clip the gradients' norm (0: do not) and step, unless one is not finite; bool (): whether it stepped."""
-        parameters = [parameter for parameter in self._model.parameters() if parameter.grad is not None]
+        parameters = [parameter for parameter in self._parameters if parameter.grad is not None]
         norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters])
         is_sound = norm.isfinite()
         if clip_norm > 0:
@@ -49,8 +52,8 @@ class StepGuard:
         self._optimizer.found_inf = (~is_sound).float()
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
-        for live, kept in zip(self._live, self._kept, strict=True):
-            torch.where(is_sound, live, kept, out=live)
+        for buffers, kept in zip(self._live, self._kept, strict=True):
+            _fill(buffers, torch.where(is_sound, _flat(buffers), kept))
         all_skipped, in_a_row = self.counts.unbind()
         self.counts = torch.stack((all_skipped + ~is_sound, (in_a_row + 1) * ~is_sound))
         return is_sound
@@ -67,3 +70,14 @@ class StepGuard:
                 f"{where}: the gradients of the last {in_a_row} steps were not finite, so none of them counted; lower "
                 f"optimizer.lr, or use amp=float32; the newest checkpoint is from before them"
             )
+
+
+def _flat(tensors: list[Tensor]) -> Tensor:
+    """All values of tensors of one type in one vector: a step on a GPU is bound by its number of launches."""
+    return torch.cat([tensor.flatten() for tensor in tensors])
+
+
+def _fill(tensors: list[Tensor], values: Tensor) -> None:
+    """The reverse of `_flat`, in place."""
+    parts = values.split([tensor.numel() for tensor in tensors])
+    torch._foreach_copy_(tensors, [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)])
