@@ -168,7 +168,17 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 def _resampled(labels: np.ndarray, scores: np.ndarray, threshold: float | None) -> list[float]:
     right = predict(scores, threshold) == labels
     recalls = np.bincount(labels, right) / np.bincount(labels).clip(1)
-    return [auc_roc(labels, scores), float(right.mean()), float(recalls[np.unique(labels)].mean())]
+    return [_over_classes(_auc_by_ranks, labels, scores), float(right.mean()), float(recalls[np.unique(labels)].mean())]
+
+
+def _auc_by_ranks(is_positive: np.ndarray, scores: np.ndarray) -> float:
+    """What `roc_auc_score` gives, by the Mann-Whitney U statistic: that takes milliseconds, mostly to check its inputs."""
+    from scipy.stats import rankdata
+
+    is_positive = is_positive.astype(bool)
+    positives = np.count_nonzero(is_positive)
+    above = rankdata(scores)[is_positive].sum() - positives * (positives + 1) / 2
+    return float(above / (positives * (len(scores) - positives)))
 
 
 def _over_classes(figure: Callable, labels: np.ndarray, scores: np.ndarray) -> float | None:
