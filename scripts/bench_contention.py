@@ -37,10 +37,11 @@ WAYS = ("train", "score")
 def make_shards(folder: Path) -> Path:
     """A small piece of the demo's data."""
     from shardify.build.build import build
-    from shardify.build.settings import BuildSettings
+    from shardify.build.request import BuildRequest
+    from shardify.format.settings import BuildSettings
 
     make_all(folder / "data", {"train": 192, "val": 48, "test": 0}, seed=0, workers=CORES)
-    build(folder / "data", folder / "shards", BuildSettings(size=32), workers=CORES)
+    build(BuildRequest(folder / "data", folder / "shards", BuildSettings(size=32), workers=CORES))
     return folder / "shards"
 
 

@@ -29,7 +29,8 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from shardify.build.build import build
-from shardify.build.settings import BuildSettings
+from shardify.build.request import BuildRequest
+from shardify.format.settings import BuildSettings
 from trainer.config.auto import resolve_by_device, resolve_by_model
 from trainer.config.load import load_settings
 from trainer.config.settings import Settings
@@ -90,7 +91,7 @@ def make_data(folder: Path, options: argparse.Namespace) -> tuple[list[Path], Sh
         os.link(originals[i % DISTINCT], path)
         paths.append(path)
     settings = BuildSettings(frames=options.frames, size=options.size, shard_size=64)
-    build(folder / "data", folder / "shards", settings, workers=CORES)
+    build(BuildRequest(folder / "data", folder / "shards", settings, workers=CORES))
     return paths, open_shards(folder / "shards")
 
 

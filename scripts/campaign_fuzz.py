@@ -11,7 +11,6 @@ Takes about 4 minutes for 2,000 mutants on 2 cores. Exit code 1 if anything is w
 
 from __future__ import annotations
 
-import csv
 import os
 import random
 import shutil
@@ -26,7 +25,8 @@ from pathlib import Path
 import click
 from campaign_kill import make_video, tree
 
-from shardify.executors.local import MEMORY_BYTES
+from shardify.executors.base import MEMORY_BYTES
+from shardify.format.index import read_rows
 from shardify.sources.catalog import VIDEO_EXTENSIONS
 
 SEED_BYTES = 2_000_000
@@ -147,8 +147,7 @@ def main(mutants: int, corpus: Path | None, seed: int, keep: Path | None) -> Non
             if code or space > MEMORY_BYTES:
                 wrong.append(f"{name} build: exit code {code}, {space} bytes")
             trees.append(tree(work / name))
-        with (work / "first" / "samples.csv").open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        rows = read_rows(work / "first")
         if trees[0] != trees[1]:
             wrong.append(f"builds differ in {[n for n in trees[0] if trees[0][n] != trees[1].get(n)]}")
         if len(rows) != mutants or any(row["status"] == "failed" and not row["error"] for row in rows):

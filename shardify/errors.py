@@ -1,4 +1,4 @@
-"""What can go wrong, one class per kind of failure; every message names the file and the remedy."""
+"""Exceptions, one class per kind of failure; every message names the file and the remedy."""
 
 from shardify.text import printable
 
@@ -32,7 +32,7 @@ class BusyError(ShardifyError):
 
 
 class VideoError(ShardifyError):
-    """One input cannot be used; the text becomes its `error` in samples.csv and the build goes on."""
+    """One input cannot be used; the text becomes its `error` in samples.csv and the build continues."""
 
 
 class FormatError(ShardifyError):

@@ -1,4 +1,4 @@
-"""Ctrl-C once: finish the shard in hand; twice: stop now. At any other moment of the program: leave at once."""
+"""Handling of Ctrl-C: once finishes the shard in hand, twice stops now; outside of a build the program ends at once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import threading
 
 INTERRUPTED = 130  # exit code
 NOTICE = "\nstopping when the shard in hand is finished; press Ctrl-C again to stop now"
-GO_ON = "interrupted: what is finished is kept; run the same command again to go on"
+RESUME = "interrupted: what is finished is kept; run the same command again to resume"
 
 
 class Interrupts:
@@ -38,7 +38,7 @@ class Interrupts:
 
 def leave_at_once(*_) -> None:
     """Handler of the program's SIGINT: a folder survives any end, so nothing needs to be unwound."""
-    _say(GO_ON)
+    _say(RESUME)
     os._exit(INTERRUPTED)
 
 

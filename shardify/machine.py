@@ -1,7 +1,8 @@
-"""What this machine has and leaves to this process: cores, memory, GPUs, whether it is Kaggle's."""
+"""Facts about this machine and what it leaves to this process: cores, memory, GPUs, whether it is Kaggle's."""
 
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,7 +86,7 @@ def is_supported(capability: tuple[int, int], built_for: list[str]) -> bool:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory has run out: cuBLAS, cuDNN and a GPU that others have filled have no type of their own for it."""
-    import torch
-
+    torch = sys.modules.get("torch")
     names = ("ALLOC_FAILED", "CUDA error: out of memory")
-    return isinstance(error, torch.OutOfMemoryError) or any(name in str(error) for name in names)
+    is_torchs = torch is not None and isinstance(error, torch.OutOfMemoryError)
+    return is_torchs or any(name in str(error) for name in names)

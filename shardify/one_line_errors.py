@@ -1,4 +1,4 @@
-"""One policy for errors: what a user can mend is one line and an exit code, in every command."""
+"""One policy for errors: what a user can fix is one line and an exit code, in every command."""
 
 from __future__ import annotations
 
@@ -7,27 +7,28 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import click
-
 from shardify.errors import ShardifyError
-from shardify.interrupt import GO_ON, INTERRUPTED
+from shardify.interrupt import INTERRUPTED, RESUME
 from shardify.machine import is_out_of_memory
 from shardify.terminal import warn
 
 
 @contextmanager
-def failures_as_one_line() -> Iterator[None]:
-    """Errors that a user can mend end the program: one line, and 130 after Ctrl-C, else the error's own code."""
+def failures_as_one_line(interrupted: str = "interrupted", remedy: str = "") -> Iterator[None]:
+    """Errors that a user can fix end the program: one line, and 130 after Ctrl-C, else the error's own code.
+
+    interrupted: the line after Ctrl-C. remedy: what follows an error of the system.
+    """
     try:
         yield
     except ShardifyError as error:
         _fail(f"error: {error}", error.exit_code)
     except KeyboardInterrupt:
-        _fail("interrupted", 130)
+        _fail(interrupted, INTERRUPTED)
     except BrokenPipeError:
-        raise  # `… | head`: click ends without a word
+        raise  # nobody reads on, as behind `| head`: click ends the program without a word
     except OSError as error:
-        _fail(f"error: {error}", 1)
+        _fail(f"error: {error}{remedy}", 1)
     except Exception as error:
         if not is_out_of_memory(error):
             raise
@@ -36,27 +37,16 @@ def failures_as_one_line() -> Iterator[None]:
 
 
 def _fail(line: str, code: int) -> None:
-    click.echo(line, err=True)
+    warn(line)
     sys.exit(code)
 
 
 def one_line_errors(command):
-    """Every failure is one line on stderr and its own exit code, never a traceback."""
+    """The same for a command of `shardify`, which resumes where it is run again."""
 
     @functools.wraps(command)
     def wrapped(*args, **kwargs):
-        try:
+        with failures_as_one_line(RESUME, "; fix that and run the same command again to resume"):
             return command(*args, **kwargs)
-        except ShardifyError as error:
-            warn(f"error: {error}")
-            sys.exit(error.exit_code)
-        except KeyboardInterrupt:
-            warn(GO_ON)
-            sys.exit(INTERRUPTED)
-        except BrokenPipeError:
-            raise  # nobody reads on, as behind `| head`: click ends the program without a word
-        except OSError as error:
-            warn(f"error: {error}; mend that and run the same command again to go on")
-            sys.exit(1)
 
     return wrapped

@@ -1,4 +1,4 @@
-"""A bar on a terminal, a plain line every few seconds elsewhere (logs are line streams)."""
+"""Progress for people: a bar on a terminal, a plain line every few seconds elsewhere (logs are streams of lines)."""
 
 from __future__ import annotations
 

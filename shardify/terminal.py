@@ -1,8 +1,9 @@
-"""What is printed for people, fit for any terminal."""
+"""Output for people, fit for any terminal."""
 
 from __future__ import annotations
 
 import io
+import logging
 import sys
 
 import click
@@ -28,3 +29,16 @@ def show(*lines: object) -> None:
 def warn(line: object) -> None:
     """What the user should know beside the results."""
     click.echo(printable(str(line)), err=True)
+
+
+class _Lines(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        warn(record.getMessage())
+
+
+def show_log() -> None:
+    """Let `warn` show what the packages log: for programs, once; libraries leave that to who imports them."""
+    logger = logging.getLogger("shardify")
+    if not logger.handlers:
+        logger.addHandler(_Lines())
+        logger.setLevel(logging.INFO)

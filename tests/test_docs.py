@@ -15,8 +15,9 @@ from click.testing import CliRunner
 from media import numbered_video
 
 from shardify.build.build import build
-from shardify.build.settings import BuildSettings
+from shardify.build.request import BuildRequest
 from shardify.cli.main import main as shardify
+from shardify.format.settings import BuildSettings
 from trainer.__main__ import main as trainer
 from trainer.audit import main as audit
 from trainer.config.load import all_keys, load_settings
@@ -104,7 +105,8 @@ def place(tmp_path_factory):
     for _, block in fences("yaml"):
         (root / re.search(r"^# (\S+\.yaml)$", block, re.MULTILINE)[1]).write_text(block)
     settings = BuildSettings(frames=8, size=64, shard_size=8)
-    assert build(root / "data", root / "shards", settings, manifest=root / "videos.csv").ok_inputs == 18
+    request = BuildRequest(root / "data", root / "shards", settings, manifest=root / "videos.csv")
+    assert build(request).ok_inputs == 18
     with pytest.MonkeyPatch.context() as here:
         here.chdir(root)
         assert call("python -m trainer --shards shards/ --out runs/x", here).exit_code == 0

@@ -9,8 +9,9 @@ from click.testing import CliRunner
 from media import numbered_video, read_number
 
 from shardify.build.build import build
-from shardify.build.settings import BuildSettings
+from shardify.build.request import BuildRequest
 from shardify.format.members.frames import from_sheet
+from shardify.format.settings import BuildSettings
 from trainer.data.shard_set import open_shards
 
 
@@ -22,7 +23,7 @@ def shards(tmp_path_factory):
             (root / "data" / split / name).mkdir(parents=True)
             for i in range(3):
                 numbered_video(root / "data" / split / name / f"{i}.mp4", 8, size=(64, 64))
-    build(root / "data", root / "shards", BuildSettings(frames=4, size=64, shard_size=2), workers=2)
+    build(BuildRequest(root / "data", root / "shards", BuildSettings(frames=4, size=64, shard_size=2), workers=2))
     return root / "shards"
 
 

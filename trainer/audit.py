@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import json
 import math
-import tarfile
 from pathlib import Path, PurePosixPath
 
 import click
@@ -18,6 +17,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.tree import DecisionTreeClassifier
 
+from shardify.format.tar import open_archive
 from shardify.one_line_errors import failures_as_one_line
 from shardify.terminal import escape_unprintable, show
 from trainer.data.shard_set import ShardSet, open_shards
@@ -112,13 +112,13 @@ def read_records(shards: ShardSet) -> dict[str, dict]:
     for path in sorted({shards.payload_path(number) for number in range(len(shards.samples))}):
         try:
             if path.suffix == ".tar":
-                with tarfile.open(path, "r:") as tar:
-                    for member in tar:
+                with open_archive(path) as archive:
+                    for member in archive.members:
                         if member.name.endswith(".json"):
-                            records[member.name.removesuffix(".json")] = json.load(tar.extractfile(member))
+                            records[member.name.removesuffix(".json")] = json.loads(archive.read(member, member.length))
             else:
                 records[path.stem] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        except (OSError, ValueError, tarfile.TarError) as error:
+        except (OSError, ValueError) as error:
             raise FormatError(f"{path}: its records cannot be read ({error}); copy the folder again") from error
     return records
 

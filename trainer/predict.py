@@ -6,8 +6,6 @@ the model sees the very uint8 that it would have seen from a shard.
 
 from __future__ import annotations
 
-import csv
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -20,7 +18,8 @@ import click
 from shardify import text
 from shardify.errors import ShardifyError
 from shardify.one_line_errors import failures_as_one_line
-from shardify.storage.local import check_writable
+from shardify.storage.local import check_writable, rename
+from shardify.storage.table import TableWriter
 from shardify.terminal import escape_unprintable
 from trainer.devices.memory import in_parts
 from trainer.devices.threads import bound_spinning
@@ -28,8 +27,8 @@ from trainer.errors import TrainerError
 from trainer.options import Command, model_option
 
 if TYPE_CHECKING:
-    from shardify.build.job import Task
-    from shardify.build.settings import BuildSettings
+    from shardify.build.job import Job
+    from shardify.format.settings import BuildSettings
     from shardify.video.resize import Box
 
 
@@ -81,7 +80,7 @@ def open_target(path: Path | None) -> Iterator[TextIO]:
         except BaseException:
             click.echo(f"the rows written so far are in {part}", err=True)
             raise
-    os.replace(part, path)
+    rename(part, path)
 
 
 def write_rows(file: TextIO, rows: Iterator[dict]) -> tuple[int, int]:
@@ -89,13 +88,12 @@ def write_rows(file: TextIO, rows: Iterator[dict]) -> tuple[int, int]:
 
     Nothing in them is a formula for a spreadsheet, or on standard output a command for a terminal.
     """
-    writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-    writer.writeheader()
+    writer = TableWriter(file, COLUMNS)
     count = failed = 0
     for row in rows:
         if file is sys.stdout:
             row = {name: text.printable(str(value)) for name, value in row.items()}
-        writer.writerow({name: text.as_cell(value) for name, value in row.items()})
+        writer.write_row(row)
         file.flush()  # whoever waits for hours can read them, and a killed process loses none
         count, failed = count + 1, failed + ("error" in row)
     return count, failed
@@ -106,8 +104,7 @@ def predict_videos(
     timeout: float,
 ) -> Iterator[dict]:  # fmt: skip
     """A row of COLUMNS for every video, in order. Raises ShardifyError, before the first row for all but damage."""
-    from shardify.executors.local import run_tasks
-    from shardify.machine import usable_cores
+    from shardify.build.encode import pack_videos
     from shardify.sources.boxes import read_boxes
     from shardify.sources.catalog import printable
     from trainer.devices.distributed import join_group, num_devices
@@ -120,7 +117,7 @@ def predict_videos(
 
     def rows() -> Iterator[dict]:  # of its own, so that all checks come before the first row is asked for
         usable = (task for task, reason in tasks if not reason)
-        outcomes = run_tasks(usable, settings, workers=workers or usable_cores(), timeout_seconds=timeout)
+        outcomes = pack_videos(usable, settings, workers=workers, timeout_seconds=timeout)
         for task, reason in tasks:
             outcome = reason or next(outcomes)
             if isinstance(outcome, str):
@@ -137,7 +134,7 @@ def build_settings(saved, run: Path, has_boxes: bool) -> BuildSettings:
     Raises TrainerError where that is not known, or is not what the user asks for: boxes where those clips were whole
     pictures, or the other way round.
     """
-    from shardify.build.settings import BuildSettings
+    from shardify.format.settings import BuildSettings
 
     if not saved.build:
         raise TrainerError(f"{run}: was trained on shards of another tool, so how their clips were made is unknown")
@@ -198,13 +195,13 @@ def logits_of(saved, clips, device):
     return in_parts(run, 1, most=len(clips))
 
 
-def video_tasks(videos: tuple[Path, ...], boxes: dict | None) -> Iterator[tuple[Task, str | None]]:
+def video_tasks(videos: tuple[Path, ...], boxes: dict | None) -> Iterator[tuple[Job, str | None]]:
     """A task for every file named and for every video below every folder named, and why it has no score, if so.
 
     boxes: by a video's path below the folder named, or by the name of a file named; None without boxes.
     Raises TrainerError where there is none in a folder.
     """
-    from shardify.build.job import Task
+    from shardify.build.job import Job
     from shardify.sources.boxes import NO_BOX, match_boxes
     from shardify.sources.catalog import Source, unusable_name
     from shardify.sources.entries import find_videos
@@ -231,7 +228,7 @@ def video_tasks(videos: tuple[Path, ...], boxes: dict | None) -> Iterator[tuple[
             elif shared[name] > 1:
                 reason = f"several videos here are {name}, as one row of the boxes file; pass a folder that holds them"
         key = Source(file, str(file), "", None).key
-        yield Task(file, str(file), key, "", 0, "", 0.0, key, box), reason
+        yield Job(file, str(file), key, "", 0, "", 0.0, key, box), reason
 
 
 if __name__ == "__main__":

@@ -1,33 +1,34 @@
-"""The straight line: sources → splits → shards → tables; goes on where it was stopped."""
+"""A build from end to end: sources, splits, shards, tables. It resumes where an earlier one was stopped."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
+import itertools
+import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from shardify.build import commit
 from shardify.build.build_shard import build_shard, plan_hash
-from shardify.build.changes import Changes, apply_changes, plan_rewrites, rewrite_shard
-from shardify.build.job import Task
+from shardify.build.changes import apply_changes, plan_rewrites, rewrite_shard
+from shardify.build.encode import Outcome, pack_videos
+from shardify.build.job import Job
 from shardify.build.plan import BuildPlan, ShardPlan, plan_build
 from shardify.build.previous import Previous, load_previous
-from shardify.build.settings import BuildSettings
+from shardify.build.request import BuildRequest
 from shardify.build.tables import write_tables
-from shardify.executors.local import run_tasks
 from shardify.format import index
 from shardify.format.schema import SPLITS
 from shardify.format.shard import read_journal
 from shardify.interrupt import Interrupts
-from shardify.machine import usable_cores
 from shardify.progress import Progress
 from shardify.sources.boxes import match_boxes, read_boxes
 from shardify.sources.catalog import Catalog, list_sources
 from shardify.text import count_remarks
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -49,28 +50,19 @@ class BuildReport:
     seconds: float = 0.0
 
 
-def build(
-    data: Path,
-    out: Path,
-    settings: BuildSettings,
-    *,
-    manifest: Path | None = None,
-    boxes: Path | None = None,
-    workers: int | None = None,
-    timeout_seconds: float = 600.0,
-    changes: Changes | None = None,
-    say: Callable[[str], None] = lambda line: None,
-) -> BuildReport:
-    """Turn every video below `data` into clips in the shards folder `out`.
+def build(request: BuildRequest) -> BuildReport:
+    """Turn every video below `request.data` into clips in the shards folder `request.out`.
 
-    Videos that an earlier build packed stay where they are, but for `changes`; an interrupted build goes on after
-    its last finished shard. Raises ShardifyError, with the exit code to use, for all that stops a build.
+    Videos that an earlier build packed stay where they are, but for `request.changes`; an interrupted build resumes
+    after its last finished shard. What the user should know is logged. Raises ShardifyError, with the exit code to
+    use, for all that stops a build.
     """
     start = time.monotonic()
-    catalog = list_sources(data, manifest)
+    out, settings = request.out, request.settings
+    catalog = list_sources(request.data, request.manifest)
     with commit.lock_folder(out):
         commit.roll_forward(out)
-        previous, plan = plan_after(load_previous(out, settings), catalog, data, out, settings, boxes, changes, say)
+        previous, plan = plan_after(load_previous(out, settings), catalog, request)
         rewrites = plan_rewrites(previous, plan.shards) if previous else []
         names = {shard.name for shard in [*plan.shards, *rewrites]}
         finished = previous.shard_names if previous else set()
@@ -79,11 +71,10 @@ def build(
             return _report(catalog, plan, previous.meta, previous.rows, start)
         commit.begin(out, settings)
         decoders = Counter()
-        run = functools.partial(run_tasks, workers=workers or usable_cores(), timeout_seconds=timeout_seconds)
-        entries, resumed = _build_shards(out, plan.shards, settings, run, decoders, say)
+        entries, resumed = _build_shards(request, plan.shards, decoders)
         entries += [rewrite_shard(out, rewrite, settings.codec) for rewrite in rewrites]
         if previous:
-            commit.bury(out, previous.rewritten)
+            commit.give_up(out, previous.rewritten)
         meta, rows = write_tables(out, settings, plan, entries, previous)
         commit.remove_leftovers(out, index.shard_names(meta))
         report = _report(catalog, plan, meta, rows, start)
@@ -92,62 +83,68 @@ def build(
         return report
 
 
-def plan_after(
-    previous: Previous | None,
-    catalog: Catalog,
-    data: Path,
-    out: Path | None,
-    settings: BuildSettings,
-    boxes: Path | None,
-    changes: Changes | None,
-    say: Callable[[str], None],
-) -> tuple[Previous | None, BuildPlan]:
-    """What of the earlier build in `out` stays, and what is to be built; raises the ShardifyErrors that stop it."""
-    drift: list[str] = []
+def plan_after(previous: Previous | None, catalog: Catalog, request: BuildRequest) -> tuple[Previous | None, BuildPlan]:
+    """What of the earlier build stays, and what is to be built; raises the ShardifyErrors that stop it."""
+    changed: list[str] = []
     if previous:
-        previous, drift = apply_changes(previous, catalog, out / "index.json", changes or Changes())
-    found, lines = match_boxes(read_boxes(boxes), data) if boxes else (None, [])
-    plan = plan_build(catalog, settings, previous, found)
+        previous, changed = apply_changes(previous, catalog, request.out / "index.json", request.changes)
+    boxes, lines = match_boxes(read_boxes(request.boxes), request.data) if request.boxes else (None, [])
+    plan = plan_build(catalog, request.settings, previous, boxes)
     if previous and plan.renamed:
         rows = [{**row, "group": plan.renamed.get(row["group"], row["group"])} for row in previous.rows]
         previous = replace(previous, rows=rows)
-    for line in plan.notes + lines + drift:
-        say(line)
-    if plan.shards and settings.decoder == "cuda":
+    for line in plan.notes + lines + changed:
+        logger.info(line)
+    if plan.shards and request.settings.decoder == "cuda":
         from shardify.video.nvdec import check_cuda
 
         check_cuda()
     return previous, plan
 
 
-def _build_shards(
-    out: Path, shards: list[ShardPlan], settings: BuildSettings, run: Callable, decoders: Counter, say: Callable
-) -> tuple[list[dict], int]:
+def _build_shards(request: BuildRequest, shards: list[ShardPlan], decoders: Counter) -> tuple[list[dict], int]:
     """Journal entries of all shards in plan order, and how many of them were finished already."""
+    out, settings = request.out, request.settings
     ids = {shard.name: plan_hash(shard, settings) for shard in shards}
-    done = {shard.name: read_journal(out, shard.name, ids[shard.name]) for shard in shards}
+    done = {name: read_journal(out, name, plan_id) for name, plan_id in ids.items()}
     missing = [shard for shard in shards if done[shard.name] is None]
     resumed = len(shards) - len(missing)
     if resumed:
-        say(f"going on: {resumed} of {len(shards)} shards are finished already")
-    progress = Progress(sum(len(shard.tasks) for shard in missing))
+        logger.info(f"resuming: {resumed} of {len(shards)} shards are finished already")
     in_hand = 0
 
-    def tasks() -> Iterator[Task]:
+    def jobs() -> Iterator[Job]:
         for number, shard in enumerate(missing):
-            for task in shard.tasks:
+            for job in shard.jobs:
                 if interrupts.requested and number > in_hand:
                     return
-                yield task
+                yield job
 
-    with Interrupts() as interrupts, contextlib.closing(progress):
-        results = run(tasks(), settings)
-        with contextlib.closing(results):
-            for in_hand, shard in enumerate(missing):  # noqa: B007 (read by `tasks`)
-                done[shard.name] = build_shard(out, shard, ids[shard.name], settings.codec, results, progress, decoders)
-                if interrupts.requested:
-                    raise KeyboardInterrupt
+    with (
+        Interrupts() as interrupts,
+        contextlib.closing(Progress(sum(len(shard.jobs) for shard in missing))) as progress,
+        contextlib.closing(
+            pack_videos(jobs(), settings, workers=request.workers, timeout_seconds=request.timeout_seconds)
+        ) as outcomes,
+    ):
+        counted = _count(outcomes, progress, decoders)
+        for in_hand, shard in enumerate(missing):  # noqa: B007 (read by `jobs`)
+            own = itertools.islice(counted, len(shard.jobs))
+            done[shard.name] = build_shard(out, shard, ids[shard.name], settings.codec, own)
+            for _ in own:
+                pass  # were the shard finished after all, the next one must not get its outcomes
+            if interrupts.requested:
+                raise KeyboardInterrupt
     return [done[shard.name] for shard in shards], resumed
+
+
+def _count(outcomes: Iterable[Outcome], progress: Progress, decoders: Counter) -> Iterator[Outcome]:
+    for outcome in outcomes:
+        failed = isinstance(outcome, str)
+        progress.advance(0 if failed else len(outcome), failed)
+        if not failed:
+            decoders[outcome[0].decoder] += 1
+        yield outcome
 
 
 def _report(catalog: Catalog, plan: BuildPlan, meta: dict, rows: list[dict], start: float) -> BuildReport:
@@ -166,6 +163,6 @@ def _report(catalog: Catalog, plan: BuildPlan, meta: dict, rows: list[dict], sta
         ok_inputs=len(ok),
         failed_inputs=failures.total(),
         ignored=catalog.ignored,
-        new_inputs=sum(len(shard.tasks) for shard in plan.shards) + len(plan.rejected),
+        new_inputs=sum(len(shard.jobs) for shard in plan.shards) + len(plan.rejected),
         seconds=time.monotonic() - start,
     )

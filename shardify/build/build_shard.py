@@ -1,67 +1,62 @@
-"""One whole shard: its jobs' samples written to one tar, under a name that says what it was made of."""
+"""One whole shard: the samples of its jobs in one tar, and a journal entry that says what it was made of."""
 
 from __future__ import annotations
 
 import functools
 import os
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
 from shardify import __version__
+from shardify.build.encode import Outcome
 from shardify.build.job import failed_row
 from shardify.build.plan import ShardPlan
-from shardify.build.settings import BuildSettings
-from shardify.executors.local import Outcome
 from shardify.format.index import VERSION, json_bytes, sha256
-from shardify.format.shard import ShardWriter
-from shardify.progress import Progress
+from shardify.format.settings import BuildSettings
+from shardify.format.shard import ShardWriter, read_journal
 
 
-def build_shard(
-    out: Path,
-    shard: ShardPlan,
-    plan_id: str,
-    codec: str,
-    results: Iterator[Outcome],
-    progress: Progress,
-    decoders: Counter,
-) -> dict:
-    writer = ShardWriter(out, shard.name, codec)
-    try:
-        for task in shard.tasks:
-            result = next(results)
-            failed = isinstance(result, str)
-            if failed:
-                writer.add_failure(failed_row(task, result))
-            else:
-                for sample in result:
-                    writer.add(sample)
-                decoders[result[0].decoder] += 1
-            progress.advance(0 if failed else len(result), failed)
+def build_shard(out: Path, shard: ShardPlan, plan_id: str, codec: str, outcomes: Iterable[Outcome]) -> dict:
+    """Write one tar and its journal entry, which is returned; nothing is done where an earlier attempt has finished.
+
+    This is the whole, idempotent unit of a build: an executor for many machines would hand out one call per shard,
+    with `pack_videos(shard.jobs, …)` as the outcomes. Attempts write under names of their own and give the same
+    bytes, and an entry counts only with the tar that has its hash. On one machine the calls come in order and their
+    outcomes from one stream, so that workers stay busy from one shard to the next.
+
+    plan_id: `plan_hash` from before anything was decoded. outcomes: of the shard's jobs, in order; not begun where
+    there is nothing to do.
+    """
+    entry = read_journal(out, shard.name, plan_id)
+    if entry is not None:
+        return entry
+    with ShardWriter(out, shard.name, codec) as writer:
+        for job, outcome in zip(shard.jobs, outcomes, strict=True):
+            if isinstance(outcome, str):
+                writer.add_failure(failed_row(job, outcome))
+                continue
+            for sample in outcome:
+                writer.add(sample)
         return writer.finish(plan_id, library_versions())
-    except BaseException:
-        writer.abandon()
-        raise
 
 
 def plan_hash(shard: ShardPlan, settings: BuildSettings) -> str:
     """A hash of all that decides a shard's bytes, the state of its sources included."""
     states = []
-    for task in shard.tasks:
+    for job in shard.jobs:
         try:
-            here = os.stat(task.path)
+            here = os.stat(job.path)
             state = [here.st_size, here.st_mtime_ns]
         except (OSError, ValueError):
             state = []
-        states.append([task.source, task.label, task.class_name, task.target, task.group, task.box, state])
+        states.append([job.source, job.label, job.class_name, job.target, job.group, job.box, state])
     return sha256(json_bytes([VERSION, settings.to_dict(), library_versions(), shard.name, states]))
 
 
 @functools.cache
 def library_versions() -> dict[str, str]:
-    """All that makes the bytes of a shard."""
+    """The versions of all that makes the bytes of a shard, by name."""
     import av
     from PIL import features
 

@@ -1,31 +1,24 @@
-"""What has changed among the sources since they were packed, and the shards that are written anew for it."""
+"""Changes among the sources since they were packed, and copies of shards without the clips that they concern."""
 
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shardify.build.plan import ShardPlan
 from shardify.build.previous import Previous
+from shardify.build.request import Changes
 from shardify.errors import FormatError, ShardifyError
 from shardify.format.index import json_bytes, sha256, shard_name
 from shardify.format.schema import SPLITS
 from shardify.format.shard import ShardWriter, read_journal
-from shardify.format.tar import read_members
+from shardify.format.tar import read_shard
 from shardify.sources.catalog import Catalog, Source
 from shardify.sources.fingerprint import source_fingerprint
 from shardify.sources.placement import FITS_NOWHERE, place_sources
 from shardify.storage.local import file_sha256
-
-
-@dataclass(frozen=True)
-class Changes:
-    """Which of the earlier results to give up. Without any of them, shards stay as they were built."""
-
-    retry_failed: bool = False
-    prune: bool = False  # of sources that are gone
-    rebuild_changed: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,13 +35,13 @@ def apply_changes(
 ) -> tuple[Previous, list[str]]:
     """The previous build without what `changes` gives up, and lines that say what has changed on disk.
 
-    Failed rows of a manifest are tried again when they are mended.
+    Failed rows of a manifest are tried again when they are fixed.
     """
-    gone, changed = _find_drift(previous, catalog.sources, index_path, thorough=changes.rebuild_changed)
-    dropped = _mended(previous, catalog) if catalog.columns else set()
+    gone, changed = _find_changes(previous, catalog.sources, index_path, thorough=changes.rebuild_changed)
+    dropped = _fixed(previous, catalog) if catalog.columns else set()
     notes = []
     if dropped:
-        notes.append(f"mended since the last build: {len(dropped)} rows that had failed, for example {min(dropped)}")
+        notes.append(f"fixed since the last build: {len(dropped)} rows that had failed, for example {min(dropped)}")
         gone, changed = ([name for name in names if name not in dropped] for names in (gone, changed))
     for names, what, act, option in (
         (gone, "gone", changes.prune, "--prune drops their clips"),
@@ -64,23 +57,23 @@ def apply_changes(
     return replace(previous, dropped=frozenset(dropped)), notes
 
 
-def _mended(previous: Previous, catalog: Catalog) -> set[str]:
+def _fixed(previous: Previous, catalog: Catalog) -> set[str]:
     """Failed inputs that the manifest does not name any more, says something else of, or whose file has come."""
     here = {source.source: source for source in catalog.sources}
     failed = {row["source"]: row for row in previous.rows if row["status"] == "failed"}
     settings = previous.meta["settings"]
-    mended = {name for name, row in failed.items() if name not in here or _is_mended(here[name], row, settings)}
-    torn = {name for name, row in failed.items() if row["error"].endswith(FITS_NOWHERE)} - mended
+    fixed = {name for name, row in failed.items() if name not in here or _is_fixed(here[name], row, settings)}
+    torn = {name for name, row in failed.items() if row["error"].endswith(FITS_NOWHERE)} - fixed
     if torn:  # by a split or a group, of this row or of others: whether they fit now
-        rows = [row for row in previous.rows if row["source"] not in mended | torn]
+        rows = [row for row in previous.rows if row["source"] not in fixed | torn]
         known = {row["source"]: row["split"] or None for row in rows}
         given = [known.get(source.source, source.split) for source in catalog.sources]
         conflicts = place_sources(catalog, settings.get("group_by"), given, rows).conflicts
-        mended |= torn - {catalog.sources[number].source for number in conflicts}
-    return mended
+        fixed |= torn - {catalog.sources[number].source for number in conflicts}
+    return fixed
 
 
-def _is_mended(source: Source, row: dict, settings: dict) -> bool:
+def _is_fixed(source: Source, row: dict, settings: dict) -> bool:
     if source.error:
         return source.error != row["error"]
     has_come = not row["source_bytes"] and source.path.exists()
@@ -90,7 +83,7 @@ def _is_mended(source: Source, row: dict, settings: dict) -> bool:
     return source.class_name != row["class"] or has_come or is_moved or has_target
 
 
-def _find_drift(
+def _find_changes(
     previous: Previous, sources: list[Source], index_path: Path, thorough: bool
 ) -> tuple[list[str], list[str]]:
     """Packed sources that are gone, and those with other bytes.
@@ -168,12 +161,11 @@ def rewrite_shard(folder: Path, plan: Rewrite, codec: str) -> dict:
     old = folder / plan.old["name"]
     if not old.exists() or file_sha256(old) != plan.old["sha256"]:
         raise FormatError(f"{old}: is missing or damaged; run shardify verify --repair DATA {folder} first")
-    members = read_members(old)
-    writer = ShardWriter(folder, plan.name, codec)
-    try:
+    members = defaultdict(dict)  # key → extension → bytes
+    for name, _, content in read_shard(old):
+        key, _, extension = name.partition(".")
+        members[key][extension] = content
+    with ShardWriter(folder, plan.name, codec) as writer:
         for row in plan.rows:
             writer.copy(row, members[row["key"]])
         return writer.finish(plan_id, plan.old["versions"])
-    except BaseException:
-        writer.abandon()
-        raise

@@ -9,12 +9,12 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from shardify.build.previous import UNFINISHED
-from shardify.build.settings import BuildSettings
 from shardify.errors import BusyError
 from shardify.format.index import TABLES, json_bytes
 from shardify.format.schema import SHARD
+from shardify.format.settings import BuildSettings
 from shardify.format.shard import journal_path
-from shardify.storage.local import sync_folder, write_atomically
+from shardify.storage.local import list_names, rename, write_atomically
 
 
 @contextlib.contextmanager
@@ -57,14 +57,12 @@ def roll_forward(folder: Path) -> None:
     for name in TABLES:
         new = folder / f".new-{name}"
         if new.exists():
-            os.replace(new, folder / name) if rolls else new.unlink()
+            rename(new, folder / name) if rolls else new.unlink()
     if rolls:
-        sync_folder(folder)
-        os.replace(folder / ".new-index.json", folder / "index.json")
-        sync_folder(folder)
+        rename(folder / ".new-index.json", folder / "index.json")
 
 
-def bury(folder: Path, names: Collection[str]) -> None:
+def give_up(folder: Path, names: Collection[str]) -> None:
     """Leave an empty journal entry for shards that the next index will not name: then they are leftovers."""
     for name in names:
         write_atomically(journal_path(folder, name), b"{}")
@@ -76,7 +74,7 @@ def remove_leftovers(folder: Path, indexed: Collection[str], wanted: Collection[
     indexed: names of the finished shards, which are never touched. wanted: names of those in work.
     """
     is_built = (folder / "index.json").exists()
-    for name in os.listdir(folder):
+    for name in list_names(folder):
         shard = name[1:].removesuffix(".json")
         if (name.startswith(".") and name.endswith(".tmp")) or (name == UNFINISHED and is_built):
             (folder / name).unlink()

@@ -1,43 +1,46 @@
-"""One task → its clips as members and rows, or the reason why there are none. Runs in a worker process."""
+"""One job becomes its clips, as members and rows, in a process of its own."""
 
 from __future__ import annotations
 
+import functools
 import os
 import zlib
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 
-from shardify.build.job import Task
-from shardify.build.settings import BuildSettings
+from shardify.build.job import Job
 from shardify.errors import VideoError
-from shardify.format.index import ADDED_COLUMNS, PAYLOAD_EXTENSION, json_bytes, sha256
+from shardify.executors.base import Limits, Result
+from shardify.executors.local import LocalExecutor
+from shardify.format.index import CSV_COLUMNS, PAYLOAD_EXTENSION, json_bytes, sha256
 from shardify.format.members import frames
+from shardify.format.settings import BuildSettings
 from shardify.format.shard import Sample
+from shardify.machine import usable_cores
 from shardify.sources.fingerprint import open_fingerprint
 from shardify.video.container import open_video
 from shardify.video.decode import DecodedVideo, decode_clips
+from shardify.video.extract import Request
+from shardify.video.resize import PictureMaker
+
+PRELOAD = ("shardify.build.encode", "PIL.Image")
+
+Outcome = list[Sample] | str  # of a job: its clips, or the reason why there are none
 
 
-def make_samples(task: Task, settings: BuildSettings) -> list[Sample]:
+def make_samples(job: Job, settings: BuildSettings) -> list[Sample]:
     """Decode, resize and encode every clip of one video.
 
     Raises VideoError with the reason, and MemoryError, which ends the worker.
     """
     try:
-        with open_video(task.path) as file:
+        with open_video(job.path) as file:
             before = os.fstat(file.file.fileno())
-            video = decode_clips(
-                file,
-                frames=settings.frames,
-                size=settings.size,
-                clips=settings.clips,
-                stride=settings.stride,
-                fit=settings.fit,
-                box=task.box,
-                strict=settings.strict,
-                decoder=settings.decoder,
-            )
+            picture = PictureMaker(settings.size, settings.fit, job.box)
+            request = Request(settings.frames, settings.clips, settings.stride, picture)
+            video = decode_clips(file, request, strict=settings.strict, decoder=settings.decoder)
             fingerprint = open_fingerprint(file.file, before.st_size, settings.full_hash)
-        after = os.stat(task.path)
+        after = os.stat(job.path)
     except (VideoError, MemoryError):
         raise
     except OSError as error:
@@ -46,26 +49,42 @@ def make_samples(task: Task, settings: BuildSettings) -> list[Sample]:
         raise VideoError(f"cannot be decoded ({type(error).__name__}: {error})") from error
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise VideoError("changed while it was read; build again when it is complete")
-    source = {"source": task.source, "source_bytes": before.st_size, "source_fingerprint": fingerprint}
-    return [_pack_clip(task, settings, video, number, source) for number in range(len(video.clips))]
+    source = {"source": job.source, "source_bytes": before.st_size, "source_fingerprint": fingerprint}
+    return [_pack_clip(job, settings, video, number, source) for number in range(len(video.clips))]
 
 
-def _pack_clip(task: Task, settings: BuildSettings, video: DecodedVideo, number: int, source: dict) -> Sample:
+def pack_videos(
+    jobs: Iterable[Job],
+    settings: BuildSettings,
+    *,
+    workers: int | None = None,
+    timeout_seconds: float = 600.0,
+    pack: Callable[[Job, BuildSettings], Result] = make_samples,
+) -> Iterator[Result | str]:
+    """The outcome of each job, in order, from isolated processes: what `pack` makes of it, or why there is nothing.
+
+    workers: how many processes; None: one per usable core. timeout_seconds: CPU time that one video may take.
+    """
+    limits = Limits(timeout_seconds, counts_reserved=settings.decoder != "cuda")
+    executor = LocalExecutor(workers or usable_cores(), limits, PRELOAD)
+    return executor.map(functools.partial(pack, settings=settings), jobs)
+
+
+def _pack_clip(job: Job, settings: BuildSettings, video: DecodedVideo, number: int, source: dict) -> Sample:
     clip, info = video.clips[number], video.info
-    key = task.key if settings.clips == 1 else f"{task.key}-{number:03d}"
+    key = job.key if settings.clips == 1 else f"{job.key}-{number:03d}"
     if settings.codec == "jpeg":
         payload = frames.encode_jpeg(frames.to_sheet(clip.frames), settings.quality)
     else:
         payload = frames.encode_raw(clip.frames)
-    payload_sha256 = sha256(payload)
     record = {
         "key": key,
         **source,
-        "split": task.split,
-        "label": task.label,
-        "class": task.class_name,
-        "target": float(task.target),
-        "group": task.group,
+        "split": job.split,
+        "label": job.label,
+        "class": job.class_name,
+        "target": float(job.target),
+        "group": job.group,
         "clip": number,
         "clips": settings.clips,
         "frames": settings.frames,
@@ -87,32 +106,17 @@ def _pack_clip(task: Task, settings: BuildSettings, video: DecodedVideo, number:
         "decoder": video.decoder,
         "decode_errors": int(video.decode_errors),
         "repeated_frames": sum(number == before for before, number in pairwise(clip.frame_index)),
-        "payload_sha256": payload_sha256,
+        "payload_sha256": sha256(payload),
     }
     record_bytes = json_bytes(record)
-    columns = (
-        "split",
-        "label",
-        "class",
-        "target",
-        "group",
-        "duration_seconds",
-        "source_width",
-        "source_height",
-        "codec",
-        *ADDED_COLUMNS,
-    )
     row = {
-        "key": key,
-        **source,
-        **{name: record[name] for name in columns},
+        **{name: record[name] for name in CSV_COLUMNS if name in record},
         "status": "ok",
-        "payload_sha256": payload_sha256,
         "record_sha256": sha256(record_bytes),
         "crc": zlib.crc32(payload),
     }
     members = {
-        "cls": str(task.label).encode(),
+        "cls": str(job.label).encode(),
         PAYLOAD_EXTENSION[settings.codec]: payload,
         "json": record_bytes,
     }

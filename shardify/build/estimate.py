@@ -1,30 +1,31 @@
-"""What a build would give: its plan, and a sample of its videos really decoded. Writes nothing."""
+"""An estimate of a build: its plan, and a sample of its videos really decoded. Nothing is written."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import random
 import shutil
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from shardify.build import previous
 from shardify.build.build import plan_after
-from shardify.build.changes import Changes
-from shardify.build.encode import make_samples
-from shardify.build.job import Task
-from shardify.build.settings import BuildSettings
+from shardify.build.encode import make_samples, pack_videos
+from shardify.build.job import Job
+from shardify.build.request import BuildRequest
 from shardify.errors import ShardifyError
-from shardify.executors.local import run_tasks
+from shardify.format.settings import BuildSettings
 from shardify.format.shard import Sample
 from shardify.machine import usable_cores
 from shardify.sources.catalog import list_sources
 from shardify.sources.fingerprint import source_bytes
 from shardify.text import clip_table, failure_lines, human_bytes, human_seconds
+
+logger = logging.getLogger(__name__)
 
 SAMPLE_VIDEOS = 16
 SAMPLE_SECONDS = 60.0  # for the sample by the clock, and for each of its videos on the CPU
@@ -120,71 +121,66 @@ class Estimate:
         return lines
 
 
-def estimate_build(
-    data: Path,
-    out: Path | None,
-    settings: BuildSettings,
-    *,
-    manifest: Path | None = None,
-    boxes: Path | None = None,
-    workers: int | None = None,
-    timeout_seconds: float = 600.0,
-    changes: Changes | None = None,
-    say: Callable[[str], None] = lambda line: None,
-) -> Estimate:
-    """What `build.build` with the same arguments would do. Raises the ShardifyErrors that it would begin with."""
-    catalog = list_sources(data, manifest)
-    _, plan = plan_after(_previous(out, settings), catalog, data, out, settings, boxes, changes, say)
-    tasks = [task for shard in plan.shards for task in shard.tasks]
+def estimate_build(request: BuildRequest) -> Estimate:
+    """What `build` would do with the same request. Raises the ShardifyErrors that it would begin with."""
+    settings, out = request.settings, request.out
+    catalog = list_sources(request.data, request.manifest)
+    _, plan = plan_after(_previous(out, settings), catalog, request)
+    jobs = [job for shard in plan.shards for job in shard.jobs]
     clips = {shard.split: Counter() for shard in plan.shards}
-    for task in tasks:
-        clips[task.split][task.class_name] += settings.clips
-    workers = workers or usable_cores()
-    sample = draw_evenly(tasks)
+    for job in jobs:
+        clips[job.split][job.class_name] += settings.clips
+    sample = draw_evenly(jobs)
     if sample:
-        say(f"decoding {len(sample)} of {len(tasks)} videos")
-    measured, failures = measure_sample(sample, settings, workers, timeout_seconds)
+        logger.info(f"decoding {len(sample)} of {len(jobs)} videos")
+    measured, failures = measure_sample(sample, request)
     return Estimate(
-        settings, plan.classes, clips, len({task.group for task in tasks}), len(tasks), len(plan.shards),
-        Counter(row["error"] for row in plan.rejected),
-        len(catalog.sources) - len(tasks) - len(plan.rejected),
-        measured, failures, workers, _free_bytes(out) if out else None,
-    )  # fmt: skip
+        settings=settings,
+        classes=plan.classes,
+        clips=clips,
+        groups=len({job.group for job in jobs}),
+        videos=len(jobs),
+        shards=len(plan.shards),
+        rejected=Counter(row["error"] for row in plan.rejected),
+        packed=len(catalog.sources) - len(jobs) - len(plan.rejected),
+        measured=measured,
+        failures=failures,
+        workers=request.workers or usable_cores(),
+        free_bytes=_free_bytes(out) if out else None,
+    )
 
 
-def draw_evenly(tasks: list[Task], count: int = SAMPLE_VIDEOS) -> list[Task]:
-    """Tasks from small files to large ones, in an order that leaves any beginning of it fair, too."""
-    by_size = sorted(tasks, key=lambda task: (source_bytes(task.path) or 0, task.key))
+def draw_evenly(jobs: list[Job], count: int = SAMPLE_VIDEOS) -> list[Job]:
+    """Jobs from small files to large ones, in an order that leaves any beginning of it fair, too."""
+    by_size = sorted(jobs, key=lambda job: (source_bytes(job.path) or 0, job.key))
     count = min(count, len(by_size))
     drawn = [by_size[(2 * k + 1) * len(by_size) // (2 * count)] for k in range(count)]
     random.Random(0).shuffle(drawn)
     return drawn
 
 
-def measure_sample(
-    tasks: list[Task], settings: BuildSettings, workers: int, timeout_seconds: float
-) -> tuple[list[Measured], Counter]:
-    """Decode as many of the tasks as SAMPLE_SECONDS allow; those that gave clips, and why the others did not."""
+def measure_sample(jobs: list[Job], request: BuildRequest) -> tuple[list[Measured], Counter]:
+    """Decode as many of the jobs as SAMPLE_SECONDS allow; those that gave clips, and why the others did not."""
     measured, failures = [], Counter()
     deadline = time.monotonic() + SAMPLE_SECONDS
-    limit = min(timeout_seconds, SAMPLE_SECONDS)
-    results = run_tasks(tasks, settings, workers=workers, timeout_seconds=limit, make=measure)
-    with contextlib.closing(results):
-        for outcome in results:
+    limit = min(request.timeout_seconds, SAMPLE_SECONDS)
+    outcomes = pack_videos(jobs, request.settings, workers=request.workers, timeout_seconds=limit, pack=measure)
+    with contextlib.closing(outcomes):
+        for outcome in outcomes:
             if isinstance(outcome, str):
                 failures[outcome] += 1
             else:
-                measured += outcome
+                measured.append(outcome)
             if time.monotonic() > deadline:
                 break
     return measured, failures
 
 
-def measure(task: Task, settings: BuildSettings) -> list[Measured]:
+def measure(job: Job, settings: BuildSettings) -> Measured:
     """In a worker process: what one video takes. Raises as `make_samples`."""
     start = time.perf_counter()
-    samples = make_samples(task, settings)
-    return [Measured(time.perf_counter() - start, len(samples), sum(map(_tar_bytes, samples)))]
+    samples = make_samples(job, settings)
+    return Measured(time.perf_counter() - start, len(samples), sum(map(_tar_bytes, samples)))
 
 
 def _tar_bytes(sample: Sample) -> int:
@@ -194,7 +190,7 @@ def _tar_bytes(sample: Sample) -> int:
 def _previous(out: Path | None, settings: BuildSettings) -> previous.Previous | None:
     if out is None or not out.exists():
         return None
-    if any(out.glob(".new-*")):  # to read on would mean to mend it first
+    if any(out.glob(".new-*")):  # reading it would mean finishing that build first
         raise ShardifyError(f"{out}: the end of an earlier build was cut off; run `shardify build` to finish it")
     return previous.load_previous(out, settings)
 

@@ -1,4 +1,4 @@
-"""One video to be turned into clips, and the row that is left where that fails."""
+"""A job, which is one video to be turned into clips, and the row that is left where that fails."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from shardify.video.resize import Box
 
 
 @dataclass(frozen=True)
-class Task:
+class Job:
     """One video to be turned into clips, with all that is known before it is opened."""
 
     path: Path
@@ -24,17 +24,17 @@ class Task:
     box: Box | None = None
 
 
-def failed_row(task: Task, error: str) -> dict:
+def failed_row(job: Job, error: str) -> dict:
     """The row of an input that gave no clip."""
     return {
-        "key": task.key,
-        "source": task.source,
-        "source_bytes": source_bytes(task.path),
-        "split": task.split,
-        "label": task.label,
-        "class": task.class_name,
-        "target": task.target,
-        "group": task.group,
+        "key": job.key,
+        "source": job.source,
+        "source_bytes": source_bytes(job.path),
+        "split": job.split,
+        "label": job.label,
+        "class": job.class_name,
+        "target": job.target,
+        "group": job.group,
         "status": "failed",
         "error": " ".join(error.split()),
     }

@@ -1,4 +1,4 @@
-"""A plan of a build: every source's split and shard, decided before anything is decoded."""
+"""The plan of a build: every source's split and shard, decided before anything is decoded."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import math
 import random
 from dataclasses import dataclass
 
-from shardify.build.job import Task, failed_row
+from shardify.build.job import Job, failed_row
 from shardify.build.previous import Previous
-from shardify.build.settings import BuildSettings
 from shardify.errors import UsageError
 from shardify.format.index import shard_name
 from shardify.format.schema import SPLITS
+from shardify.format.settings import BuildSettings
 from shardify.sources.boxes import NO_BOX
 from shardify.sources.catalog import Catalog, Source, order_classes
 from shardify.sources.groups import check_groups, group_names
@@ -44,7 +44,7 @@ def plan_build(
     known = {row["source"] for row in rows}
     usable = [s for i, s in enumerate(catalog.sources) if not s.error and i not in placement.conflicts]
     classes = _classes(catalog, usable, previous, notes)
-    tasks, rejected = [], []
+    jobs, rejected = [], []
     for i, source in enumerate(catalog.sources):
         if source.source in known:
             continue
@@ -53,18 +53,18 @@ def plan_build(
             error = NO_BOX
         label = classes.index(source.class_name) if source.class_name in classes else -1
         target = label if source.target is None else source.target
-        task = Task(
+        job = Job(
             source.path, source.source, source.key, splits[i] or "", label, source.class_name, float(target),
             placement.groups[i], boxes.get(source.source) if boxes else None,
         )  # fmt: skip
         if error:
-            rejected.append(failed_row(task, error))
+            rejected.append(failed_row(job, error))
         else:
-            tasks.append(task)
+            jobs.append(job)
     if by != "nothing":
         notes.insert(0, f"grouped by {by}: {len(set(placement.groups))} groups, none of them in two splits")
     first = {split: previous.next_number(split) if previous else 0 for split in SPLITS}
-    shards = deal_shards(tasks, settings.shard_size, settings.clips, settings.seed, first)
+    shards = deal_shards(jobs, settings.shard_size, settings.clips, settings.seed, first)
     return BuildPlan(classes, shards, rejected, [*catalog.notes, *notes], placement.renamed)
 
 
@@ -132,14 +132,14 @@ def _check_targets(sources: list[Source]) -> None:
 class ShardPlan:
     split: str
     number: int
-    tasks: tuple[Task, ...]
+    jobs: tuple[Job, ...]
 
     @property
     def name(self) -> str:
         return shard_name(self.split, self.number)
 
 
-def deal_shards(tasks: list[Task], shard_size: int, clips: int, seed: int, first: dict[str, int]) -> list[ShardPlan]:
+def deal_shards(jobs: list[Job], shard_size: int, clips: int, seed: int, first: dict[str, int]) -> list[ShardPlan]:
     """Shards of at most `shard_size` clips, equal in size to within one video; numbers start at `first[split]`.
 
     The clips of one video stay together, since it is decoded once.
@@ -147,7 +147,7 @@ def deal_shards(tasks: list[Task], shard_size: int, clips: int, seed: int, first
     per_shard = max(1, shard_size // clips)
     plans = []
     for split in SPLITS:
-        chosen = sorted((task for task in tasks if task.split == split), key=lambda task: task.key)
+        chosen = sorted((job for job in jobs if job.split == split), key=lambda job: job.key)
         random.Random(f"{seed}:{split}:{first[split]}").shuffle(chosen)
         count = math.ceil(len(chosen) / per_shard)
         borders = [len(chosen) * i // count for i in range(count + 1)] if count else []

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from shardify.build.settings import BuildSettings
 from shardify.errors import FormatError, UsageError
 from shardify.format.index import ShardIndex, is_as_written, read_index, read_rows, shard_names
 from shardify.format.schema import SHARD
+from shardify.format.settings import BuildSettings
 from shardify.format.shard import journal_path
-from shardify.storage.local import file_sha256
+from shardify.storage.local import file_sha256, list_names
 
 UNFINISHED = ".build.json"  # the settings of a build that has no index yet
 
@@ -56,11 +55,11 @@ def load_previous(folder: Path, settings: BuildSettings) -> Previous | None:
         previous = Previous(index.meta, np.array(index.samples), read_rows(folder))
     else:
         _check_settings(folder, _begun_settings(folder), settings)
-        foreign = [name for name in os.listdir(folder) if not name.startswith(".") and not SHARD.fullmatch(name)]
+        foreign = [name for name in list_names(folder) if not name.startswith(".") and not SHARD.fullmatch(name)]
         if foreign and not {"samples.npy", "samples.csv"}.intersection(foreign):  # a README.md may be anybody's
             raise UsageError(f"{folder}: holds {foreign[0]} and is no shards folder; pass an empty or new one")
     ours = previous.shard_names if previous else set()
-    for name in sorted(os.listdir(folder)):
+    for name in list_names(folder):
         if SHARD.fullmatch(name) and name not in ours and not journal_path(folder, name).exists():
             raise UsageError(f"{folder}: holds {name}, which no build has put there; move it away, or pass a new one")
     return previous
@@ -77,7 +76,7 @@ def _check_tables(index: ShardIndex) -> None:
 
 def _begun_settings(folder: Path) -> dict:
     """Those of an unfinished build that has finished a shard already; else none."""
-    if not any(SHARD.fullmatch(name) for name in os.listdir(folder)):
+    if not any(SHARD.fullmatch(name) for name in list_names(folder)):
         return {}
     try:
         return json.loads((folder / UNFINISHED).read_text(encoding="utf-8"))

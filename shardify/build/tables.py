@@ -10,10 +10,10 @@ import numpy as np
 from shardify.build import commit
 from shardify.build.plan import BuildPlan
 from shardify.build.previous import Previous
-from shardify.build.settings import BuildSettings
 from shardify.format import card
 from shardify.format.index import FORMAT, SAMPLE_DTYPE, VERSION, csv_bytes, json_bytes, npy_bytes, sha256
 from shardify.format.schema import SPLITS
+from shardify.format.settings import BuildSettings
 
 
 def write_tables(

@@ -1,4 +1,4 @@
-"""The commands beside `build` and `plan`: options → calls, errors → exit codes, results → lines."""
+"""The commands beside `build` and `plan`, one function each."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def verify(shards: Path, repair: Path | None, boxes: Path | None, workers: int |
     if repair and damage:
         from shardify.tools.repair import repair_folder
 
-        repair_folder(repair, shards, boxes=boxes, say=warn)
+        repair_folder(repair, shards, boxes=boxes)
         damage = verify_folder(shards, workers or usable_cores())
     if as_json:
         click.echo(json.dumps({"ok": not damage, "damage": [asdict(item) for item in damage]}, indent=1))
@@ -157,7 +157,7 @@ def kaggle(shards: Path, dataset: str, title: str, license_name: str, sends: boo
     if sends or message is not None:
         from shardify.kaggle.upload import upload
 
-        upload(staged, message, say=warn)
+        upload(staged, message)
     else:
         show(*commands(staged))
 

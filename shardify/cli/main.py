@@ -1,10 +1,11 @@
-"""Options → settings; errors → exit codes; nothing else."""
+"""The program and its commands `build` and `plan`: options become a request, a report becomes lines."""
 
 from __future__ import annotations
 
 import functools
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import yaml
@@ -13,7 +14,10 @@ from shardify import __version__
 from shardify.cli.commands import COMMANDS, FILE, FOLDER
 from shardify.errors import UsageError
 from shardify.one_line_errors import one_line_errors
-from shardify.terminal import show, warn
+from shardify.terminal import show, show_log, warn
+
+if TYPE_CHECKING:
+    from shardify.build.request import BuildRequest
 
 FRACTION = "Share held out as {}.  [default: 0.1; none of a laid-out train/]"
 BUILD_OPTIONS = (
@@ -59,13 +63,13 @@ BUILD_OPTIONS = (
 
 
 def build_options(command):
-    """All that shapes a build; the command takes them as settings and the arguments beside them."""
+    """All that shapes a build; the command takes it as a request."""
 
     @functools.wraps(command)
     @click.pass_context
-    def wrapped(context: click.Context, *args, **options):
-        own = {name: options.pop(name) for name in ("data", "shards", "dry_run") if name in options}
-        return command(*args, **own, **_build_arguments(_with_config(context, options)))
+    def wrapped(context: click.Context, data: Path, shards: Path | None, **options):
+        own = {"dry_run": options.pop("dry_run")} if "dry_run" in options else {}
+        return command(_request(data, shards, _with_config(context, options)), **own)
 
     for option in reversed(BUILD_OPTIONS):
         wrapped = option(wrapped)
@@ -76,6 +80,7 @@ def build_options(command):
 @click.version_option(__version__, prog_name="shardify")
 def main() -> None:
     """Decode videos once, into WebDataset shards of resized frames."""
+    show_log()
 
 
 for command in COMMANDS:
@@ -88,20 +93,20 @@ for command in COMMANDS:
 @one_line_errors
 @build_options
 @click.option("--dry-run", is_flag=True, help="Estimate as `shardify plan` does; write nothing.")
-def build(data: Path, shards: Path, dry_run: bool, settings, **arguments) -> None:
+def build(request: BuildRequest, dry_run: bool) -> None:
     """Turn every video below DATA into clips in the folder SHARDS.
 
-    DATA holds train|val|test/CLASS/…, or CLASS/… only. Run it again to go on after an interruption, or to add
+    DATA holds train|val|test/CLASS/…, or CLASS/… only. Run it again to resume after an interruption, or to add
     the videos that have come since.
     """
     if dry_run:
-        _show_estimate(data, shards, settings, arguments)
+        _show_estimate(request)
         return
     from shardify.build.build import build as run_build
 
-    report = run_build(data, shards, settings, **arguments, say=warn)
-    _summarise(report, shards)
-    if not report.ok_inputs or (settings.strict and report.failed_inputs):
+    report = run_build(request)
+    _summarise(report, request.out)
+    if not report.ok_inputs or (request.settings.strict and report.failed_inputs):
         sys.exit(1)
 
 
@@ -110,37 +115,34 @@ def build(data: Path, shards: Path, dry_run: bool, settings, **arguments) -> Non
 @click.argument("shards", type=FOLDER, required=False)
 @one_line_errors
 @build_options
-def plan(data: Path, shards: Path | None, settings, **arguments) -> None:
+def plan(request: BuildRequest) -> None:
     """Estimate what a build with these options would give.
 
     Clips per split and class, groups, bytes, time, and files at Kaggle; a sample of the videos is decoded for that,
     and nothing is written. Where SHARDS holds a build already, only what is new in DATA counts.
     """
-    _show_estimate(data, shards, settings, arguments)
+    _show_estimate(request)
 
 
-def _show_estimate(data: Path, shards: Path | None, settings, arguments: dict) -> None:
+def _show_estimate(request: BuildRequest) -> None:
     from shardify.build.estimate import estimate_build
 
-    estimate = estimate_build(data, shards, settings, **arguments, say=warn)
+    estimate = estimate_build(request)
     show(*estimate.lines())
     if not estimate.is_promising:
         sys.exit(1)
 
 
-def _build_arguments(options: dict) -> dict:
+def _request(data: Path, shards: Path | None, options: dict) -> BuildRequest:
     """The options as `build` and `estimate_build` take them."""
-    from shardify.build.changes import Changes
-    from shardify.build.settings import BuildSettings
+    from shardify.build.request import BuildRequest, Changes
+    from shardify.format.settings import BuildSettings
 
     changes = Changes(*(options.pop(name) for name in ("retry_failed", "prune", "rebuild_changed")))
-    boxes, manifest = options.pop("boxes"), options.pop("manifest")
-    workers, timeout = options.pop("workers"), options.pop("timeout")
-    settings = BuildSettings(**options, boxes=_file_hash(boxes) if boxes else None)
-    return {
-        "settings": settings, "manifest": manifest, "boxes": boxes,
-        "workers": workers, "timeout_seconds": timeout, "changes": changes,
-    }  # fmt: skip
+    beside = {name: options.pop(name) for name in ("manifest", "boxes", "workers")}
+    timeout = options.pop("timeout")
+    settings = BuildSettings(**options, boxes=_file_hash(beside["boxes"]) if beside["boxes"] else None)
+    return BuildRequest(data, shards, settings, changes=changes, timeout_seconds=timeout, **beside)
 
 
 def _with_config(context: click.Context, options: dict) -> dict:

@@ -1,1 +1,1 @@
-"""Processes that carry out units of work."""
+"""Executors carry out whole units of work; they do not know what the units are about."""

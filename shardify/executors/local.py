@@ -1,4 +1,4 @@
-"""Isolated worker processes: a crash, an endless decode or a huge allocation costs one video, not the build.
+"""Isolated worker processes: a crash, an endless loop or a huge allocation costs one unit of work, not the rest.
 
 Every worker has a pipe of its own. (pebble's share one, with a lock: in trials a worker that died while it
 held either broke the whole pool or stopped it for good.)
@@ -18,86 +18,81 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-from shardify.build.encode import make_samples
-from shardify.build.job import Task
-from shardify.build.settings import BuildSettings
-from shardify.errors import ShardifyError, VideoError
-from shardify.format.shard import Sample
+from shardify.errors import ShardifyError
+from shardify.executors.base import Executor, Limits, Result, Unit
 
-MEMORY_BYTES = 4 << 30  # what one worker may take, beyond what its process has mapped when it starts
-STANDSTILL = 10  # a video may take this many times its CPU deadline by the clock
-AHEAD = 16  # videos per worker that may be finished before their turn
+STANDSTILL = 10  # a unit may take this many times its CPU seconds by the clock
+AHEAD = 16  # units per worker that may be finished before their turn
 AHEAD_BYTES = 64 << 20  # per worker, of what is finished before its turn: at most DEPTH more per worker are under way
-DEPTH = 2  # videos that a worker is given: the next one is there when the first is done
+DEPTH = 2  # units that a worker is given: the next one is there when the first is done
 SLICE_SECONDS = 1.0  # of waiting
 OUT_OF_MEMORY = 77  # exit code of a worker
-NOT_THE_VIDEOS_FAULT = (errno.EMFILE, errno.ENFILE)  # these stop the build
-
-Outcome = list[Sample] | str
+NOT_THE_UNITS_FAULT = (errno.EMFILE, errno.ENFILE)
 
 
-def run_tasks(
-    tasks: Iterable[Task],
-    settings: BuildSettings,
-    *,
-    workers: int,
-    timeout_seconds: float,
-    make: Callable[[Task, BuildSettings], list[Sample]] = make_samples,
-) -> Iterator[Outcome]:
-    """For each task, in order: its samples, or the reason why there are none.
+@dataclass(frozen=True)
+class LocalExecutor(Executor):
+    """Processes of this machine, forked from a server that has imported the modules of `preload`."""
 
-    `tasks` is read no further than workers can be kept busy. A video that kills its worker is tried once more
-    in a fresh one: what is recorded depends on the video alone, not on what was decoded before it.
-    timeout_seconds: CPU time that one video may take, so that a busy machine fails nothing.
-    """
-    _allow_files(16 + 3 * workers)
-    pool = _Pool(iter(tasks), workers, (make, settings, timeout_seconds), timeout_seconds)
-    done: dict[int, tuple[Outcome, int]] = {}
-    held = 0  # bytes
-    try:
-        for number in itertools.count():
-            while number not in done:
-                if held < workers * AHEAD_BYTES:  # else the one that is waited for has been given out already
-                    pool.feed(number + workers * AHEAD)
-                if not pool.is_busy():
-                    return
-                for finished, outcome, size in pool.collect():
-                    done[finished] = outcome, size
-                    held += size
-            outcome, size = done.pop(number)
-            held -= size
-            yield outcome
-    finally:
-        pool.stop()
+    workers: int
+    limits: Limits
+    preload: tuple[str, ...] = ()
+
+    def map(self, work: Callable[[Unit], Result], units: Iterable[Unit]) -> Iterator[Result | str]:
+        """As the contract says.
+
+        A unit that kills its worker is tried once more in a fresh one: what comes of it depends on the unit alone,
+        not on what was done before it.
+        """
+        _allow_files(16 + 3 * self.workers)
+        pool = _Pool(self, work, iter(units))
+        done: dict[int, tuple[Result | str, int]] = {}
+        held = 0  # bytes
+        try:
+            for number in itertools.count():
+                while number not in done:
+                    if held < self.workers * AHEAD_BYTES:  # else the one that is waited for has been given out already
+                        pool.feed(number + self.workers * AHEAD)
+                    if not pool.is_busy():
+                        return
+                    for finished, outcome, size in pool.collect():
+                        done[finished] = outcome, size
+                        held += size
+                outcome, size = done.pop(number)
+                held -= size
+                yield outcome
+        finally:
+            pool.stop()
 
 
 class _Worker:
-    """A process and its pipe; `queue` holds the tasks it was given, `stood_seconds` how long nothing has come."""
+    """A process and its pipe; `queue` holds the units it was given, `stood_seconds` how long nothing has come."""
 
-    def __init__(self, arguments: tuple) -> None:
+    def __init__(self, executor: LocalExecutor, work: Callable) -> None:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["shardify.video.decode", "shardify.build.encode", "PIL.Image"])
+        context.set_forkserver_preload(list(executor.preload))
         self.pipe, theirs = context.Pipe()
         resource_tracker.ensure_running()  # now, for starting it would lift the mask
         unmasked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited: Ctrl-C is for us alone
         try:
             with theirs:
-                self.process = context.Process(target=_work, args=(theirs, *arguments), daemon=True)
+                self.process = context.Process(target=_work, args=(theirs, work, executor.limits), daemon=True)
                 self.process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, unmasked)
-        self.queue: deque[tuple[int, Task]] = deque()
+        self.queue: deque[tuple[int, Unit]] = deque()
         self.has_begun = False
         self.stood_seconds = 0.0
 
-    def give(self, number: int, task: Task) -> None:
-        self.queue.append((number, task))
+    def give(self, number: int, unit: Unit) -> None:
+        self.queue.append((number, unit))
         try:
-            self.pipe.send(task)
+            self.pipe.send(unit)
         except ConnectionError:
             return  # it is dead, which `collect` will see
 
@@ -112,8 +107,8 @@ class _Worker:
 
 
 class _Pool:
-    def __init__(self, tasks: Iterator[Task], count: int, arguments: tuple, timeout_seconds: float) -> None:
-        self._tasks, self._count, self._arguments, self._timeout = tasks, count, arguments, timeout_seconds
+    def __init__(self, executor: LocalExecutor, work: Callable, units: Iterator) -> None:
+        self._executor, self._work, self._units = executor, work, units
         self._workers: list[_Worker] = []
         self._given = 0
         self._retried: set[int] = set()
@@ -122,23 +117,23 @@ class _Pool:
         return any(worker.queue for worker in self._workers)
 
     def feed(self, stop: int) -> None:
-        """Give out tasks with numbers below `stop` as long as a worker can take one."""
+        """Give out units with numbers below `stop` as long as a worker can take one."""
         while self._given < stop and (worker := self._least_busy()) is not None:
-            task = next(self._tasks, None)
-            if task is None:
+            unit = next(self._units, None)
+            if unit is None:
                 return
-            worker.give(self._given, task)
+            worker.give(self._given, unit)
             self._given += 1
 
     def _least_busy(self) -> _Worker | None:
         worker = min(self._workers, key=lambda worker: len(worker.queue), default=None)
-        if len(self._workers) < self._count and (worker is None or worker.queue):
-            worker = _Worker(self._arguments)
+        if len(self._workers) < self._executor.workers and (worker is None or worker.queue):
+            worker = _Worker(self._executor, self._work)
             self._workers.append(worker)
         return worker if len(worker.queue) < DEPTH else None
 
-    def collect(self) -> Iterator[tuple[int, Outcome, int]]:
-        """Wait a while for something to happen; (task number, outcome, its bytes), perhaps none."""
+    def collect(self) -> Iterator[tuple[int, Result | str, int]]:
+        """Wait a while for something to happen; (unit number, outcome, its bytes), perhaps none."""
         busy = {worker.pipe: worker for worker in self._workers if worker.queue}
         begin = time.monotonic()
         ready = wait(busy, SLICE_SECONDS)
@@ -147,27 +142,27 @@ class _Pool:
             try:
                 message = worker.pipe.recv_bytes()
             except (EOFError, OSError):
-                yield from self._bury(worker)
+                yield from self._replace(worker)
                 continue
             outcome = pickle.loads(message)
             if isinstance(outcome, Exception):
                 raise outcome
             worker.stood_seconds = 0.0
-            if outcome is None:
+            if not worker.has_begun:  # its first message says so
                 worker.has_begun = True
                 continue
             number, _ = worker.queue.popleft()
             yield number, outcome, len(message)
-        patience = STANDSTILL * self._timeout
+        patience = STANDSTILL * self._executor.limits.cpu_seconds
         for worker in busy.values():
             if worker.pipe in ready:
                 continue
             worker.stood_seconds += passed
             if worker.stood_seconds > patience:
                 reason = f"stood still for {patience:.0f} s; raise --timeout if the file is sound"
-                yield from self._bury(worker, reason)
+                yield from self._replace(worker, reason)
 
-    def _bury(self, worker: _Worker, reason: str | None = None) -> Iterator[tuple[int, Outcome, int]]:
+    def _replace(self, worker: _Worker, reason: str | None = None) -> Iterator[tuple[int, Result | str, int]]:
         """Put a new worker in a dead one's place."""
         if reason is None:
             worker.process.join()  # its pipe is closed: it has ended or is about to
@@ -178,14 +173,14 @@ class _Pool:
                 f"a decoding process could not start (exit code {code}); a script of your own that builds needs "
                 "`if __name__ == '__main__':` around it"
             )
-        number, task = worker.queue.popleft()
-        fresh = _Worker(self._arguments)
+        number, unit = worker.queue.popleft()
+        fresh = _Worker(self._executor, self._work)
         self._workers.append(fresh)
         if reason is None and code != -signal.SIGXCPU and number not in self._retried:
             self._retried.add(number)
-            fresh.give(number, task)
+            fresh.give(number, unit)
         else:
-            yield number, reason or _reason(code, self._timeout), 0
+            yield number, reason or _reason(code, self._executor.limits), 0
         for later in worker.queue:
             fresh.give(*later)
 
@@ -203,30 +198,29 @@ def _allow_files(count: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
 
 
-def _reason(code: int | None, timeout_seconds: float) -> str:
+def _reason(code: int | None, limits: Limits) -> str:
     if code == OUT_OF_MEMORY:
-        return f"needs more than {MEMORY_BYTES >> 30} GiB of memory"
+        return f"needs more than {limits.memory_bytes >> 30} GiB of memory"
     if code == -signal.SIGXCPU:
-        return f"took more than {timeout_seconds:g} s of CPU time; raise --timeout if the file is sound"
+        return f"took more than {limits.cpu_seconds:g} s of CPU time; raise --timeout if the file is sound"
     known = code is not None and -code in set(signal.Signals)
     return f"the decoder crashed on it ({signal.Signals(-code).name if known else f'exit code {code}'})"
 
 
-def _work(pipe: Connection, make: Callable, settings: BuildSettings, timeout_seconds: float) -> None:
-    """A worker's whole life: tasks in, outcomes out, until the pipe is closed."""
+def _work(pipe: Connection, work: Callable, limits: Limits) -> None:
+    """A worker's whole life: units in, outcomes out, until the pipe is closed."""
     threading.Thread(target=_end_with_parent, args=(pipe.fileno(),), daemon=True).start()
     _limit(resource.RLIMIT_CORE, 0)
-    # CUDA reserves address space by the hundred GB, so there only memory that can be written counts
-    if settings.decoder == "cuda":
-        _limit(resource.RLIMIT_DATA, MEMORY_BYTES)
+    if limits.counts_reserved:
+        _limit(resource.RLIMIT_AS, _mapped_bytes() + limits.memory_bytes)
     else:
-        _limit(resource.RLIMIT_AS, _mapped_bytes() + MEMORY_BYTES)
+        _limit(resource.RLIMIT_DATA, limits.memory_bytes)
     try:
         pipe.send(None)  # it has begun
         while True:
-            task = pipe.recv()
-            _limit(resource.RLIMIT_CPU, int(sum(os.times()[:2]) + timeout_seconds) + 1)  # SIGXCPU ends the process
-            pipe.send(_outcome(make, task, settings))
+            unit = pipe.recv()
+            _limit(resource.RLIMIT_CPU, int(sum(os.times()[:2]) + limits.cpu_seconds) + 1)  # SIGXCPU ends the process
+            pipe.send(_outcome(work, unit))
     except (EOFError, ConnectionError):
         return  # the parent has gone
     except MemoryError:
@@ -241,9 +235,9 @@ def _end_with_parent(pipe: int) -> None:
     os._exit(0)
 
 
-def _outcome(make: Callable, task: Task, settings: BuildSettings) -> Outcome | OSError | ShardifyError:
+def _outcome(work: Callable[[Unit], Result], unit: Unit) -> Result | str | OSError | ShardifyError:
     try:
-        return make(task, settings)
+        return work(unit)
     except Exception as error:
         causes = [error]
         while causes[-1].__cause__ is not None:
@@ -251,11 +245,11 @@ def _outcome(make: Callable, task: Task, settings: BuildSettings) -> Outcome | O
         for cause in causes:
             if isinstance(cause, MemoryError):
                 raise MemoryError from error
-            if isinstance(cause, OSError) and cause.errno in NOT_THE_VIDEOS_FAULT:
+            if isinstance(cause, OSError) and cause.errno in NOT_THE_UNITS_FAULT:
                 return OSError(cause.errno, cause.strerror)
             if isinstance(cause, ImportError):
                 return ShardifyError(f"a decoding process cannot import what it needs ({cause})")
-        return str(error) if isinstance(error, VideoError) else f"cannot be packed ({type(error).__name__}: {error})"
+        return str(error) if isinstance(error, ShardifyError) else f"cannot be packed ({type(error).__name__}: {error})"
 
 
 def _mapped_bytes() -> int:

@@ -1,12 +1,10 @@
-"""index.json, samples.npy and samples.csv: written by the builder, read by the trainer (format version 1)."""
+"""The tables of a shards folder, format version 1: index.json, samples.npy and samples.csv, written and read."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,7 +14,8 @@ import numpy as np
 
 from shardify.errors import FormatError
 from shardify.format.schema import REQUIRED, SHARD, SPLITS, check_meta, check_row, unsafe_keys
-from shardify.text import as_cell, from_cell
+from shardify.storage.local import list_names
+from shardify.storage.table import TABLE_ERRORS, from_cell, read_csv, table_bytes
 
 FORMAT = "shardify"
 VERSION = 1
@@ -161,7 +160,7 @@ def _why_no_index(folder: Path) -> str:
     """What a folder without index.json may be, by the names in it."""
     if not folder.is_dir():
         return "is not a folder"
-    names = os.listdir(folder)
+    names = list_names(folder)
     if not names:
         return "is empty: it is not the folder that you mean, or the build is unfinished; run it again"
     if any(BUILT.match(name) for name in names):
@@ -188,18 +187,16 @@ def read_rows(folder: Path) -> list[dict[str, str]]:
     try:
         _check_is_file(path)
         with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
-            missing = [name for name in REQUIRED if name not in (reader.fieldnames or ())]
-            if missing:
-                raise FormatError(f"{path}: has no column {missing[0]}; build or copy the folder again")
-            rows = list(reader)
-            if has_escapes(reader.fieldnames):
-                rows = [
-                    {name: from_cell(value) if isinstance(value, str) else value for name, value in row.items()}
-                    for row in rows
-                ]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+            rows, columns = read_csv(file)
+    except TABLE_ERRORS as error:
         raise FormatError(f"{path}: cannot be read ({error}); build or copy the folder again") from error
+    missing = [name for name in REQUIRED if name not in columns]
+    if missing:
+        raise FormatError(f"{path}: has no column {missing[0]}; build or copy the folder again")
+    if has_escapes(columns):
+        rows = [
+            {name: from_cell(value) if isinstance(value, str) else value for name, value in row.items()} for row in rows
+        ]
     for number, row in enumerate(rows, 2):
         try:
             check_row(row)
@@ -208,26 +205,14 @@ def read_rows(folder: Path) -> list[dict[str, str]]:
     return rows
 
 
-class _UnixLines(io.StringIO):
-    """The csv module quotes a carriage return only where line ends hold one, so they do until here."""
-
-    def write(self, row: str) -> int:
-        return super().write(row.removesuffix("\r\n") + "\n")
-
-
 def has_escapes(columns: Iterable[str]) -> bool:
     """Whether cells of a table with these columns went through `as_cell`."""
     return set(ADDED_COLUMNS) <= set(columns)
 
 
 def csv_bytes(rows: Iterable[Mapping[str, object]], columns: tuple[str, ...] = CSV_COLUMNS) -> bytes:
-    buffer = _UnixLines(newline="")
-    writer = csv.DictWriter(buffer, columns, lineterminator="\r\n", extrasaction="ignore", restval="")
-    writer.writeheader()
-    if has_escapes(columns):
-        rows = ({name: as_cell(value) for name, value in row.items()} for row in rows)
-    writer.writerows(rows)
-    return buffer.getvalue().encode("utf-8")
+    """samples.csv with these rows."""
+    return table_bytes(columns, rows, escapes=has_escapes(columns))
 
 
 def npy_bytes(samples: np.ndarray) -> bytes:

@@ -1,4 +1,4 @@
-"""What index.json, samples.npy and samples.csv must hold to be believed: folders come from anybody."""
+"""Checks of index.json, samples.npy and samples.csv before they are believed: a folder may come from anybody."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from shardify.build.settings import BuildSettings
 from shardify.errors import UsageError
+from shardify.format.settings import BuildSettings
 
 SPLITS = ("train", "val", "test")
 KEY = re.compile(r"[A-Za-z0-9_-]{1,80}")

@@ -1,61 +1,71 @@
-"""Samples → one tar, atomically: a shard has its final name only when all of it is on disk."""
+"""Writing a shard: samples into one tar, which has its final name only when all of it is on disk."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import json
-import os
+import secrets
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from shardify.format.index import PAYLOAD_EXTENSION, json_bytes
-from shardify.storage.local import file_sha256, sync_folder, write_atomically
+from shardify.format.tar import open_archive
+from shardify.storage.local import file_sha256, rename, write_atomically
 
 
 class ShardWriter:
-    """Writes `.NAME.tmp`, then `.NAME.json`, then renames the tar.
+    """Writes a temporary tar, then `.NAME.json`, then renames the tar; where that is not reached, nothing is left.
 
     The journal entry holds the tar's hash and comes first: a tar with a final name is either in an index, or
-    has an entry, or was never ours.
+    has an entry, or was never ours. Temporary names are those of this attempt alone.
     """
 
     def __init__(self, folder: Path, name: str, codec: str) -> None:
         self.folder, self.name, self.codec = folder, name, codec
         self.rows: list[dict] = []
-        self.temporary = folder / f".{name}.tmp"
-        self._file = open(self.temporary, "wb")  # noqa: SIM115 (closed in seal and abandon)
+        self._attempt = f".{secrets.token_hex(4)}"
+        self.temporary = folder / f".{name}{self._attempt}.tmp"
+        self._file = open(self.temporary, "wb")  # noqa: SIM115 (closed in seal and at the exit)
         self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
 
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(self, *_) -> None:
+        for stream in (self._tar, self._file):
+            with contextlib.suppress(OSError, ValueError):  # on a full disk closing fails as writing did
+                stream.close()
+        with contextlib.suppress(OSError):
+            self.temporary.unlink()
+
     def add(self, sample: Sample) -> None:
-        self._write(sample.key, sample.members)
-        self.rows.append({**sample.row, "shard": self.name})
+        self.copy(sample.row, sample.members)
 
     def add_failure(self, row: dict) -> None:
         self.rows.append(row)
 
     def copy(self, row: dict, members: dict[str, bytes]) -> None:
-        """A clip of an earlier shard, as it is."""
-        self._write(row["key"], members)
+        """A clip with its row, as they are."""
+        # webdataset's TarWriter writes the same bytes, but importing it takes torch: 2 s and 550 MB
+        for extension, content in sorted(members.items()):
+            member = tarfile.TarInfo(f"{row['key']}.{extension}")
+            member.size, member.mode = len(content), 0o644
+            self._tar.addfile(member, io.BytesIO(content))
         self.rows.append({**row, "shard": self.name})
 
     def finish(self, plan_id: str, versions: dict[str, str]) -> dict:
         """Make the shard final and return its journal entry; a shard without any clip leaves no tar."""
         entry = self.seal(plan_id, versions)
-        write_atomically(journal_path(self.folder, self.name), json_bytes(entry))
+        write_atomically(journal_path(self.folder, self.name), json_bytes(entry), self._attempt)
         if entry["samples"]:
-            os.replace(self.temporary, self.folder / self.name)
-            sync_folder(self.folder)
-        else:
-            self.temporary.unlink()
+            rename(self.temporary, self.folder / self.name)
         return entry
 
     def seal(self, plan_id: str, versions: dict[str, str]) -> dict:
-        """Complete the temporary tar, on disk, and return what its journal entry says."""
+        """Complete the temporary tar and return what its journal entry says."""
         self._tar.close()
-        self._file.flush()
-        os.fsync(self._file.fileno())
         self._file.close()
         self._locate_payloads()
         return {
@@ -68,25 +78,11 @@ class ShardWriter:
             "rows": self.rows,
         }
 
-    def abandon(self) -> None:
-        for stream in (self._tar, self._file):
-            with contextlib.suppress(OSError, ValueError):  # on a full disk closing fails as writing did
-                stream.close()
-        with contextlib.suppress(OSError):
-            self.temporary.unlink()
-
-    def _write(self, key: str, members: dict[str, bytes]) -> None:
-        # webdataset's TarWriter writes the same bytes, but importing it takes torch: 2 s and 550 MB
-        for extension, content in sorted(members.items()):
-            member = tarfile.TarInfo(f"{key}.{extension}")
-            member.size, member.mode = len(content), 0o644
-            self._tar.addfile(member, io.BytesIO(content))
-
     def _locate_payloads(self) -> None:
         """Where each payload lies in the tar, so that readers need not scan it."""
         extension = PAYLOAD_EXTENSION[self.codec]
-        with tarfile.open(self.temporary, "r:") as tar:
-            places = {member.name: (member.offset_data, member.size) for member in tar}
+        with open_archive(self.temporary) as archive:
+            places = {member.name: (member.offset, member.length) for member in archive.members}
         for row in self.rows:
             if row["status"] == "ok":
                 row["offset"], row["length"] = places[f"{row['key']}.{extension}"]

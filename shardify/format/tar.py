@@ -1,4 +1,4 @@
-"""Members of a plain tar by their headers, or of the folder it was unpacked to.
+"""The only reader of tars: members of a plain one by their headers, or of the folder that it was unpacked to.
 
 Nothing is extracted, and no size is believed before it is checked.
 """
@@ -9,12 +9,13 @@ import contextlib
 import json
 import os
 import stat
-import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from shardify.errors import FormatError
+from shardify.storage.base import Reader
+from shardify.storage.local import list_names, open_reader
 
 BLOCK = 512
 MAX_NOTE_BYTES = 65_536  # of a member that only describes the next one (pax and GNU long names)
@@ -39,15 +40,13 @@ class Archive:
 
 @contextlib.contextmanager
 def open_archive(path: Path) -> Iterator[Archive]:
+    """A tar, or the folder that it was unpacked to. Raises OSError."""
     if path.is_dir():
         yield Archive(path, _list_files(path), lambda member, most: _read_file(path / member.name, most))
         return
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        members = list_members(path, descriptor)
-        yield Archive(path, members, lambda member, most: read_at(descriptor, member.offset, min(member.length, most)))
-    finally:
-        os.close(descriptor)
+    with open_reader(path) as reader:
+        members = list_members(path, reader)
+        yield Archive(path, members, lambda member, most: reader.read(member.offset, min(member.length, most)))
 
 
 def _list_files(folder: Path) -> Iterator[Member]:
@@ -69,18 +68,14 @@ def _read_file(path: Path, most: int) -> bytes:
         return file.read(most)
 
 
-def read_at(descriptor: int, offset: int, length: int) -> bytes:
-    return os.pread(descriptor, length, offset)
-
-
-def list_members(path: Path, descriptor: int) -> Iterator[Member]:
+def list_members(path: Path, reader: Reader) -> Iterator[Member]:
     """The regular members of an open, uncompressed tar, in its order.
 
     Raises FormatError for anything else: links, sparse or compressed members, sizes beyond the end, no end mark.
     """
-    end, position, name = os.fstat(descriptor).st_size, 0, None
+    end, position, name = reader.size, 0, None
     while True:
-        header = read_at(descriptor, position, BLOCK)
+        header = reader.read(position, BLOCK)
         if len(header) < BLOCK:
             raise FormatError(f"{path}: ends without an end mark at byte {position}: it is cut short; copy it again")
         if header == bytes(BLOCK):
@@ -94,7 +89,7 @@ def list_members(path: Path, descriptor: int) -> Iterator[Member]:
         if kind in PAX + PAX_GLOBAL + LONG_NAME:
             if length > MAX_NOTE_BYTES:
                 raise FormatError(f"{path}: a header at byte {position} takes {length} bytes; write the tar again")
-            note = read_at(descriptor, content, length)
+            note = reader.read(content, length)
             if kind == LONG_NAME:
                 name = note.rstrip(b"\0").decode("utf-8", "replace")
             else:
@@ -141,36 +136,17 @@ def _pax_name(path: Path, note: bytes, position: int) -> str | None:
     return name
 
 
-def read_tar(path: Path) -> Iterator[tuple[str, int, bytes]]:
-    """(name, offset, bytes) of the members, as far as they can be read; no size is believed before it is checked."""
-    size = path.stat().st_size
-    try:
-        with tarfile.open(path, "r:") as tar:
-            for member in tar:
-                if member.type != tarfile.REGTYPE or member.offset_data + member.size > size:
-                    return
-                yield member.name, member.offset_data, tar.extractfile(member).read()
-    except tarfile.TarError:
-        return
-
-
-def read_shard(folder: Path, name: str) -> Iterator[tuple[str, bytes]]:
-    """(name, bytes) of a shard's members, be it a tar or unpacked; as far as they can be read."""
-    tar, unpacked = folder / name, (folder / name).with_suffix("")
-    if tar.is_file():
-        yield from ((member, content) for member, _, content in read_tar(tar))
+def read_shard(path: Path) -> Iterator[tuple[str, int, bytes]]:
+    """(name, offset, bytes) of a shard's members as far as they can be read, be it a tar or unpacked, or not there."""
+    unpacked = path.with_suffix("")
+    if path.is_file():
+        with contextlib.suppress(FormatError), open_archive(path) as archive:
+            for member in archive.members:
+                yield member.name, member.offset, archive.read(member, member.length)
     elif unpacked.is_dir():
-        yield from ((path.name, path.read_bytes()) for path in sorted(unpacked.iterdir()) if path.is_file())
-
-
-def read_members(path: Path) -> dict[str, dict[str, bytes]]:
-    """All members of a sound shard: key → extension → bytes."""
-    found: dict[str, dict[str, bytes]] = {}
-    with tarfile.open(path, "r:") as tar:
-        for member in tar:
-            key, _, extension = member.name.partition(".")
-            found.setdefault(key, {})[extension] = tar.extractfile(member).read()
-    return found
+        for name in list_names(unpacked):
+            if (unpacked / name).is_file():
+                yield name, 0, (unpacked / name).read_bytes()
 
 
 def read_clip(path: Path, key: str, extension: str) -> tuple[bytes, dict]:
@@ -178,19 +154,12 @@ def read_clip(path: Path, key: str, extension: str) -> tuple[bytes, dict]:
     payload, notes = f"{key}.{extension}", f"{key}.json"
     unpacked = path.with_suffix("")
     try:
-        if unpacked.is_dir() and not path.is_file():
-            if not all((unpacked / name).is_file() for name in (payload, notes)):
-                raise ValueError("it is not there")
-            return (unpacked / payload).read_bytes(), json.loads((unpacked / notes).read_bytes())
-        with tarfile.open(path, "r:") as tar:
-            return _extract(tar, payload), json.loads(_extract(tar, notes))
-    except (OSError, KeyError, ValueError, RecursionError, tarfile.TarError) as error:
+        with open_archive(unpacked if unpacked.is_dir() and not path.is_file() else path) as archive:
+            found = {
+                member.name: archive.read(member, member.length)
+                for member in archive.members
+                if member.name in (payload, notes)
+            }
+        return found[payload], json.loads(found[notes])
+    except (OSError, KeyError, ValueError, RecursionError) as error:
         raise FormatError(f"{path}: clip {key} cannot be read ({error}); build or copy the folder again") from error
-
-
-def _extract(tar: tarfile.TarFile, name: str) -> bytes:
-    """A member's bytes; a link, or a sparse file that would fill the memory, is none."""
-    member = tar.getmember(name)
-    if member.type != tarfile.REGTYPE or member.sparse is not None:
-        raise ValueError(f"{name} is no plain file")
-    return tar.extractfile(member).read()

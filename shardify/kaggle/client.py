@@ -1,4 +1,4 @@
-"""Kaggle's own client, which says line by line what it sends and stops at a file that it could not send.
+"""Kaggle's own client, which logs file by file what it sends and stops at a file that it could not send.
 
 Importing this needs the package `kaggle`, which looks for credentials, and may ask Kaggle about them, while imported.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable
+import logging
 from pathlib import Path
 
 from shardify.errors import ShardifyError
@@ -18,12 +18,15 @@ with contextlib.redirect_stdout(io.StringIO()):  # its advice on credentials; ou
     from kaggle.api.kaggle_api_extended import KaggleApi
 
 
+logger = logging.getLogger(__name__)
+
+
 class Client(KaggleApi):
     """`files` is how many are to be sent."""
 
-    def __init__(self, files: int, say: Callable[[str], None]) -> None:
+    def __init__(self, files: int) -> None:
         super().__init__()
-        self._files, self._say = files, say
+        self._files = files
         self._begun: list[str] = []
         self.quiet = not shows_bars()
 
@@ -32,7 +35,7 @@ class Client(KaggleApi):
         super().upload_files(request, *args, **kwargs)
         if len(request.files) != self._files:
             raise ShardifyError(
-                f"only {len(request.files)} of {self._files} files could be sent; run the same command again to go on"
+                f"only {len(request.files)} of {self._files} files could be sent; run the same command again to resume"
             )
 
     def upload_complete(self, path, url, quiet, resume=False):
@@ -40,5 +43,5 @@ class Client(KaggleApi):
         if name not in self._begun:
             self._begun.append(name)
         done = f"{len(self._begun)}/{self._files}"
-        self._say(f"{done} {'going on with' if resume else 'sending'} {name}, {human_bytes(Path(path).stat().st_size)}")
+        logger.info(f"{done} {'resuming' if resume else 'sending'} {name}, {human_bytes(Path(path).stat().st_size)}")
         return super().upload_complete(path, url, quiet, resume)

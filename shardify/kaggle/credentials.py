@@ -6,12 +6,11 @@ import os
 from pathlib import Path
 
 WAYS = """\
-no credentials for Kaggle were found. Give them in one of these ways (https://www.kaggle.com/settings/api makes them):
+Ways to give credentials for Kaggle (https://www.kaggle.com/settings/api makes them):
   1. a token: export KAGGLE_API_TOKEN=…, or the token alone in the file ~/.kaggle/access_token
   2. the older key: export KAGGLE_USERNAME=… and KAGGLE_KEY=…
   3. the older key as a file: kaggle.json in ~/.kaggle/ (chmod 600)
-  or sign in by a browser: kaggle auth login
-and run the same command again"""
+  or sign in by a browser: kaggle auth login"""
 
 
 def find_credentials() -> str | None:

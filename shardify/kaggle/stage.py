@@ -6,13 +6,13 @@ import os
 import re
 import shlex
 import shutil
-import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from shardify.errors import FormatError, UsageError
 from shardify.format.index import TABLES, json_bytes, read_meta, shard_names
 from shardify.format.schema import SHARD
+from shardify.format.tar import open_archive
 from shardify.storage.local import write_atomically
 from shardify.text import human_bytes
 
@@ -126,5 +126,5 @@ def _link(source: Path, target: Path) -> None:
 
 def _members(tar: Path) -> dict[str, int]:
     """Path after unpacking → bytes: Kaggle makes a folder of the tar's name."""
-    with tarfile.open(tar, "r:") as file:
-        return {f"{tar.stem}/{member.name}": member.size for member in file}
+    with open_archive(tar) as archive:
+        return {f"{tar.stem}/{member.name}": member.length for member in archive.members}

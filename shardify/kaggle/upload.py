@@ -1,4 +1,4 @@
-"""Sends a staged folder with Kaggle's own client, waits until the dataset is ready and looks at what has arrived."""
+"""The upload of a staged folder with Kaggle's own client: sent, waited for, and compared with what has arrived."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import io
 import itertools
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
@@ -25,48 +26,50 @@ PAGE_SIZE = 200  # the most that Kaggle lists at a time
 PAGES_A_LINE = 50
 SHOWN = 10  # differences
 
-Say = Callable[[str], None]
+logger = logging.getLogger(__name__)
 
 
-def upload(staged: Staged, message: str | None, say: Say) -> None:
+def upload(staged: Staged, message: str | None) -> None:
     """Create the dataset, or with `message` a new version of it, and see that all of it arrived.
 
-    Repeated after a failure it goes on: files that Kaggle has are not sent again, and what was sent already is
+    Repeated after a failure it resumes: files that Kaggle has are not sent again, and what was sent already is
     only waited for and compared. Raises ShardifyError.
     """
     source = find_credentials()
     if source is None:
-        raise UsageError(WAYS)
+        for line in WAYS.splitlines():
+            logger.info(line)
+        raise UsageError("no credentials for Kaggle were found; give them in one of these ways and try again")
     note = staged.folder / STATE / "sent.json"
     with _one_line(staged.dataset, source):
-        client = _connect(staged, say)
-        number = _send(client, staged, message, note, say)
-        if _wait(client, staged.dataset, number, say):
-            problems = compare(_remote_files(client, staged.dataset, say), staged)
+        client = _connect(staged)
+        number = _send(client, staged, message, note)
+        if _wait(client, staged.dataset, number):
+            problems = compare(_remote_files(client, staged.dataset), staged)
         else:
             problems = [f"Kaggle could not process it; see https://www.kaggle.com/datasets/{staged.dataset}"]
     if problems:
         note.unlink(missing_ok=True)  # or the next run would take it for sent
         more = [f"…and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
         for line in [*problems[:SHOWN], *more]:
-            say(f"  {line}")
+            logger.info(f"  {line}")
         raise ShardifyError(f'{staged.dataset}: differs from what lies here; send that as --new-version "MESSAGE"')
-    say(f"{staged.dataset}: ready and complete; in a notebook: python -m trainer --shards {staged.dataset}")
+    logger.info(f"{staged.dataset}: ready and complete; in a notebook: python -m trainer --shards {staged.dataset}")
 
 
-def _send(client, staged: Staged, message: str | None, note: Path, say: Say) -> int:
+def _send(client, staged: Staged, message: str | None, note: Path) -> int:
     """Send what Kaggle does not have; the version to wait for, 0 where any will do."""
     dataset, folder = staged.dataset, str(staged.folder)
     newest = _look(client.dataset_status, dataset)[1]  # at once: without a network all retries take minutes
     is_there = newest is not None
     sent = _sent_before(note, staged) if is_there else None
     if sent is not None:
-        say(f"{dataset}: was sent already; looking at what has arrived")
+        logger.info(f"{dataset}: was sent already; looking at what has arrived")
         return sent
     if is_there and message is None:
         if note.exists():  # of another build: its files may have the same names and sizes
             raise UsageError(f'{dataset}: exists with other content; send this as --new-version "MESSAGE"')
-        say(f"{dataset}: exists already; nothing is sent, only names and sizes are compared")
+        logger.info(f"{dataset}: exists already; nothing is sent, only names and sizes are compared")
         return 0
     if not is_there and message is not None:
         raise UsageError(f"{dataset}: does not exist, or is not yours; send it with --upload first")
@@ -108,7 +111,7 @@ def _look(ask: Callable, dataset: str) -> tuple[str, int | None]:
     return found["status"], None if found["status"] == "deleted" else found["current_version_number"]
 
 
-def _wait(client, dataset: str, number: int, say: Say) -> bool:
+def _wait(client, dataset: str, number: int) -> bool:
     """Until Kaggle has unpacked the version and shows it, or has failed to. Raises ShardifyError after hours."""
     start, pause, shown = time.monotonic(), POLL_SECONDS[0], None
     while True:
@@ -120,13 +123,13 @@ def _wait(client, dataset: str, number: int, say: Say) -> bool:
         if time.monotonic() - start > READY_SECONDS:
             raise ShardifyError(f"{dataset}: is still not ready ({status}); run the same command again to look later")
         if status != shown:
-            say(f"{dataset}: waiting for Kaggle to unpack it ({status})")
+            logger.info(f"{dataset}: waiting for Kaggle to unpack it ({status})")
             shown = status
         time.sleep(pause)
         pause = min(1.5 * pause, POLL_SECONDS[1])
 
 
-def _remote_files(client, dataset: str, say: Say) -> dict[str, int]:
+def _remote_files(client, dataset: str) -> dict[str, int]:
     """Name → bytes of every file that Kaggle lists."""
     found: dict[str, int] = {}
     token = None
@@ -139,11 +142,11 @@ def _remote_files(client, dataset: str, say: Say) -> dict[str, int]:
         if not token:
             break
         if number % PAGES_A_LINE == 0:
-            say(f"{dataset}: {len(found)} files listed")
+            logger.info(f"{dataset}: {len(found)} files listed")
     return found
 
 
-def _connect(staged: Staged, say: Say):
+def _connect(staged: Staged):
     try:
         found = version("kaggle")
         if tuple(int(part) for part in found.split(".")[:3]) < CLIENT:
@@ -154,7 +157,7 @@ def _connect(staged: Staged, say: Say):
             f"Kaggle's client is missing ({error}); pip install '.[kaggle]', or leave --upload or --new-version out to "
             f"see what to type"
         ) from error
-    client = Client(len(staged.sent), say)
+    client = Client(len(staged.sent))
     with contextlib.redirect_stdout(io.StringIO()):
         client.authenticate()
     return client
@@ -176,7 +179,7 @@ def _one_line(dataset: str, source: str) -> Iterator[None]:
             raise UsageError(refused) from error
         if code == 403:
             raise UsageError(f"{dataset}: Kaggle forbids it; is the owner in --id your user name there?") from error
-        raise ShardifyError(f"{_reason(error)}; run the same command again to go on") from error
+        raise ShardifyError(f"{_reason(error)}; run the same command again to resume") from error
 
 
 def _reason(error: Exception) -> str:

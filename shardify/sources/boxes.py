@@ -1,4 +1,4 @@
-"""--boxes FILE.csv: one crop box per video, from anybody's own face detector."""
+"""Crop boxes from a CSV file, one per video, as any face detector may have written it."""
 
 from __future__ import annotations
 

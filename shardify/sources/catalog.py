@@ -1,4 +1,4 @@
-"""Data folder or manifest → ordered list of sources."""
+"""The inputs of a build: every video below a data folder, or every row of a manifest, in a fixed order."""
 
 from __future__ import annotations
 

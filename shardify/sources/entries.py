@@ -1,4 +1,4 @@
-"""Every directory entry below a folder, links to folders followed within bounds."""
+"""The entries of a folder and of all folders below it, with links to folders followed within bounds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which sources belong together, because they show the same person or scene: groups never straddle splits."""
+"""Groups of sources that show the same person or scene, and so must not be divided between splits."""
 
 from __future__ import annotations
 

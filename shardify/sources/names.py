@@ -1,4 +1,4 @@
-"""Files that a table spells in another Unicode form: macOS takes letters and accents apart (NFD)."""
+"""Matching of names in tables with files that spell them in another Unicode form: macOS stores accents apart (NFD)."""
 
 from __future__ import annotations
 

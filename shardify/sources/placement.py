@@ -85,5 +85,5 @@ def _straddling(sets: GroupSets, packed: dict[str, dict], of: dict[str, list[str
     splits = " and ".join(sorted(sets.splits(of[name])))
     return [
         f"warning: {len(found)} groups lie in several splits, for example that of {name} in {splits}: what belongs "
-        f"together (by {by}) was not known to earlier builds; build into a new folder to mend that"
+        f"together (by {by}) was not known to earlier builds; build into a new folder to fix that"
     ]

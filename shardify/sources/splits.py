@@ -1,4 +1,4 @@
-"""Whole groups → train, val, test: stable when videos are added later."""
+"""The split of every group, train, val or test: the same again when videos are added later."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The one door to files."""
+"""The one door to files: where they lie, and how they are read and written."""

@@ -1,55 +1,81 @@
-"""Files of this machine, written whole or not at all."""
+"""Files of this machine, read in parts, and written whole or not at all."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from shardify.errors import ShardifyError
 
 
+class LocalReader:
+    """A file by its descriptor; `size` in bytes."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self.size = os.fstat(descriptor).st_size
+
+    def read(self, offset: int, length: int) -> bytes:
+        return os.pread(self._descriptor, length, offset)
+
+
+@contextlib.contextmanager
+def open_reader(path: Path) -> Iterator[LocalReader]:
+    """The file, open for reading; a pipe gives nothing instead of waiting for somebody to write."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        yield LocalReader(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def list_names(folder: Path) -> list[str]:
+    """The names in a folder, sorted."""
+    return sorted(os.listdir(folder))
+
+
 def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file's content, as hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_atomically(path: Path, payload: bytes) -> None:
-    """Temporary name in the same folder, fsync, rename, fsync of the folder, which is made where there is none.
+def write_atomically(path: Path, payload: bytes, attempt: str = "") -> None:
+    """Write a file under a temporary name beside its own, then `rename` it; the folder is made where there is none.
 
-    A full disk leaves no half of a file to fill it.
+    A full disk leaves no half of a file to fill it. attempt: part of the temporary name, where several may write.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name.lstrip('.')}.tmp")
+    temporary = path.with_name(f".{path.name.lstrip('.')}{attempt}.tmp")
     try:
-        with open(temporary, "wb") as file:
-            file.write(payload)
-            file.flush()
-            os.fsync(file.fileno())
+        temporary.write_bytes(payload)
         rename(temporary, path)
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
 
 
-def sync_folder(folder: Path) -> None:
-    """Put the folder's names on the disk, where the file system can do that with a folder."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def rename(old: Path, new: Path) -> None:
+    """Give a complete file its final name in the same folder: fsync, rename, fsync of the folder.
+
+    What is renamed later is never on the disk without this.
+    """
+    with open(old, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(old, new)
+    descriptor = os.open(new.parent, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # file systems that cannot do that with a folder
             raise
     finally:
         os.close(descriptor)
-
-
-def rename(old: Path, new: Path) -> None:
-    """In one folder, and in this order on the disk: what is renamed later is never there without this."""
-    os.replace(old, new)
-    sync_folder(new.parent)
 
 
 def check_writable(path: Path) -> None:

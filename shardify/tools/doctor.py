@@ -1,4 +1,4 @@
-"""What this machine has of all that building and training use, and what to do where something is missing."""
+"""A report on this machine: what building and training use, and what to do where something is missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a shards folder holds, without opening a shard."""
+"""A description of a shards folder, made without opening a shard."""
 
 from __future__ import annotations
 

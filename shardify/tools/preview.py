@@ -1,4 +1,4 @@
-"""Some clips of each class on one picture, with their labels and times."""
+"""A picture of some clips of each class, with their labels and times."""
 
 from __future__ import annotations
 

@@ -1,11 +1,10 @@
-"""The tables of a finished folder, made again from its shards and from what of the damaged ones can still be read.
+"""Proposals for the tables of a finished folder, from its shards and from what of damaged tables can still be read.
 
 Everything here is a proposal: `repair` writes what has the hash that index.json names, and nothing else.
 """
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import zlib
@@ -24,7 +23,7 @@ from shardify.format.index import (
     sha256,
 )
 from shardify.format.tar import read_shard
-from shardify.text import from_cell
+from shardify.storage.table import TABLE_ERRORS, from_cell, read_csv
 
 
 def propose_csv(folder: Path, meta: dict, npy_keys: list[str]) -> Iterator[bytes]:
@@ -48,14 +47,14 @@ def _legible_rows(path: Path, columns: tuple[str, ...]) -> list[dict]:
     cell = from_cell if has_escapes(columns) else str
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     try:
-        rows = csv.DictReader(io.StringIO(text, newline=""), columns, restval="", restkey="")
-        return [{name: cell(value) for name, value in row.items() if name} for row in rows][1:]
-    except csv.Error:
+        rows, _ = read_csv(io.StringIO(text, newline=""), columns)
+    except TABLE_ERRORS:
         return []
+    return [{name: cell(value or "") for name, value in row.items() if name} for row in rows][1:]
 
 
 def _rows_of_records(folder: Path, meta: dict, shard: dict) -> Iterator[dict]:
-    for name, content in read_shard(folder, shard["name"]):
+    for name, _, content in read_shard(folder / shard["name"]):
         if name.endswith(".json"):
             try:
                 record = json.loads(content)
@@ -77,7 +76,8 @@ def propose_npy(folder: Path, meta: dict, rows: list[dict[str, str]]) -> Iterato
     payload = PAYLOAD_EXTENSION[meta["settings"]["codec"]]
     places: dict[str, dict] = {}
     for shard in all_shards(meta):
-        members, at = dict(read_shard(folder, shard["name"])), 0
+        members = {name: content for name, _, content in read_shard(folder / shard["name"])}
+        at = 0
         for row in rows:
             if row["status"] != "ok" or row["shard"] != shard["name"]:
                 continue

@@ -1,4 +1,4 @@
-"""Damaged tables and shards, made again to the very bytes that index.json names, or left as they are with a reason."""
+"""The repair of a shards folder: what is damaged is made again to the very bytes that index.json names, or left."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ import dataclasses
 import functools
 import itertools
 import json
-import os
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from shardify.build.build_shard import library_versions
 from shardify.build.commit import lock_folder, roll_forward
-from shardify.build.job import Task
-from shardify.build.settings import BuildSettings
+from shardify.build.encode import pack_videos
+from shardify.build.job import Job
 from shardify.errors import FormatError, UsageError
-from shardify.executors.local import run_tasks
 from shardify.format.card import card_bytes
 from shardify.format.index import (
     PAYLOAD_EXTENSION,
@@ -30,26 +29,21 @@ from shardify.format.index import (
     read_rows,
     sha256,
 )
+from shardify.format.settings import BuildSettings
 from shardify.format.shard import Sample, ShardWriter
-from shardify.format.tar import read_shard, read_tar
+from shardify.format.tar import read_shard
 from shardify.interrupt import Interrupts
-from shardify.machine import usable_cores
 from shardify.sources.boxes import match_boxes, read_boxes
-from shardify.storage.local import file_sha256, sync_folder, write_atomically
+from shardify.storage.local import file_sha256, rename, write_atomically
 from shardify.tools.recover import propose_csv, propose_npy
+
+logger = logging.getLogger(__name__)
 
 ADDED_FIELDS = ("mirrored", "hdr", "repeated_frames")  # not in the records of 0.1.0
 
 
-def repair_folder(
-    data: Path,
-    folder: Path,
-    *,
-    boxes: Path | None = None,
-    timeout_seconds: float = 600.0,
-    say: Callable[[str], None] = lambda line: None,
-) -> None:
-    """Make again what is damaged: tables from the shards, shards from the videos in `data`; say what became of each.
+def repair_folder(data: Path, folder: Path, *, boxes: Path | None = None) -> None:
+    """Make again what is damaged: tables from the shards, shards from the videos in `data`; log what became of each.
 
     Nothing takes a name before it has the hash that index.json gives it. Raises FormatError when index.json, or the
     rows of failed inputs in samples.csv, are lost: nothing else knows them.
@@ -70,17 +64,15 @@ def repair_folder(
         settings = BuildSettings(**meta["settings"])
         if settings.boxes != (file_sha256(boxes) if boxes else None):
             raise UsageError(f"{folder}: was built with {'' if settings.boxes else 'no '}--boxes; pass the same")
-        _repair_csv(folder, meta, say)
+        _repair_csv(folder, meta)
         rows = [row for row in read_rows(folder) if row["status"] == "ok"]
         found, _ = match_boxes(read_boxes(boxes), data) if boxes else ({}, [])
-        _repair_shards(data, folder, meta, settings, rows, found, timeout_seconds, say)
-        _repair_file(
-            folder / "samples.npy", meta["sha256"]["samples.npy"], lambda: propose_npy(folder, meta, rows), say
-        )
+        _repair_shards(data, folder, meta, settings, rows, found)
+        _repair_file(folder / "samples.npy", meta["sha256"]["samples.npy"], lambda: propose_npy(folder, meta, rows))
         if not _is(folder / "samples.npy", meta["sha256"]["samples.npy"]):
             return
         card = card_bytes(meta, read_index(folder).samples)
-        _repair_file(folder / "README.md", sha256(card), lambda: [card], say)
+        _repair_file(folder / "README.md", sha256(card), lambda: [card])
 
 
 def _check_known(folder: Path, settings: dict) -> None:
@@ -90,12 +82,12 @@ def _check_known(folder: Path, settings: dict) -> None:
         raise FormatError(f"{folder}: was built by a newer release, which has the setting {name}; repair it with that")
 
 
-def _repair_csv(folder: Path, meta: dict, say: Callable) -> None:
+def _repair_csv(folder: Path, meta: dict) -> None:
     path, expected = folder / "samples.csv", meta["sha256"]["samples.csv"]
     keys = []
     if _is(folder / "samples.npy", meta["sha256"]["samples.npy"]):
         keys = [key.decode() for key in np.load(folder / "samples.npy", allow_pickle=False)["key"].tolist()]
-    _repair_file(path, expected, lambda: propose_csv(folder, meta, keys), say)
+    _repair_file(path, expected, lambda: propose_csv(folder, meta, keys))
     if not _is(path, expected):
         raise FormatError(
             f"{path}: is damaged, and what it says of {meta['failed']} failed inputs and of clips in damaged shards "
@@ -103,15 +95,15 @@ def _repair_csv(folder: Path, meta: dict, say: Callable) -> None:
         )
 
 
-def _repair_file(path: Path, expected: str, propose: Callable, say: Callable) -> None:
+def _repair_file(path: Path, expected: str, propose: Callable[[], Iterable[bytes]]) -> None:
     if _is(path, expected):
         return
     for content in propose():
         if sha256(content) == expected:
             write_atomically(path, content)
-            say(f"{path.name}: made again")
+            logger.info(f"{path.name}: made again")
             return
-    say(f"{path.name}: cannot be made again from what is sound")
+    logger.info(f"{path.name}: cannot be made again from what is sound")
 
 
 def _is(path: Path, expected: str) -> bool:
@@ -119,9 +111,8 @@ def _is(path: Path, expected: str) -> bool:
 
 
 def _repair_shards(
-    data: Path, folder: Path, meta: dict, settings: BuildSettings, rows: list[dict], boxes: dict, timeout: float,
-    say: Callable,
-) -> None:  # fmt: skip
+    data: Path, folder: Path, meta: dict, settings: BuildSettings, rows: list[dict], boxes: dict
+) -> None:
     unpacked = not any(folder.glob("*.tar")) and any(
         (folder / s["name"]).with_suffix("").is_dir() for s in all_shards(meta)
     )
@@ -130,9 +121,9 @@ def _repair_shards(
             mine = [row for row in rows if row["shard"] == shard["name"]]
             if _is_sound(folder, shard, mine, settings):
                 continue
-            tasks = list(_tasks(data, mine, settings, boxes))
+            jobs = list(_jobs(data, mine, settings, boxes))
             restore = functools.partial(_as_packed, mine, meta.get("joined_groups", {}))
-            say(f"{shard['name']}: {_rebuild(folder, shard, tasks, settings, timeout, unpacked, restore)}")
+            logger.info(f"{shard['name']}: {_rebuild(folder, shard, jobs, settings, unpacked, restore)}")
             if interrupts.requested:
                 raise KeyboardInterrupt
 
@@ -141,7 +132,7 @@ def _is_sound(folder: Path, shard: dict, rows: list[dict], settings: BuildSettin
     """Whether the tar has its hash, or every member of the folder that it was unpacked into the right bytes."""
     if (folder / shard["name"]).is_file():
         return _is(folder / shard["name"], shard["sha256"])
-    found = {name: sha256(content) for name, content in read_shard(folder, shard["name"])}
+    found = {name: sha256(content) for name, _, content in read_shard(folder / shard["name"])}
     payload = PAYLOAD_EXTENSION[settings.codec]
     due = {}
     for row in rows:
@@ -151,7 +142,7 @@ def _is_sound(folder: Path, shard: dict, rows: list[dict], settings: BuildSettin
     return due.items() <= found.items()
 
 
-def _tasks(data: Path, rows: list[dict], settings: BuildSettings, boxes: dict) -> Iterator[Task]:
+def _jobs(data: Path, rows: list[dict], settings: BuildSettings, boxes: dict) -> Iterator[Job]:
     """The videos of a shard, in their order."""
     seen = set()
     for row in rows:
@@ -160,7 +151,7 @@ def _tasks(data: Path, rows: list[dict], settings: BuildSettings, boxes: dict) -
             continue
         seen.add(source)
         key = row["key"] if settings.clips == 1 else row["key"].rpartition("-")[0]
-        yield Task(
+        yield Job(
             data / source, source, key, row["split"], int(row["label"]), row["class"], float(row["target"]),
             row["group"], boxes.get(source),
         )  # fmt: skip
@@ -180,17 +171,17 @@ def _as_packed(rows: list[dict], joined: dict[str, str], sample: Sample) -> Samp
 
 
 def _rebuild(
-    folder: Path, shard: dict, tasks: list[Task], settings: BuildSettings, timeout_seconds: float, unpacked: bool,
+    folder: Path, shard: dict, jobs: list[Job], settings: BuildSettings, unpacked: bool,
     restore: Callable[[Sample], Sample],
 ) -> str:  # fmt: skip
     """What became of one shard. The damaged one stays until its replacement is known to be right."""
-    writer = ShardWriter(folder, shard["name"], settings.codec)
-    results = run_tasks(tasks, settings, workers=usable_cores(), timeout_seconds=timeout_seconds)
-    with contextlib.closing(results), contextlib.ExitStack() as undo:
-        undo.callback(writer.abandon)
-        for task, result in zip(tasks, results, strict=True):
+    with (
+        contextlib.closing(pack_videos(jobs, settings)) as results,
+        ShardWriter(folder, shard["name"], settings.codec) as writer,
+    ):
+        for job, result in zip(jobs, results, strict=True):
             if isinstance(result, str):
-                return f"cannot be built again: {task.source}: {result}"
+                return f"cannot be built again: {job.source}: {result}"
             for sample in map(restore, result):
                 writer.add(sample)
         entry = writer.seal("", library_versions())
@@ -200,15 +191,14 @@ def _rebuild(
         if (unpacked or home.is_dir()) and not (folder / shard["name"]).is_file():
             _unpack(writer.temporary, home)
         else:
-            os.replace(writer.temporary, folder / shard["name"])
-            sync_folder(folder)
+            rename(writer.temporary, folder / shard["name"])
     return f"built again, {entry['samples']} clips"
 
 
 def _unpack(tar: Path, home: Path) -> None:
     """Put right the members of an unpacked shard; files that do not belong there stay, for `verify` to name."""
     home.mkdir(exist_ok=True)
-    for name, _, content in read_tar(tar):
+    for name, _, content in read_shard(tar):
         if not _is(home / name, sha256(content)):
             write_atomically(home / name, content)
 
@@ -218,4 +208,4 @@ def _difference(shard: dict) -> str:
     other = [f"{name} {old} → {here.get(name)}" for name, old in shard["versions"].items() if here.get(name) != old]
     if other:
         return f"it was made with other versions ({', '.join(other)})"
-    return "its videos have changed since; shardify build --rebuild-changed packs them anew"
+    return "its videos have changed since; shardify build --rebuild-changed packs them again"

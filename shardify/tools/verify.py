@@ -1,4 +1,4 @@
-"""Every hash, count, member, JPEG and JSON of a shards folder, as built or as Kaggle unpacked it."""
+"""The check of a shards folder, as built or as Kaggle unpacked it: every hash, count, member, JPEG and JSON."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from shardify.format.index import (
 from shardify.format.members.frames import decode_jpeg, decode_raw, grid_shape
 from shardify.format.schema import SHARD, SPLITS
 from shardify.format.shard import journal_path
-from shardify.format.tar import read_tar
+from shardify.format.tar import read_shard
 from shardify.storage.local import file_sha256
 
 
@@ -149,9 +149,7 @@ def check_shard(index: ShardIndex, shard: dict, expected: list[Expected]) -> Ite
         if path.is_file():
             yield from _check_tar(index, path, shard, expected)
         elif unpacked.is_dir():
-            names = sorted(entry.name for entry in unpacked.iterdir() if entry.is_file())
-            members = ((name, 0, (unpacked / name).read_bytes()) for name in names)
-            yield from _check_members(index, unpacked.name, members, expected, in_tar=False)
+            yield from _check_members(index, unpacked.name, read_shard(path), expected, in_tar=False)
         else:
             yield Damage(shard["name"], "", "is missing")
     except OSError as error:
@@ -164,7 +162,7 @@ def _check_tar(index: ShardIndex, path: Path, shard: dict, expected: list[Expect
     if size != shard["bytes"]:
         sound = False
         yield Damage(path.name, "", f"has {size} bytes instead of {shard['bytes']}")
-    inside = list(_check_members(index, path.name, read_tar(path), expected, in_tar=True))
+    inside = list(_check_members(index, path.name, read_shard(path), expected, in_tar=True))
     yield from inside
     if sound and not inside and file_sha256(path) != shard["sha256"]:
         yield Damage(path.name, "", "its hash differs, though all clips are sound: a tar header or padding is damaged")

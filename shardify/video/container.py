@@ -1,4 +1,4 @@
-"""Opening a video that nobody vouches for: which stream to decode, and what is known about it."""
+"""A video file, opened without trusting it: which stream is decoded, and what is known about it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""decode_video: exactly the frames that the plan names, as small RGB pictures."""
+"""Decoding of a video: exactly the frames that were asked for, as small RGB pictures."""
 
 from __future__ import annotations
 
@@ -33,32 +33,31 @@ class DecodedVideo:
     decoder: str  # "cpu", or "cuda" where a GPU decoded it
 
 
-def decode_video(path: str | os.PathLike, **options) -> DecodedVideo:
-    """`decode_clips` of a video file, with the same options and errors."""
-    with open_video(path) as video:
-        return decode_clips(video, **options)
-
-
-def decode_clips(
-    video: VideoFile,
+def decode_video(
+    path: str | os.PathLike,
     *,
-    frames: int = 16,
     size: int = 128,
-    clips: int = 1,
-    stride: int | None = None,
     fit: str = "stretch",
     box: Box | None = None,
     strict: bool = False,
     decoder: str = "cpu",
+    **sampling: int | None,
 ) -> DecodedVideo:
-    """Decode `clips` clips of `frames` pictures of size × size pixels from an open video.
+    """`decode_clips` of a video file, with the same errors.
 
-    `fit` is "stretch", "crop" or "pad"; `box` is (x, y, width, height) in pixels of the picture as
-    shown (turned, pixels made square) and is cut to it. With `strict`, a video with any decode
-    error is refused. With `decoder` "cuda" the GPU decodes what it can, the CPU the rest. Raises
-    VideoError with a one-line reason for every input that gives no clip.
+    size, fit, box: as of `PictureMaker`. sampling: `frames`, `clips` and `stride`, as of `Request`.
     """
-    request = Request(frames, clips, stride, PictureMaker(size, fit, box))
+    request = Request(make_picture=PictureMaker(size, fit, box), **sampling)
+    with open_video(path) as video:
+        return decode_clips(video, request, strict=strict, decoder=decoder)
+
+
+def decode_clips(video: VideoFile, request: Request, *, strict: bool = False, decoder: str = "cpu") -> DecodedVideo:
+    """Decode the requested clips of an open video.
+
+    With `strict`, a video with any decode error is refused. With `decoder` "cuda" the GPU decodes what it can, the CPU
+    the rest. Raises VideoError with a one-line reason for every input that gives no clip.
+    """
     taken = nvdec.take_by_time(video, request) if decoder == "cuda" else None
     used = "cuda" if taken else "cpu"
     taken = taken or take_by_time(video, request) or take_by_counting(video, request)

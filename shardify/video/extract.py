@@ -1,4 +1,4 @@
-"""Taking the wanted frames out of a video: the quick way by packet times, the thorough way by counting.
+"""The wanted frames of a video: taken the quick way by packet times, or the thorough way by counting.
 
 Three things make the first quick, none of which changes a pixel: pictures that nobody wants are neither
 converted nor, where no other picture refers to them, decoded (`skip_frame = NONREF`, set packet by
@@ -14,7 +14,7 @@ import contextlib
 import functools
 import re
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 import av
@@ -43,10 +43,12 @@ MAX_HOURS = 100  # between the first and the last frame: longer by a damaged or 
 
 @dataclass(frozen=True)
 class Request:
-    frames: int
-    clips: int
-    stride: int | None
-    make_picture: PictureMaker
+    """What is wanted of a video: `clips` clips of `frames` pictures each, every `stride`-th frame or spread evenly."""
+
+    frames: int = 16
+    clips: int = 1
+    stride: int | None = None
+    make_picture: PictureMaker = field(default_factory=PictureMaker)
 
     def plan(self, times: list[int], last_duration: int) -> ClipPlan:
         return plan_clips(times, last_duration, frames=self.frames, clips=self.clips, stride=self.stride)

@@ -1,4 +1,4 @@
-"""Whether a decoder that knows nothing of the video so far can begin at a packet.
+"""Keyframes: packets at which a decoder that knows nothing of the video so far can begin.
 
 Containers mark key frames, but wrongly often enough: encoders were seen to mark H.264 pictures that
 refer to nothing themselves while later ones still refer to what came before them. A decoder begun

@@ -1,4 +1,4 @@
-"""Long files with an index: their frames' times from its entries, and only the packets that are needed.
+"""The index of long mp4 files: frames' times from its entries, so that only the packets needed are read.
 
 An entry of the mp4/mov index gives a packet's decoding time and whether it is a key frame, not when it
 is shown. At a constant rate that is enough to name the frames: number i is shown at the first time

@@ -1,4 +1,4 @@
-"""One decoded picture to one S×S RGB array: colour, orientation, pixel shape, crop, scaling."""
+"""Conversion of a decoded picture to an S×S RGB array: colour, orientation, pixel shape, crop, scaling."""
 
 from __future__ import annotations
 
@@ -98,9 +98,13 @@ def clamp_box(box: Box | None, width: int, height: int) -> Box:
 
 @dataclass
 class PictureMaker:
-    """Makes S×S RGB pictures of one video's decoded frames; keeps its filter graph while frames stay alike."""
+    """Makes S×S RGB pictures of one video's decoded frames; keeps its filter graph while frames stay alike.
 
-    size: int
+    fit: "stretch", "crop" or "pad". box: (x, y, width, height) in pixels of the picture as shown (turned, pixels made
+    square), to which it is cut.
+    """
+
+    size: int = 128
     fit: str = "stretch"
     box: Box | None = None
     _matrix: str | None = None

@@ -1,4 +1,4 @@
-"""Which frames a clip takes: pure functions on integers.
+"""Sampling: which frames a clip takes, as pure functions on integers.
 
 Frame numbers are in display order; times are presentation times in ticks of the stream's time base.
 With 10 frames at a constant rate and T = 4, each frame taken is the one at the middle of a quarter:

@@ -1,4 +1,4 @@
-"""What a file that is no video is instead, where its first bytes say so."""
+"""Recognition of files that are no videos by their first bytes, and what to do with each kind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a video's packets say about its frames: when they are shown, and which must be decoded to get one."""
+"""The timeline of a video: when its frames are shown, as its packets say, and which packets one frame needs."""
 
 from __future__ import annotations
 

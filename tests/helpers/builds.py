@@ -11,9 +11,10 @@ from pathlib import Path
 from media import numbered_picture, numbered_video
 
 from shardify.build.build import BuildReport, build
-from shardify.build.job import Task
-from shardify.build.settings import BuildSettings
+from shardify.build.job import Job
+from shardify.build.request import BuildRequest
 from shardify.format.index import FIRST_COLUMNS, json_bytes, read_rows, sha256
+from shardify.format.settings import BuildSettings
 
 SMALL = {"frames": 4, "size": 32, "shard_size": 4}
 
@@ -40,10 +41,10 @@ def video_names(count: int, stem: str = "v") -> list[str]:
 
 
 def run_build(data: Path, out: Path, *, workers: int = 2, timeout_seconds: float = 60, **options) -> BuildReport:
-    """`options` are settings, or arguments of `build`."""
-    arguments = {name: options.pop(name) for name in ("manifest", "boxes", "changes", "say") if name in options}
+    """`options` are settings, or what else a request has."""
+    beside = {name: options.pop(name) for name in ("manifest", "boxes", "changes") if name in options}
     settings = BuildSettings(**{**SMALL, **options})
-    return build(data, out, settings, workers=workers, timeout_seconds=timeout_seconds, **arguments)
+    return build(BuildRequest(data, out, settings, workers=workers, timeout_seconds=timeout_seconds, **beside))
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -65,8 +66,8 @@ def as_table_of_0_1_0(folder: Path) -> None:
     (folder / "index.json").write_bytes(json_bytes(meta | {"index_sha256": sha256(json_bytes(meta))}))
 
 
-def make_task(path: Path, split: str = "train", label: int = 0) -> Task:
-    return Task(path, path.name, f"{path.stem}-0123456789abcdef", split, label, "real", float(label), "g")
+def make_job(path: Path, split: str = "train", label: int = 0) -> Job:
+    return Job(path, path.name, f"{path.stem}-0123456789abcdef", split, label, "real", float(label), "g")
 
 
 def _numbered_from(first: int):

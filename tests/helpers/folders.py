@@ -8,7 +8,8 @@ import numpy as np
 from media import write_video
 
 from shardify.build.build import build
-from shardify.build.settings import BuildSettings
+from shardify.build.request import BuildRequest
+from shardify.format.settings import BuildSettings
 
 FRAMES, SIZE = 5, 16  # five frames in a grid of six cells: one cell is unused
 LAYOUT = {f"{split}/{name}": count for split, count in (("train", 10), ("val", 4), ("test", 4)) for name in "ab"}
@@ -30,6 +31,6 @@ def make_clips(data: Path, layout: dict[str, int], *, frames: int = 10, pixels: 
 
 def build_shards(data: Path, out: Path, **settings) -> Path:
     settings = {"frames": FRAMES, "size": SIZE, "shard_size": 8} | settings
-    report = build(data, out, BuildSettings(**settings), workers=2)
+    report = build(BuildRequest(data, out, BuildSettings(**settings), workers=2))
     assert report.failed_inputs == 0, report.failures
     return out

@@ -16,14 +16,14 @@ from pathlib import Path
 import numpy as np
 
 from shardify.build.encode import make_samples
-from shardify.build.job import Task
-from shardify.build.settings import BuildSettings
+from shardify.build.job import Job
+from shardify.format.settings import BuildSettings
 from shardify.format.shard import Sample
 
 
-def make_poisoned(task: Task, settings: BuildSettings) -> list[Sample]:
+def make_poisoned(job: Job, settings: BuildSettings) -> list[Sample]:
     """What happens depends on the video's stem."""
-    stem = task.path.stem
+    stem = job.path.stem
     if stem.startswith("segfault"):
         ctypes.string_at(8)
     elif stem.startswith("abort"):
@@ -36,7 +36,7 @@ def make_poisoned(task: Task, settings: BuildSettings) -> list[Sample]:
     elif stem.startswith("stand"):
         time.sleep(3600)
     elif stem.startswith("hold"):
-        with open(task.path.with_suffix(".fifo"), "wb", buffering=0) as file:  # open as long as the worker lives
+        with open(job.path.with_suffix(".fifo"), "wb", buffering=0) as file:  # open as long as the worker lives
             file.write(b"here")
             time.sleep(3600)
     elif stem.startswith("slow"):
@@ -48,11 +48,11 @@ def make_poisoned(task: Task, settings: BuildSettings) -> list[Sample]:
     elif stem.startswith("kill"):
         os.kill(os.getpid(), signal.SIGKILL)
     elif stem.startswith("flaky"):
-        _die_once(task)
+        _die_once(job)
     elif stem.startswith("growing"):
-        with _growing(task.path):
+        with _growing(job.path):
             for _ in range(1000):  # whether the other thread has its turn is up to the machine
-                make_samples(task, settings)
+                make_samples(job, settings)
     elif stem.startswith("bug"):
         raise KeyError("a mistake of ours")
     elif stem.startswith("import"):
@@ -60,15 +60,15 @@ def make_poisoned(task: Task, settings: BuildSettings) -> list[Sample]:
     elif stem.startswith("files"):
         held = [os.open("/dev/null", os.O_RDONLY) for _ in iter(int, 1)]
         raise AssertionError(held)
-    return make_samples(task, settings)
+    return make_samples(job, settings)
 
 
-def make_delayed(task: Task, settings: BuildSettings, *, log: Path, salt: int = 0) -> list[Sample]:
+def make_delayed(job: Job, settings: BuildSettings, *, log: Path, salt: int = 0) -> list[Sample]:
     """Each video after up to 50 ms of its own; `log` tells in which order they were done."""
-    time.sleep(hashlib.sha256(f"{salt} {task.source}".encode()).digest()[0] / 5000)
-    samples = make_samples(task, settings)
+    time.sleep(hashlib.sha256(f"{salt} {job.source}".encode()).digest()[0] / 5000)
+    samples = make_samples(job, settings)
     with open(log, "a") as file:
-        file.write(f"{task.source}\n")
+        file.write(f"{job.source}\n")
     return samples
 
 
@@ -90,9 +90,9 @@ def _growing(path: Path) -> Iterator[None]:
     writer.join()
 
 
-def _die_once(task: Task) -> None:
+def _die_once(job: Job) -> None:
     """As the kernel does to an innocent worker when memory runs short."""
-    mark = task.path.with_suffix(".dead")
+    mark = job.path.with_suffix(".dead")
     if not mark.exists():
         mark.touch()
         os.kill(os.getpid(), signal.SIGKILL)

@@ -7,8 +7,8 @@ import pytest
 from builds import make_videos, run_build, tree, video_names
 
 from shardify.build import build as build_module
-from shardify.executors.local import run_tasks
-from shardify.interrupt import GO_ON, INTERRUPTED, Interrupts
+from shardify.build.encode import pack_videos
+from shardify.interrupt import INTERRUPTED, RESUME, Interrupts
 
 PRESS = "import os, signal; os.kill(os.getpid(), signal.SIGINT)\n"
 
@@ -27,7 +27,7 @@ def run_with(folder, module, text, *arguments):
 
 def test_while_the_program_starts(tmp_path):
     done = run_with(tmp_path, "click", PRESS, "--version")
-    assert (done.returncode, done.stderr) == (INTERRUPTED, f"{GO_ON}\n")
+    assert (done.returncode, done.stderr) == (INTERRUPTED, f"{RESUME}\n")
 
 
 def test_while_the_program_ends(tmp_path):
@@ -58,13 +58,13 @@ def test_once_finishes_the_shard_in_hand_and_twice_does_not(tmp_path, monkeypatc
     data, out = make_videos(tmp_path / "data", video_names(24)), tmp_path / "s"
 
     def press(*args, **kwargs):
-        for number, outcome in enumerate(run_tasks(*args, **kwargs)):
+        for number, outcome in enumerate(pack_videos(*args, **kwargs)):
             if number == 5:
                 for _ in range(presses):
                     signal.raise_signal(signal.SIGINT)
             yield outcome
 
-    monkeypatch.setattr(build_module, "run_tasks", press)
+    monkeypatch.setattr(build_module, "pack_videos", press)
     with pytest.raises(KeyboardInterrupt):
         run_build(data, out)
     assert len(list(out.glob("*.tar"))) == {1: 2, 2: 1}[presses]

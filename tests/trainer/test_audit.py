@@ -11,7 +11,8 @@ from media import write_video
 from sklearn.metrics import roc_auc_score
 
 from shardify.build.build import build
-from shardify.build.settings import BuildSettings
+from shardify.build.request import BuildRequest
+from shardify.format.settings import BuildSettings
 from trainer.audit import audit, chance_deviation, main
 from trainer.data.shard_set import open_shards
 
@@ -30,7 +31,7 @@ def alike(tmp_path_factory):
 
 
 def shards_of(data, out):
-    build(data, out, SETTINGS, workers=2)
+    build(BuildRequest(data, out, SETTINGS, workers=2))
     return open_shards(out)
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from shardify.errors import FormatError
 from shardify.format.index import read_rows
-from shardify.text import as_cell
+from shardify.storage.table import table_bytes
 from trainer.data.shard_set import ShardSet
 from trainer.evaluation.metrics import predict, softmax
 
@@ -55,7 +52,7 @@ def predictions_csv(
         columns += ["target", "prediction"]
         for row, target, (value,) in zip(table, predictions.labels, predictions.logits.tolist(), strict=True):
             row |= {"target": f"{target:.6g}", "prediction": f"{value:.6g}"}
-        return csv_bytes(columns, table)
+        return table_bytes(columns, table)
     scores = softmax(predictions.logits)
     names = [f"score_{name}" for name in shards.classes] if len(shards.classes) > 2 else []
     columns += ["label", "score", "prediction", *names]
@@ -64,12 +61,4 @@ def predictions_csv(
         shown = score[prediction if names else 1]
         row |= {"label": int(label), "score": f"{shown:.6f}", "prediction": prediction}
         row |= {name: f"{value:.6f}" for name, value in zip(names, score, strict=False)}
-    return csv_bytes(columns, table)
-
-
-def csv_bytes(columns: Sequence[str], rows: list[dict]) -> bytes:
-    buffer = io.StringIO(newline="")
-    writer = csv.DictWriter(buffer, columns, lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows({name: as_cell(value) for name, value in row.items()} for row in rows)
-    return buffer.getvalue().encode("utf-8")
+    return table_bytes(columns, table)

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from shardify.storage.local import write_atomically
+from shardify.storage.table import table_bytes
 from trainer.data.shard_set import ShardSet
 from trainer.evaluation import plots
 from trainer.evaluation.metrics import bootstrap_intervals, classification_metrics, predict, regression_metrics, softmax
-from trainer.evaluation.predictions import Predictions, csv_bytes, predictions_csv, source_rows
+from trainer.evaluation.predictions import Predictions, predictions_csv, source_rows
 from trainer.evaluation.worst_clips import write_worst_clips
 
 HISTORY_COLUMNS = (
@@ -47,7 +48,7 @@ def intervals(shards: ShardSet, predictions: Predictions, threshold: float | Non
 
 def write_history(results: Path, rows: list[dict], metric: str) -> None:
     columns = VALUE_HISTORY_COLUMNS if "val_mae" in rows[0] else HISTORY_COLUMNS
-    write_atomically(results / "training_history.csv", csv_bytes(columns, rows))
+    write_atomically(results / "training_history.csv", table_bytes(columns, rows))
     show(plots.plot_history, results / "training_history.png", rows=rows, metric=metric)
 
 

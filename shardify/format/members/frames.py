@@ -1,4 +1,4 @@
-"""Frames ⇄ contact sheet ⇄ JPEG bytes.
+"""The frames of a clip as a member of a sample: one JPEG contact sheet, or a raw array.
 
 A sheet lays T frames of S×S pixels row by row in ceil(sqrt(T)) columns; unused cells are black. With S a
 multiple of 8 and chroma 4:4:4 every frame owns whole JPEG blocks, so a frame cut out of the decoded sheet has

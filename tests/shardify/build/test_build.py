@@ -8,9 +8,10 @@ from poison import make_delayed, make_poisoned
 
 from shardify.build import build as build_module
 from shardify.build import build_shard
-from shardify.build.changes import Changes
+from shardify.build.encode import pack_videos
+from shardify.build.request import Changes
 from shardify.errors import BusyError, UsageError
-from shardify.executors.local import AHEAD, run_tasks
+from shardify.executors.local import AHEAD
 from shardify.format.index import all_shards, read_index, read_rows
 
 TABLES = {"README.md", "index.json", "samples.csv", "samples.npy"}
@@ -39,7 +40,7 @@ def test_only_the_documented_files(reference):
 def test_one_result_for_any_number_of_workers_and_order_of_completion(data, reference, tmp_path, monkeypatch, workers):
     log = tmp_path / "log"
     make = functools.partial(make_delayed, log=log, salt=workers)
-    monkeypatch.setattr(build_module, "run_tasks", functools.partial(run_tasks, make=make))
+    monkeypatch.setattr(build_module, "pack_videos", functools.partial(pack_videos, pack=make))
     run_build(data, tmp_path / "s", workers=workers)
     assert tree(tmp_path / "s") == reference
     planned, done = [row["source"] for row in read_rows(tmp_path / "s")], log.read_text().split()
@@ -98,10 +99,10 @@ def test_at_most_one_shard_and_what_was_in_flight_is_done_again(data, tmp_path, 
         path.hardlink_to(data / "real" / "v01.mp4")
     log = tmp_path / "log"
     make = functools.partial(make_delayed, log=log)
-    interrupt_after(monkeypatch, videos, make=make)
+    interrupt_after(monkeypatch, videos, pack=make)
     with pytest.raises(KeyboardInterrupt):
         run_build(tmp_path / "data", tmp_path / "s", workers=1)
-    monkeypatch.setattr(build_module, "run_tasks", functools.partial(run_tasks, make=make))
+    monkeypatch.setattr(build_module, "pack_videos", functools.partial(pack_videos, pack=make))
     run_build(tmp_path / "data", tmp_path / "s", workers=1)
     done = log.read_text().split()
     assert len(set(done)) == 70
@@ -110,12 +111,12 @@ def test_at_most_one_shard_and_what_was_in_flight_is_done_again(data, tmp_path, 
 
 def interrupt_after(monkeypatch, videos, **options):
     def run(*args, **kwargs):
-        for number, outcome in enumerate(run_tasks(*args, **kwargs, **options)):
+        for number, outcome in enumerate(pack_videos(*args, **kwargs, **options)):
             if number == videos:
                 raise KeyboardInterrupt
             yield outcome
 
-    monkeypatch.setattr(build_module, "run_tasks", run)
+    monkeypatch.setattr(build_module, "pack_videos", run)
 
 
 def test_an_unfinished_shard_that_was_tampered_with_is_built_again(data, reference, tmp_path, monkeypatch):
@@ -160,7 +161,7 @@ def test_poisoned_videos_change_no_other_byte(data, tmp_path, monkeypatch):
     for name in poisons:
         (both / name).write_bytes(b"no video")
     run_build(both, tmp_path / "refused")
-    monkeypatch.setattr(build_module, "run_tasks", lambda *a, **k: run_tasks(*a, make=make_poisoned, **k))
+    monkeypatch.setattr(build_module, "pack_videos", lambda *a, **k: pack_videos(*a, pack=make_poisoned, **k))
     report = run_build(both, tmp_path / "crashed")
     assert (report.ok_inputs, report.failed_inputs) == (24, 6)
     assert report.failures["the decoder crashed on it (SIGSEGV)"] == 2
@@ -188,7 +189,7 @@ def test_failed_inputs_become_rows(tmp_path):
 
 def test_a_file_that_grows_while_it_is_read_is_for_the_next_time(tmp_path, monkeypatch):
     data = make_videos(tmp_path / "data", [*video_names(4), "real/growing.mp4"])
-    monkeypatch.setattr(build_module, "run_tasks", functools.partial(run_tasks, make=make_poisoned))
+    monkeypatch.setattr(build_module, "pack_videos", functools.partial(pack_videos, pack=make_poisoned))
     report = run_build(data, tmp_path / "s")
     assert dict(report.failures) == {"changed while it was read; build again when it is complete": 1}
     monkeypatch.undo()

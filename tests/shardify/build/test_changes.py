@@ -6,7 +6,7 @@ import tarfile
 import pytest
 from builds import make_videos, run_build, tree, video_names
 
-from shardify.build.changes import Changes
+from shardify.build.request import Changes
 from shardify.errors import FormatError
 from shardify.format.index import read_index, read_rows
 
@@ -32,30 +32,30 @@ def members(out):
     return found
 
 
-def test_drift_is_said_and_left_alone(built):
+def test_changes_are_said_and_left_alone(built, caplog):
     data, out = built
-    before, notes = tree(out), []
+    before = tree(out)
     (data / "real" / "v01.mp4").unlink()
     video = data / "real" / "v03.mp4"
     content = video.read_bytes()
     video.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))  # the same size
-    run_build(data, out, say=notes.append)
+    run_build(data, out)
     assert tree(out) == before
-    assert any(note.startswith("gone since") and "real/v01.mp4" in note for note in notes)
-    assert any(note.startswith("changed since") and "real/v03.mp4" in note for note in notes)
+    assert any(note.startswith("gone since") and "real/v01.mp4" in note for note in caplog.messages)
+    assert any(note.startswith("changed since") and "real/v03.mp4" in note for note in caplog.messages)
 
 
 @pytest.mark.parametrize("full_hash", [False, True])
-def test_a_change_between_the_sampled_parts_of_a_long_file(tmp_path, full_hash):
-    data, notes = make_videos(tmp_path / "data", video_names(2)), []
+def test_a_change_between_the_sampled_parts_of_a_long_file(tmp_path, full_hash, caplog):
+    data = make_videos(tmp_path / "data", video_names(2))
     video = data / "real" / "v01.mp4"
     content = bytearray(video.read_bytes().ljust(8 << 20, b"\0"))
     video.write_bytes(content)
     run_build(data, tmp_path / "s", full_hash=full_hash)
     content[2 << 20] = 1
     video.write_bytes(content)
-    run_build(data, tmp_path / "s", full_hash=full_hash, say=notes.append)
-    assert any(note.startswith("changed since") for note in notes) == full_hash
+    run_build(data, tmp_path / "s", full_hash=full_hash)
+    assert any(note.startswith("changed since") for note in caplog.messages) == full_hash
 
 
 def test_prune_drops_what_is_gone_and_keeps_every_other_byte(built):
@@ -173,16 +173,16 @@ def test_a_damaged_shard_is_not_copied(built):
         run_build(data, out, changes=Changes(prune=True))
 
 
-def test_a_manifest_that_names_missing_or_relabelled_videos(tmp_path):
-    data, manifest, notes = make_videos(tmp_path / "data", video_names(6)), tmp_path / "m.csv", []
+def test_a_manifest_that_names_missing_or_relabelled_videos(tmp_path, caplog):
+    data, manifest = make_videos(tmp_path / "data", video_names(6)), tmp_path / "m.csv"
     names = sorted(path.relative_to(data).as_posix() for path in data.rglob("*.mp4"))
     manifest.write_text("path,class\n" + "".join(f"{name},{name[:4]}\n" for name in names))
     run_build(data, tmp_path / "s", manifest=manifest)
     before = members(tmp_path / "s")
     (data / names[0]).unlink()
     manifest.write_text(manifest.read_text().replace(f"{names[1]},fake", f"{names[1]},real"))
-    run_build(data, tmp_path / "s", manifest=manifest, changes=Changes(rebuild_changed=True), say=notes.append)
-    assert any(note.startswith("gone since") and names[0] in note for note in notes)
+    run_build(data, tmp_path / "s", manifest=manifest, changes=Changes(rebuild_changed=True))
+    assert any(note.startswith("gone since") and names[0] in note for note in caplog.messages)
     rows = {row["source"]: row for row in read_rows(tmp_path / "s")}
     assert rows[names[0]]["status"] == "ok" and rows[names[1]]["class"] == "real"
     kept = {key for key in before if key != rows[names[1]]["key"]}
@@ -192,9 +192,9 @@ def test_a_manifest_that_names_missing_or_relabelled_videos(tmp_path):
     assert {row["source"]: row["status"] for row in read_rows(tmp_path / "s")}[names[0]] == "failed"
 
 
-def test_failed_rows_go_when_the_manifest_is_mended(tmp_path):
+def test_failed_rows_go_when_the_manifest_is_fixed(tmp_path, caplog):
     """A path that was misspelled, one that led out of the folder, and one whose file has come since."""
-    data, manifest, notes = make_videos(tmp_path / "data", video_names(6)), tmp_path / "m.csv", []
+    data, manifest = make_videos(tmp_path / "data", video_names(6)), tmp_path / "m.csv"
     (data / "real/v05.mp4").rename(tmp_path / "late.mp4")
     text = "path,class\n" + "".join(f"{name},{name[:4]}\n" for name in video_names(6))
     manifest.write_text(text.replace("real/v01", "real/vO1").replace("real/v03", "../data/real/v03"))
@@ -203,15 +203,15 @@ def test_failed_rows_go_when_the_manifest_is_mended(tmp_path):
     assert run_build(data, tmp_path / "s", manifest=manifest).new_inputs == 0 and tree(tmp_path / "s") == before
     manifest.write_text(text)
     (tmp_path / "late.mp4").rename(data / "real/v05.mp4")
-    report = run_build(data, tmp_path / "s", manifest=manifest, say=notes.append)
+    report = run_build(data, tmp_path / "s", manifest=manifest)
     assert (report.ok_inputs, report.failed_inputs) == (6, 0)
     assert {row["source"]: row["status"] for row in read_rows(tmp_path / "s")} == dict.fromkeys(video_names(6), "ok")
-    assert any(note.startswith("mended since the last build: 3 rows that had failed") for note in notes)
-    assert not any(note.startswith(("gone since", "changed since")) for note in notes)
+    assert any(note.startswith("fixed since the last build: 3 rows that had failed") for note in caplog.messages)
+    assert not any(note.startswith(("gone since", "changed since")) for note in caplog.messages)
 
 
-def test_failed_rows_go_when_their_split_or_group_is_mended(tmp_path):
-    """z is missing, with another split; x and y would tear a group apart until one's group, one's split is mended."""
+def test_failed_rows_go_when_their_split_or_group_is_fixed(tmp_path, caplog):
+    """z is missing, with another split; x and y would tear a group apart until one's group, one's split is fixed."""
     data, manifest, out = make_videos(tmp_path / "data", video_names(4)), tmp_path / "m.csv", tmp_path / "s"
     base = "path,class,split,group\n" + "".join(f"{name},{name[:4]},,{name[-5]}\n" for name in video_names(4))
     manifest.write_text(base)
@@ -222,9 +222,9 @@ def test_failed_rows_go_when_their_split_or_group_is_mended(tmp_path):
     rows = f"real/x.mp4,real,{other},0\nreal/y.mp4,real,{other},0\nreal/z.mp4,real,{other},\n"
     manifest.write_text(base + rows)
     assert run_build(data, out, manifest=manifest).failed_inputs == 3
-    before, notes = tree(out), []
-    assert run_build(data, out, manifest=manifest, say=notes.append).new_inputs == 0
-    assert tree(out) == before and not any(note.startswith("mended") for note in notes)
+    before = tree(out)
+    assert run_build(data, out, manifest=manifest).new_inputs == 0
+    assert tree(out) == before and not any(note.startswith("fixed") for note in caplog.messages)
     make_videos(data, ["real/z.mp4"])
     manifest.write_text(base + f"real/x.mp4,real,{other},new\nreal/y.mp4,real,,0\nreal/z.mp4,real,train,\n")
     assert run_build(data, out, manifest=manifest).failed_inputs == 0

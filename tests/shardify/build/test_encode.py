@@ -4,16 +4,16 @@ import os
 import sys
 
 import pytest
-from builds import SMALL, make_task, make_videos
+from builds import SMALL, make_job, make_videos
 from media import numbered_video
 
 from shardify.build import encode
 from shardify.build.encode import make_samples
 from shardify.build.job import failed_row
-from shardify.build.settings import BuildSettings
 from shardify.errors import VideoError
 from shardify.format.index import sha256
 from shardify.format.members import frames
+from shardify.format.settings import BuildSettings
 from shardify.sources.fingerprint import source_fingerprint
 from shardify.video.decode import decode_clips
 
@@ -24,7 +24,7 @@ def video(tmp_path_factory):
 
 
 def test_members_and_row_agree(video):
-    (one,) = make_samples(make_task(video, label=1), BuildSettings(**SMALL))
+    (one,) = make_samples(make_job(video, label=1), BuildSettings(**SMALL))
     record = json.loads(one.members["json"])
     assert list(one.members) == ["cls", "jpg", "json"] and one.members["cls"] == b"1"
     assert frames.decode_jpeg(one.members["jpg"]).shape == (64, 64, 3)
@@ -36,7 +36,7 @@ def test_members_and_row_agree(video):
 
 def test_what_is_known_of_the_pictures_is_in_the_record(tmp_path):
     path = numbered_video(tmp_path / "a.mp4", 3, codec="libx265", context={"color_trc": 16}, mirrored=True)
-    (one,) = make_samples(make_task(path), BuildSettings(**SMALL))
+    (one,) = make_samples(make_job(path), BuildSettings(**SMALL))
     record = json.loads(one.members["json"])
     assert record["frame_index"] == [0, 1, 1, 2]
     assert (record["hdr"], record["mirrored"], record["repeated_frames"]) == ("pq", True, 1)
@@ -46,26 +46,26 @@ def test_what_is_known_of_the_pictures_is_in_the_record(tmp_path):
 @pytest.mark.parametrize("box", [(500, 0, 9, 9), (-50, -50, 20, 20)])
 def test_a_box_outside_the_picture_is_a_reason(video, box):
     with pytest.raises(VideoError, match=r"^its box lies outside the picture$"):
-        make_samples(dataclasses.replace(make_task(video), box=box), BuildSettings(**SMALL))
+        make_samples(dataclasses.replace(make_job(video), box=box), BuildSettings(**SMALL))
 
 
 def test_a_source_is_opened_once(video):
     opened = []
     sys.addaudithook(lambda event, values: opened.append(str(values[0])) if event == "open" else None)
-    (one,) = make_samples(make_task(video), BuildSettings(**SMALL))
+    (one,) = make_samples(make_job(video), BuildSettings(**SMALL))
     assert opened.count(str(video)) == 1
     assert one.row["source_fingerprint"] == source_fingerprint(video, video.stat().st_size, whole=False)
 
 
 def test_clips_have_keys_of_their_own(video):
-    samples = make_samples(make_task(video), BuildSettings(**SMALL, clips=3))
+    samples = make_samples(make_job(video), BuildSettings(**SMALL, clips=3))
     assert [one.key[-4:] for one in samples] == ["-000", "-001", "-002"]
     assert [json.loads(one.members["json"])["clip"] for one in samples] == [0, 1, 2]
     assert all(len(one.key) <= 80 for one in samples)
 
 
 def test_raw_payload_is_the_frames(video):
-    (one,) = make_samples(make_task(video), BuildSettings(**SMALL, codec="raw"))
+    (one,) = make_samples(make_job(video), BuildSettings(**SMALL, codec="raw"))
     assert frames.decode_raw(one.members["npy"]).shape == (4, 32, 32, 3)
 
 
@@ -85,7 +85,7 @@ def test_reasons_are_short_and_name_no_folder_of_this_machine(tmp_path, make, re
     path = tmp_path / "a.mp4"
     make(path)
     with pytest.raises(VideoError, match=reason) as caught:
-        make_samples(make_task(path), BuildSettings(**SMALL))
+        make_samples(make_job(path), BuildSettings(**SMALL))
     assert str(tmp_path) not in str(caught.value)
 
 
@@ -101,7 +101,7 @@ def test_source_that_grows_while_it_is_read(video, tmp_path, monkeypatch):
 
     monkeypatch.setattr(encode, "decode_clips", decode_and_append)
     with pytest.raises(VideoError, match="changed while it was read"):
-        make_samples(make_task(path), BuildSettings(**SMALL))
+        make_samples(make_job(path), BuildSettings(**SMALL))
 
 
 def test_fingerprint_sees_the_beginning_middle_end_and_size(tmp_path):
@@ -120,11 +120,11 @@ def test_fingerprint_sees_the_beginning_middle_end_and_size(tmp_path):
 
 
 def test_full_hash_is_the_sha256_of_the_file(video):
-    (one,) = make_samples(make_task(video), BuildSettings(**SMALL, full_hash=True))
+    (one,) = make_samples(make_job(video), BuildSettings(**SMALL, full_hash=True))
     assert one.row["source_fingerprint"] == sha256(video.read_bytes())
 
 
 def test_failed_row_is_one_line(tmp_path):
-    row = failed_row(make_task(tmp_path / "gone.mp4"), "two\nlines  of\ttext")
+    row = failed_row(make_job(tmp_path / "gone.mp4"), "two\nlines  of\ttext")
     assert row["error"] == "two lines of text"
     assert (row["status"], row["source_bytes"]) == ("failed", "")

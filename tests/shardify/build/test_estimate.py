@@ -7,10 +7,11 @@ from builds import make_videos, run_build, tree, video_names
 from click.testing import CliRunner
 
 from shardify.build.estimate import draw_evenly, estimate_build
-from shardify.build.job import Task
-from shardify.build.settings import BuildSettings
+from shardify.build.job import Job
+from shardify.build.request import BuildRequest
 from shardify.cli.main import main
 from shardify.format.index import read_index
+from shardify.format.settings import BuildSettings
 from shardify.text import human_seconds
 
 OPTIONS = ("--frames", "4", "--size", "32", "--shard-size", "6", "--workers", "2")
@@ -33,7 +34,7 @@ def used_bytes(tar):
 
 
 def test_the_estimate_is_what_the_build_then_gives(data, tmp_path):
-    estimate = estimate_build(data, None, SETTINGS, workers=2)
+    estimate = estimate_build(BuildRequest(data, None, SETTINGS, workers=2))
     report = run_build(data, tmp_path / "s", shard_size=6)
     assert estimate.clips == {split: counts for split, counts in report.clips.items() if counts}
     assert (estimate.videos, estimate.num_clips, estimate.groups) == (24, 24, 24)
@@ -47,7 +48,7 @@ def test_the_estimate_is_what_the_build_then_gives(data, tmp_path):
 
 
 def test_the_time_is_that_of_all_videos_shared_by_the_workers(data):
-    estimate = estimate_build(data, None, SETTINGS, workers=2)
+    estimate = estimate_build(BuildRequest(data, None, SETTINGS, workers=2))
     a_video = sum(video.seconds for video in estimate.measured) / 16
     assert math.isclose(estimate.seconds, a_video * 24 / 2) and a_video > 0
 
@@ -88,7 +89,7 @@ def test_failures_of_the_sample_and_unusable_inputs_are_said(tmp_path):
     assert result.exit_code == 0, result.output
     assert "of 8 videos decoded to see, 6 ok, 2 failed" in result.output
     assert "2  not a video" in result.output and "lies in no class folder" in result.output
-    estimate = estimate_build(data, None, SETTINGS, workers=1)
+    estimate = estimate_build(BuildRequest(data, None, SETTINGS, workers=1))
     assert estimate.num_clips * estimate.ok_share == 6
     assert math.isclose(estimate.num_bytes, sum(video.bytes for video in estimate.measured))
 
@@ -112,10 +113,10 @@ def test_a_config_file_counts_for_plans_too(data, tmp_path):
 def test_the_sample_is_drawn_evenly_by_size(tmp_path):
     for size in range(100):
         (tmp_path / f"{size}.mp4").write_bytes(b"x" * size)
-    tasks = [Task(path, path.name, path.stem, "train", 0, "real", 0.0, "g") for path in tmp_path.iterdir()]
-    drawn = draw_evenly(tasks, 10)
-    assert sorted(int(task.key) for task in drawn) == list(range(5, 100, 10))
-    assert len(draw_evenly(tasks[:3], 10)) == 3 and draw_evenly([], 10) == []
+    jobs = [Job(path, path.name, path.stem, "train", 0, "real", 0.0, "g") for path in tmp_path.iterdir()]
+    drawn = draw_evenly(jobs, 10)
+    assert sorted(int(job.key) for job in drawn) == list(range(5, 100, 10))
+    assert len(draw_evenly(jobs[:3], 10)) == 3 and draw_evenly([], 10) == []
 
 
 def test_plans_of_nothing_fail_as_builds_do(tmp_path):

@@ -5,9 +5,9 @@ import pytest
 
 from shardify.build.plan import plan_build
 from shardify.build.previous import Previous
-from shardify.build.settings import BuildSettings
 from shardify.errors import UsageError
 from shardify.format.schema import SPLITS
+from shardify.format.settings import BuildSettings
 from shardify.sources.catalog import Catalog, Source
 
 
@@ -24,7 +24,7 @@ def plan(sources, settings=None, previous=None, **more):
 
 
 def splits_of(built):
-    return {task.source: task.split for shard in built.shards for task in shard.tasks}
+    return {job.source: job.split for shard in built.shards for job in shard.jobs}
 
 
 def previous_of(splits, classes=("real", "fake")):
@@ -46,9 +46,9 @@ def test_every_source_is_in_one_shard_or_rejected():
 
 def test_shards_are_shuffled_even_and_not_too_large():
     built = plan(many(150), BuildSettings(shard_size=64, val_fraction=0, test_fraction=0))
-    sizes = [len(shard.tasks) for shard in built.shards]
+    sizes = [len(shard.jobs) for shard in built.shards]
     assert sum(sizes) == 300 and max(sizes) - min(sizes) <= 1 and max(sizes) <= 64
-    assert all(20 < sum(task.label for task in shard.tasks) < 40 for shard in built.shards)
+    assert all(20 < sum(job.label for job in shard.jobs) < 40 for shard in built.shards)
 
 
 def test_carving_takes_from_train_only():

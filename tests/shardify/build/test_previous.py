@@ -7,9 +7,9 @@ from builds import make_videos, run_build, tree, video_names
 
 from shardify.build import commit
 from shardify.build.previous import load_previous
-from shardify.build.settings import BuildSettings
 from shardify.errors import BusyError, FormatError, UsageError
 from shardify.format import index
+from shardify.format.settings import BuildSettings
 
 HOLD = "import sys; from pathlib import Path; from shardify.build.commit import lock_folder\n"
 HOLD += "with lock_folder(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
@@ -24,14 +24,14 @@ def contents(folder):
 WORK = """
 import sys
 from pathlib import Path
-from builds import make_task
+from builds import make_job
 from poison import make_poisoned
 from shardify.build.commit import lock_folder
-from shardify.build.settings import BuildSettings
-from shardify.executors.local import run_tasks
-tasks = [make_task(Path("missing.mp4")), make_task(Path("stand.mp4"))]
+from shardify.format.settings import BuildSettings
+from shardify.build.encode import pack_videos
+jobs = [make_job(Path("missing.mp4")), make_job(Path("stand.mp4"))]
 with lock_folder(Path(sys.argv[1])):
-    for _ in run_tasks(tasks, BuildSettings(), workers=2, timeout_seconds=600, make=make_poisoned):
+    for _ in pack_videos(jobs, BuildSettings(), workers=2, timeout_seconds=600, pack=make_poisoned):
         print("held", flush=True)
 """
 

@@ -74,7 +74,7 @@ def test_exit_codes(data, tmp_path):
 
 @pytest.mark.parametrize("reads_errors", [True, False])
 def test_nobody_reads_on(data, reference, tmp_path, reads_errors):
-    """As behind `| head`, or `|& head`: no word of it, and the next build goes on."""
+    """As behind `| head`, or `|& head`: no word of it, and the next build resumes."""
     ours, theirs = os.pipe()
     os.close(ours)
     command = [sys.executable, "-m", "shardify", "build", data, tmp_path / "s", *OPTIONS]
@@ -115,7 +115,7 @@ def test_ctrl_c(tmp_path, presses):
         time.sleep(0.05)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert "Traceback" not in err and "run the same command again to go on" in err
+    assert "Traceback" not in err and "run the same command again to resume" in err
     assert not (out / "index.json").exists() and not list(out.glob(".*.tmp"))
     shard_size = int(options[-1])
     assert run_build(data, out, shard_size=shard_size).resumed_shards > 0
@@ -132,7 +132,7 @@ def test_ctrl_c(tmp_path, presses):
     ],
 )
 def test_limits_of_the_system(data, reference, tmp_path, kind, amount, message):
-    """Stopped with one clear line; nothing half done under a final name; the next run goes on."""
+    """Stopped with one clear line; nothing half done under a final name; the next run resumes."""
     out = tmp_path / "s"
     code, printed = run("build", data, out, *OPTIONS, preexec_fn=lambda: resource.setrlimit(kind, (amount, amount)))
     assert code == 1 and message in printed
@@ -140,6 +140,10 @@ def test_limits_of_the_system(data, reference, tmp_path, kind, amount, message):
     assert half.items() <= reference.items()
     run_build(data, out, shard_size=6)
     assert tree(out) == reference
+
+
+# of temporary files
+SAME_NAMES = "import secrets; secrets.token_hex = lambda n: 'same'; from shardify.__main__ import main; main()"
 
 
 @pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
@@ -152,12 +156,12 @@ def test_limits_of_the_system(data, reference, tmp_path, kind, amount, message):
     ],
 )
 def test_calls_that_fail(data, reference, tmp_path, call, error, message):
-    """At the second shard, from one moment on: one line, nothing half done, and the next run goes on."""
+    """At the second shard, from one moment on: one line, nothing half done, and the next run resumes."""
     out = tmp_path / "s"
     inject = f"inject={call}:error={error}:when=1+"
-    trace = ["strace", "-qq", "-o", os.devnull, "-P", out / ".train-000001.tar.tmp", "-e", inject]
+    trace = ["strace", "-qq", "-o", os.devnull, "-P", out / ".train-000001.tar.same.tmp", "-e", inject]
     process = subprocess.run(
-        [*trace, sys.executable, "-m", "shardify", "build", data, out, *OPTIONS],
+        [*trace, sys.executable, "-c", SAME_NAMES, "build", data, out, *OPTIONS],
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert process.returncode == 1

@@ -7,13 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from builds import SMALL, make_task, make_videos
+from builds import SMALL, make_job, make_videos
 from poison import make_poisoned
 
-from shardify.build.settings import BuildSettings
+from shardify.build.encode import pack_videos
 from shardify.errors import ShardifyError
 from shardify.executors import local
-from shardify.executors.local import AHEAD, DEPTH, MEMORY_BYTES, run_tasks
+from shardify.executors.base import MEMORY_BYTES, Limits
+from shardify.executors.local import AHEAD, DEPTH, LocalExecutor
+from shardify.format.settings import BuildSettings
 
 SETTINGS = BuildSettings(**SMALL)
 
@@ -23,18 +25,26 @@ def good(tmp_path_factory):
     return make_videos(tmp_path_factory.mktemp("good"), ["good.mp4"]) / "good.mp4"
 
 
-def run(folder, good, stems, workers=2, timeout=60, make=make_poisoned):
+def run(folder, good, stems, workers=2, timeout=60, pack=make_poisoned):
     """Outcome by stem of copies of one good video."""
-    tasks = [make_task(folder / f"{stem}.mp4") for stem in stems]
-    for task in tasks:
-        shutil.copy(good, task.path)
-    outcomes = list(run_tasks(tasks, SETTINGS, workers=workers, timeout_seconds=timeout, make=make))
+    jobs = [make_job(folder / f"{stem}.mp4") for stem in stems]
+    for job in jobs:
+        shutil.copy(good, job.path)
+    outcomes = list(pack_videos(jobs, SETTINGS, workers=workers, timeout_seconds=timeout, pack=pack))
     assert len(outcomes) == len(stems)
     return dict(zip(stems, outcomes, strict=True))
 
 
 def payloads(outcomes, stems):
     return [outcomes[stem][0].members["jpg"] for stem in stems]
+
+
+def test_any_work_on_any_units():
+    executor = LocalExecutor(2, Limits(60))
+    assert list(executor.map(len, ["", "four", (1, 2)])) == [0, 4, 2]
+    assert list(executor.map(float, ["1", "one"])) == [
+        1.0, "cannot be packed (ValueError: could not convert string to float: 'one')"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -84,7 +94,7 @@ def test_too_many_open_files_stop_the_build(tmp_path, good):
 
 
 def test_a_broken_installation_stops_the_build(tmp_path, good):
-    with pytest.raises(ShardifyError, match="cannot import what it needs .failed to map segment"):
+    with pytest.raises(ShardifyError, match=r"cannot import what it needs \(failed to map segment"):
         run(tmp_path, good, ["a", "import"])
 
 
@@ -92,12 +102,13 @@ def test_what_the_calling_script_has_mapped_is_no_videos_memory(tmp_path, good):
     """torch with its CUDA libraries maps more address space than a video may take."""
     script = tmp_path / "build.py"
     script.write_text(
-        "import mmap\nfrom pathlib import Path\nfrom builds import SMALL, make_task\n"
-        "from shardify.build.settings import BuildSettings\nfrom shardify.executors.local import MEMORY_BYTES, run_tasks\n"
+        "import mmap\nfrom pathlib import Path\nfrom builds import SMALL, make_job\n"
+        "from shardify.build.encode import pack_videos\nfrom shardify.executors.base import MEMORY_BYTES\n"
+        "from shardify.format.settings import BuildSettings\n"
         "HELD = mmap.mmap(-1, MEMORY_BYTES + 1, prot=mmap.PROT_READ)\n"
         "if __name__ == '__main__':\n"
-        f"    tasks = [make_task(Path({str(good)!r}))]\n"
-        "    [samples] = run_tasks(tasks, BuildSettings(**SMALL), workers=1, timeout_seconds=60)\n"
+        f"    jobs = [make_job(Path({str(good)!r}))]\n"
+        "    [samples] = pack_videos(jobs, BuildSettings(**SMALL), workers=1, timeout_seconds=60)\n"
         "    assert len(samples[0].members['jpg']) > 0, samples\n"
     )
     path = os.pathsep.join([str(Path(__file__).parents[2] / "helpers"), *sys.path])
@@ -107,12 +118,12 @@ def test_what_the_calling_script_has_mapped_is_no_videos_memory(tmp_path, good):
 def test_a_slow_video_bounds_what_is_done_ahead_of_it(tmp_path, good):
     slow, drawn = shutil.copy(good, tmp_path / "slow.mp4"), []
 
-    def tasks():
+    def jobs():
         for i in range(400):
             drawn.append(i)
-            yield make_task(good if i else slow)
+            yield make_job(good if i else slow)
 
-    results = run_tasks(tasks(), SETTINGS, workers=2, timeout_seconds=60, make=make_poisoned)
+    results = pack_videos(jobs(), SETTINGS, workers=2, timeout_seconds=60, pack=make_poisoned)
     next(results)
     assert 2 * AHEAD - 4 <= len(drawn) <= 2 * AHEAD
     results.close()
@@ -123,12 +134,12 @@ def test_what_is_done_ahead_is_bounded_by_bytes(tmp_path, good, monkeypatch):
     slow, drawn = shutil.copy(good, tmp_path / "slow.mp4"), []
     monkeypatch.setattr(local, "AHEAD_BYTES", 1)
 
-    def tasks():
+    def jobs():
         for i in range(30):
             drawn.append(i)
-            yield make_task(good if i else slow, label=i)
+            yield make_job(good if i else slow, label=i)
 
-    results = run_tasks(tasks(), SETTINGS, workers=2, timeout_seconds=60, make=make_poisoned)
+    results = pack_videos(jobs(), SETTINGS, workers=2, timeout_seconds=60, pack=make_poisoned)
     first = next(results)
     assert len(drawn) <= 2 * DEPTH + 1
     assert [outcome[0].row["label"] for outcome in [first, *results]] == list(range(30))
@@ -140,11 +151,11 @@ def test_a_worker_ends_with_its_parent(tmp_path, good):
     shutil.copy(good, tmp_path / "hold.mp4")
     script = tmp_path / "build.py"
     script.write_text(
-        "from pathlib import Path\nfrom builds import SMALL, make_task\nfrom poison import make_poisoned\n"
-        "from shardify.build.settings import BuildSettings\nfrom shardify.executors.local import run_tasks\n"
+        "from pathlib import Path\nfrom builds import SMALL, make_job\nfrom poison import make_poisoned\n"
+        "from shardify.format.settings import BuildSettings\nfrom shardify.build.encode import pack_videos\n"
         "if __name__ == '__main__':\n"
-        f"    tasks = [make_task(Path({str(tmp_path / 'hold.mp4')!r}))]\n"
-        "    list(run_tasks(tasks, BuildSettings(**SMALL), workers=1, timeout_seconds=600, make=make_poisoned))\n"
+        f"    jobs = [make_job(Path({str(tmp_path / 'hold.mp4')!r}))]\n"
+        "    list(pack_videos(jobs, BuildSettings(**SMALL), workers=1, timeout_seconds=600, pack=make_poisoned))\n"
     )
     path = os.pathsep.join([str(Path(__file__).parents[2] / "helpers"), *sys.path])
     parent = subprocess.Popen([sys.executable, script], env={**os.environ, "PYTHONPATH": path})
@@ -168,8 +179,9 @@ def test_a_script_without_a_guard_is_told_so(tmp_path, good):
     """Each worker would run the script again; no video may be blamed for that."""
     script = tmp_path / "script.py"
     script.write_text(
-        "from pathlib import Path\nfrom shardify.build.build import build\nfrom shardify.build.settings import BuildSettings\n"  # noqa: E501
-        f"build(Path({str(tmp_path)!r}), Path({str(tmp_path / 's')!r}), BuildSettings(size=32))\n"
+        "from pathlib import Path\nfrom shardify.build.build import build\n"
+        "from shardify.build.request import BuildRequest\n"
+        f"build(BuildRequest(Path({str(tmp_path)!r}), Path({str(tmp_path / 's')!r})))\n"
     )
     for name in ("real", "fake"):
         (tmp_path / name).mkdir()
@@ -177,15 +189,3 @@ def test_a_script_without_a_guard_is_told_so(tmp_path, good):
     result = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
     assert result.returncode == 1 and "a decoding process could not start" in result.stderr
     assert not (tmp_path / "s" / "index.json").exists()
-
-
-def test_a_script_without_a_main_guard_is_told_so(tmp_path, good):
-    make_videos(tmp_path / "data", ["real/one.mp4", "fake/two.mp4"])
-    script = tmp_path / "mine.py"
-    script.write_text(
-        "from pathlib import Path\nfrom shardify.build.build import build\nfrom shardify.build.settings import BuildSettings\n"  # noqa: E501
-        "here = Path(__file__).parent\nbuild(here / 'data', here / 'shards', BuildSettings())\n"
-    )
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
-    assert done.returncode == 1
-    assert "a decoding process could not start" in done.stderr.splitlines()[-1]

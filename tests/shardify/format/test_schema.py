@@ -11,10 +11,10 @@ import pytest
 from builds import SMALL, make_videos, run_build, video_names
 from click.testing import CliRunner
 
-from shardify.build.settings import BuildSettings
 from shardify.cli.main import main
 from shardify.errors import FormatError
 from shardify.format.index import all_shards, csv_bytes, json_bytes, npy_bytes, read_index, read_meta, read_rows, sha256
+from shardify.format.settings import BuildSettings
 from trainer.data.shard_set import open_shards
 
 ODD = [None, True, -1, 1.5, 10**30, "x", "\x1b[31m", "../../x", [], [1], {}, {"a": 1}]

@@ -7,7 +7,6 @@ from builds import make_videos, run_build, tree, video_names
 
 from shardify.format.index import read_index
 from shardify.format.shard import Sample, ShardWriter, journal_path, read_journal
-from shardify.storage.local import write_atomically
 
 KEY = "k" * 80  # the longest that is allowed
 
@@ -17,10 +16,10 @@ def sample(key: str, payload: bytes = b"jpeg") -> Sample:
 
 
 def write(folder, samples, name="train-000000.tar"):
-    writer = ShardWriter(folder, name, "jpeg")
-    for one in samples:
-        writer.add(one)
-    return writer.finish("plan", {"av": "1"})
+    with ShardWriter(folder, name, "jpeg") as writer:
+        for one in samples:
+            writer.add(one)
+        return writer.finish("plan", {"av": "1"})
 
 
 def test_plain_ustar_with_nothing_of_this_machine(tmp_path):
@@ -62,25 +61,32 @@ def test_journal_is_trusted_only_with_its_plan_and_hash(tmp_path):
 
 
 def test_shard_without_clips_leaves_no_tar(tmp_path):
-    writer = ShardWriter(tmp_path, "val-000000.tar", "jpeg")
-    writer.add_failure({"key": "a", "status": "failed"})
-    entry = writer.finish("plan", {})
+    with ShardWriter(tmp_path, "val-000000.tar", "jpeg") as writer:
+        writer.add_failure({"key": "a", "status": "failed"})
+        entry = writer.finish("plan", {})
     assert entry["samples"] == 0
     assert set(tree(tmp_path)) == {".val-000000.tar.json"}
     assert read_journal(tmp_path, "val-000000.tar", "plan")["rows"] == entry["rows"]
 
 
-def test_abandoned_shard_leaves_nothing(tmp_path):
-    writer = ShardWriter(tmp_path, "train-000000.tar", "jpeg")
-    writer.add(sample("a"))
-    writer.abandon()
+def test_a_shard_that_is_not_finished_leaves_nothing(tmp_path):
+    with pytest.raises(KeyboardInterrupt), ShardWriter(tmp_path, "train-000000.tar", "jpeg") as writer:
+        writer.add(sample("a"))
+        raise KeyboardInterrupt
     assert tree(tmp_path) == {}
 
 
-def test_write_atomically_replaces(tmp_path):
-    write_atomically(tmp_path / "a.json", b"1")
-    write_atomically(tmp_path / "a.json", b"2")
-    assert (tmp_path / "a.json").read_bytes() == b"2" and set(tree(tmp_path)) == {"a.json"}
+def test_two_attempts_at_once_give_one_shard(tmp_path):
+    """As on two machines, one of which was taken for dead."""
+    with (
+        ShardWriter(tmp_path, "train-000000.tar", "jpeg") as one,
+        ShardWriter(tmp_path, "train-000000.tar", "jpeg") as other,
+    ):
+        for writer in (one, other):
+            writer.add(sample("a"))
+        entries = [writer.finish("plan", {}) for writer in (other, one)]
+    assert entries[0] == entries[1] == read_journal(tmp_path, "train-000000.tar", "plan")
+    assert set(tree(tmp_path)) == {"train-000000.tar", ".train-000000.tar.json"}
 
 
 @pytest.mark.parametrize("codec", ["jpeg", "raw"])

@@ -100,7 +100,7 @@ def test_a_service_that_cannot_be_reached_is_one_line_at_once(shards, kaggle, mo
     kaggle.close()
     _, *lines = call(shards, *NAMED, "--upload").stderr.splitlines()
     reason = "127.0.0.1 cannot be reached ([Errno 111] Connection refused)"
-    assert lines == [f"error: {reason}; run the same command again to go on"]
+    assert lines == [f"error: {reason}; run the same command again to resume"]
 
 
 def test_upload_waits_and_compares_every_page(shards, kaggle):
@@ -129,7 +129,7 @@ def test_a_dataset_whose_tars_stay_tars_is_complete_too(shards, kaggle):
 def test_a_file_that_cannot_be_sent_makes_no_dataset_and_the_next_run_goes_on(shards, kaggle, name):
     kaggle.refused = {name}
     result = call(shards, *NAMED, "--upload")
-    assert result.exit_code == 1 and "run the same command again to go on" in result.output
+    assert result.exit_code == 1 and "run the same command again to resume" in result.output
     assert not kaggle.datasets and "Traceback" not in result.output
     kaggle.refused, before = set(), dict(kaggle.received)
     assert call(shards, *NAMED, "--upload").exit_code == 0
@@ -145,7 +145,7 @@ def test_a_cut_upload_goes_on_at_the_byte_where_it_stopped(shards, kaggle):
     kaggle.cut = {"train-000000.tar": 5000}
     result = call(shards, *NAMED, "--upload")
     assert result.exit_code == 0, result.output
-    assert "going on with train-000000.tar" in result.output
+    assert "resuming train-000000.tar" in result.output
     assert kaggle.received["train-000000.tar"] == size + (size - 5000)
 
 
@@ -185,7 +185,7 @@ def test_failed_processing_and_a_missing_dataset_are_said(shards, kaggle):
     [
         (401, 2, "Kaggle refuses the credentials in KAGGLE_USERNAME and KAGGLE_KEY"),
         (403, 2, "is the owner in --id your user name there?"),
-        (500, 1, "run the same command again to go on"),
+        (500, 1, "run the same command again to resume"),
     ],
 )
 def test_refusals_of_the_service_are_one_line(shards, kaggle, status, code, message):
@@ -213,8 +213,8 @@ def test_what_kaggle_says_against_a_dataset_is_shown(shards, kaggle):
 
 def test_without_credentials_the_ways_to_give_them_are_shown(shards, home):
     result = call(shards, *NAMED, "--upload")
-    assert result.exit_code == 2
-    assert all(way in result.output for way in ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "kaggle.json", "auth login"))
+    assert result.exit_code == 2 and result.output.splitlines()[-1].startswith("error: no credentials for Kaggle")
+    assert all(f"  {way}" in result.output for way in ("1. a token", "2. the", "3. the", "or sign in"))
 
 
 @pytest.mark.parametrize("path", [".kaggle/access_token", ".kaggle/kaggle.json", ".config/kaggle/kaggle.json"])

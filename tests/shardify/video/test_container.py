@@ -260,13 +260,13 @@ def giant_units(columns, rows):
 MEASURE = """
 import resource, sys
 from pathlib import Path
-from shardify.build.job import Task
+from shardify.build.job import Job
 from shardify.build.encode import make_samples
-from shardify.build.settings import BuildSettings
+from shardify.format.settings import BuildSettings
 def outcome(path):
-    task = Task(Path(path), path, "key", "train", 0, "real", 0.0, "")
+    job = Job(Path(path), path, "key", "train", 0, "real", 0.0, "")
     try:
-        return make_samples(task, BuildSettings())[0].row["status"]
+        return make_samples(job, BuildSettings())[0].row["status"]
     except Exception as error:
         return f"{type(error).__name__}: {error}"
 outcome(sys.argv[1])

@@ -58,7 +58,7 @@ def test_little_of_a_long_file_is_read_and_nothing_twice(tmp_path, all_count_as_
     size = path.stat().st_size
     assert size > 6e6
     with CountingFile(path) as file, readable_failures():
-        decoded = decode_clips(VideoFile(file, size, []), frames=2, size=64)
+        decoded = decode_clips(VideoFile(file, size, []), Request(2, make_picture=PictureMaker(64)))
         assert file.bytes_read < 0.45 * size  # two groups of ten, the first pictures, the last group, 5 buffers
     assert numbers_in(decoded) == plan_constant_rate(1000, frames=2)
 

@@ -5,9 +5,10 @@ from click.testing import CliRunner
 from media import numbered_video
 
 from shardify.build.build import build
-from shardify.build.settings import BuildSettings
+from shardify.build.request import BuildRequest
 from shardify.cli.main import main
 from shardify.errors import UsageError, VideoError
+from shardify.format.settings import BuildSettings
 from shardify.video import nvdec
 from shardify.video.decode import decode_video
 
@@ -55,9 +56,9 @@ def test_a_build_without_a_gpu_says_so_and_writes_nothing(tmp_path):
 
 def test_a_folder_is_built_by_one_kind_of_decoder(tmp_path):
     data = make_videos(tmp_path / "data", ["real/one.mp4", "fake/two.mp4"])
-    build(data, tmp_path / "shards", BuildSettings(**SMALL), workers=1)
+    build(BuildRequest(data, tmp_path / "shards", BuildSettings(**SMALL), workers=1))
     with pytest.raises(UsageError, match="decoder cpu → cuda"):
-        build(data, tmp_path / "shards", BuildSettings(**SMALL, decoder="cuda"), workers=1)
+        build(BuildRequest(data, tmp_path / "shards", BuildSettings(**SMALL, decoder="cuda"), workers=1))
 
 
 @pytest.mark.needs_cuda

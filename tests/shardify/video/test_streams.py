@@ -11,6 +11,7 @@ from media import noisy_picture, numbered_picture, numbered_video
 from shardify.errors import VideoError
 from shardify.video.container import MAX_STREAMS, READ_BYTES, VideoFile, open_video, readable_failures
 from shardify.video.decode import decode_clips, decode_video
+from shardify.video.extract import Request
 
 
 def streams_video(path, sizes, *, codec="ffv1", default=(), without_data=(), counts=(), picture=numbered_picture):
@@ -97,7 +98,7 @@ def test_few_reads(tmp_path):
     size = path.stat().st_size
     assert size > 1e6
     with WatchedFile(path) as file:
-        decode_clips(VideoFile(file, size, []))
+        decode_clips(VideoFile(file, size, []), Request())
         assert file.reads < 30
 
 
@@ -107,7 +108,7 @@ def test_a_disk_that_fails(tmp_path, broken_at):
     with WatchedFile(path) as file, pytest.raises(VideoError, match="cannot be read: Input/output error"):
         file.broken_at = broken_at
         with readable_failures():
-            decode_clips(VideoFile(file, path.stat().st_size, []))
+            decode_clips(VideoFile(file, path.stat().st_size, []), Request())
 
 
 @pytest.mark.parametrize(

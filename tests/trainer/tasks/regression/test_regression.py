@@ -13,7 +13,8 @@ from runs import run_small
 from torch import nn
 
 from shardify.build.build import build
-from shardify.build.settings import BuildSettings
+from shardify.build.request import BuildRequest
+from shardify.format.settings import BuildSettings
 from trainer.config.load import load_settings
 from trainer.config.settings import LossSettings
 from trainer.data.shard_set import open_shards
@@ -39,7 +40,7 @@ def lit_folder(data_folder, tmp_path_factory):
         lines.append(f"{name},face,{name.parts[0]},{target}")
     (made / "videos.csv").write_text("\n".join(lines) + "\n")
     settings = BuildSettings(frames=FRAMES, size=SIZE, shard_size=8)
-    build(data_folder, made / "shards", settings, manifest=made / "videos.csv", workers=2)
+    build(BuildRequest(data_folder, made / "shards", settings, manifest=made / "videos.csv", workers=2))
     return made / "shards"
 
 

@@ -1,7 +1,7 @@
 import pytest
 
-from shardify.build.settings import BuildSettings
 from shardify.errors import UsageError
+from shardify.format.settings import BuildSettings
 
 
 @pytest.mark.parametrize(

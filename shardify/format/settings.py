@@ -1,4 +1,4 @@
-"""BuildSettings: everything that shapes a build, validated when made."""
+"""The settings of a build, which index.json records, checked when they are made."""
 
 from __future__ import annotations
 

@@ -1,0 +1,32 @@
+"""A request for a build: what is read, what is written, and how, as one value."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass, field
+from pathlib import Path
+
+from shardify.format.settings import BuildSettings
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Which of the earlier results to give up. Without any of them, shards stay as they were built."""
+
+    retry_failed: bool = False
+    prune: bool = False  # of sources that are gone
+    rebuild_changed: bool = False
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """All that a build, or an estimate of one, is asked for."""
+
+    data: Path  # the folder that holds the videos
+    out: Path | None  # the shards folder; an estimate can do without
+    settings: BuildSettings = field(default_factory=BuildSettings)
+    _: KW_ONLY
+    manifest: Path | None = None  # CSV that lists the videos, instead of class folders
+    boxes: Path | None = None  # CSV of crop boxes
+    changes: Changes = field(default_factory=Changes)
+    workers: int | None = None  # decoding processes; None: one per usable core
+    timeout_seconds: float = 600.0  # CPU time that one video may take

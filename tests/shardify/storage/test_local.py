@@ -1,0 +1,37 @@
+import os
+
+import pytest
+
+from shardify.storage import local
+from shardify.storage.base import Storage
+
+
+def test_a_local_folder_is_a_storage(tmp_path):
+    storage: Storage = local
+    storage.write_atomically(tmp_path / "new" / "b", b"0123")
+    storage.write_atomically(tmp_path / "new" / "a", b"1")
+    storage.write_atomically(tmp_path / "new" / "a", b"2")
+    assert storage.list_names(tmp_path / "new") == ["a", "b"]
+    assert (tmp_path / "new" / "a").read_bytes() == b"2"
+    with storage.open_reader(tmp_path / "new" / "b") as reader:
+        assert (reader.size, reader.read(1, 2), reader.read(3, 9)) == (4, b"12", b"3")
+
+
+@pytest.mark.parametrize("function", ["fsync", "replace"])
+def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path, monkeypatch, function):
+    path = tmp_path / "a"
+    local.write_atomically(path, b"old")
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, function, fail)
+    with pytest.raises(OSError, match="No space left"):
+        local.write_atomically(path, b"new")
+    assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["a"]
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with local.open_reader(tmp_path / "pipe") as reader:
+        assert reader.size == 0
