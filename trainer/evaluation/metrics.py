@@ -172,7 +172,7 @@ def _resampled(labels: np.ndarray, scores: np.ndarray, threshold: float | None) 
 
 
 def _auc_by_ranks(is_positive: np.ndarray, scores: np.ndarray) -> float:
-    """What `roc_auc_score` gives, by the Mann-Whitney U statistic: that takes milliseconds, mostly to check its inputs."""
+    """What `roc_auc_score` gives, by the Mann-Whitney U statistic: that one takes milliseconds to check its inputs."""
     from scipy.stats import rankdata
 
     is_positive = is_positive.astype(bool)
