@@ -84,7 +84,7 @@ def test_too_many_open_files_stop_the_build(tmp_path, good):
 
 
 def test_a_broken_installation_stops_the_build(tmp_path, good):
-    with pytest.raises(ShardifyError, match="cannot import what it needs .failed to map segment"):
+    with pytest.raises(ShardifyError, match=r"cannot import what it needs .failed to map segment"):
         run(tmp_path, good, ["a", "import"])
 
 
@@ -93,7 +93,8 @@ def test_what_the_calling_script_has_mapped_is_no_videos_memory(tmp_path, good):
     script = tmp_path / "build.py"
     script.write_text(
         "import mmap\nfrom pathlib import Path\nfrom builds import SMALL, make_task\n"
-        "from shardify.build.settings import BuildSettings\nfrom shardify.executors.local import MEMORY_BYTES, run_tasks\n"
+        "from shardify.build.settings import BuildSettings\n"
+        "from shardify.executors.local import MEMORY_BYTES, run_tasks\n"
         "HELD = mmap.mmap(-1, MEMORY_BYTES + 1, prot=mmap.PROT_READ)\n"
         "if __name__ == '__main__':\n"
         f"    tasks = [make_task(Path({str(good)!r}))]\n"
@@ -175,17 +176,5 @@ def test_a_script_without_a_guard_is_told_so(tmp_path, good):
         (tmp_path / name).mkdir()
         shutil.copy(good, tmp_path / name / "a.mp4")
     result = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
-    assert result.returncode == 1 and "a decoding process could not start" in result.stderr
+    assert result.returncode == 1 and "a decoding process could not start" in result.stderr.splitlines()[-1]
     assert not (tmp_path / "s" / "index.json").exists()
-
-
-def test_a_script_without_a_main_guard_is_told_so(tmp_path, good):
-    make_videos(tmp_path / "data", ["real/one.mp4", "fake/two.mp4"])
-    script = tmp_path / "mine.py"
-    script.write_text(
-        "from pathlib import Path\nfrom shardify.build.build import build\nfrom shardify.build.settings import BuildSettings\n"  # noqa: E501
-        "here = Path(__file__).parent\nbuild(here / 'data', here / 'shards', BuildSettings())\n"
-    )
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
-    assert done.returncode == 1
-    assert "a decoding process could not start" in done.stderr.splitlines()[-1]
