@@ -39,7 +39,7 @@ COMMANDS = {f"shardify {name}": command for name, command in shardify.commands.i
 }
 NOT_RUN = {  # beginning of a command → why; of our own ones the options are parsed all the same
     "./scripts/": "the demo takes minutes, and the tests would run themselves",
-    ".venv/bin/pytest": "the tests would run themselves",
+    "python scripts/campaign": "takes minutes, and the tests would run themselves",
     "PYTHON=": "the same",
     "pip ": "changes the environment; tests/test_notebook.py installs a wheel",
     "python3 -m venv": "the same",
