@@ -114,16 +114,15 @@ def test_things_that_are_no_regular_files(tmp_path):
         ),
         ("concat,mpegts", "ffconcat version 1.0\nfile target.ts\n"),
     ],
-    ids=["one that would listen on the network", "one that would open a file"],
+    ids=["network", "file"],
 )
 def test_protocols_are_closed_to_formats_that_name_some(tmp_path, monkeypatch, formats, content):
-    """The second wall behind the list of formats, alone."""
+    """The second wall behind the list of formats, alone: one of these would listen, the other open a file."""
     numbered_video(tmp_path / "target.ts", 10)
     monkeypatch.chdir(tmp_path)
-    path = tmp_path / "a.mp4"
-    path.write_text(content)
+    (tmp_path / "a.mp4").write_text(content)
     monkeypatch.setattr("shardify.video.container.FORMAT_WHITELIST", formats)
-    assert refusal(path) == "not a video, but a picture, playlist or other kind of file"
+    assert refusal(tmp_path / "a.mp4") == "not a video, but a picture, playlist or other kind of file"
 
 
 def test_links_to_videos_are_followed(tmp_path):
