@@ -4,7 +4,7 @@
     python scripts/bench_decode.py --sets short,long   # one-second GOPs; ten minutes of two-second GOPs
     python scripts/bench_decode.py --videos a.mp4 b.mp4
 
-Peers are used where installed: pip install torchcodec decord opencv-python-headless; the ffmpeg program.
+Peers are used where installed: pip install torchcodec decord2 opencv-python-headless spdl-io; the ffmpeg program.
 Every way uses one thread. The ways take turns; figures are medians of CPU time, which other work on
 the machine disturbs least. The videos are made here (x264) and kept in --folder for the next run.
 """
@@ -21,6 +21,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import av
@@ -134,6 +135,15 @@ def decord_resized(path: str) -> None:
     reader.get_batch(spread(len(reader))).asnumpy()
 
 
+def spdl_sampled(path: str) -> None:
+    import spdl.io
+
+    packets = spdl.io.demux_video(path)
+    scaling = spdl.io.get_video_filter_desc(scale_width=SIZE, scale_height=SIZE, scale_algo="bicubic", pix_fmt="rgb24")
+    frames = spdl.io.sample_decode_video(packets, spread(len(packets)), filter_desc=scaling)
+    spdl.io.to_numpy(spdl.io.convert_frames(frames))
+
+
 def opencv(path: str) -> None:
     import cv2
 
@@ -177,8 +187,10 @@ def contenders() -> dict[str, Callable[[str], None]]:
     ways: dict[str, Callable[[str], None]] = {"ours": ours, "PyAV, plain": pyav_plain}
     if importlib.util.find_spec("torchcodec"):
         ways |= {"torchcodec, then resize": torchcodec_exact, "torchcodec, resize inside": torchcodec_resize}
-    if importlib.util.find_spec("decord"):
-        ways["decord, resized"] = decord_resized
+    for name in packages_distributions().get("decord", ()):  # decord2 is imported by the same name
+        ways[f"{name}, resized"] = decord_resized
+    if importlib.util.find_spec("spdl"):
+        ways["SPDL, sampled"] = spdl_sampled
     if importlib.util.find_spec("cv2"):
         ways["OpenCV, grab/retrieve"] = opencv
     if shutil.which("ffmpeg"):

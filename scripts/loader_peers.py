@@ -10,6 +10,7 @@ import contextlib
 import importlib.util
 import io
 import os
+import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -118,11 +119,38 @@ def dali(folder: Path, sheets: list[bytes], frames: int, batch: int) -> Callable
     return one_pass
 
 
+def spdl(folder: Path, sheets: list[bytes], frames: int, batch: int) -> Callable[[], Batches]:
+    """Decoded by its own FFmpeg in threads of one process; it mixes whole shards alone."""
+    import spdl.io
+    from spdl.dataloader import DataLoader
+
+    class Members:
+        def __iter__(self) -> Iterator[tuple[bytes, int]]:
+            paths = sorted(folder.glob("*.tar"))
+            for path in random.sample(paths, len(paths)):
+                with path.open("rb") as file:
+                    members = spdl.io.iter_tarfile(file)
+                    for (_, label), (_, payload) in zip(members, members, strict=True):  # .cls, .jpg
+                        yield payload, int(label)
+
+    def decode(clip: tuple[bytes, int]) -> tuple[np.ndarray, int]:
+        picture = spdl.io.to_numpy(spdl.io.load_image(clip[0]))
+        return from_sheet(picture, frames), clip[1]
+
+    def stack(clips: list[tuple[np.ndarray, int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        pictures, labels = zip(*clips, strict=True)
+        return torch.from_numpy(np.stack(pictures)), torch.tensor(labels)
+
+    loader = DataLoader(Members(), preprocessor=decode, batch_size=batch, aggregator=stack, num_threads=CORES)
+    return lambda: iter(loader)
+
+
 PEERS = {  # shown as: the package that it needs, and how it is opened
     "webdataset + DataLoader": ("webdataset", webdataset),
     "MosaicML Streaming": ("streaming", mosaic),
     "LitData": ("litdata", litdata),
     "NVIDIA DALI, CPU": ("nvidia.dali", dali),
+    "SPDL": ("spdl.io", spdl),
 }
 
 

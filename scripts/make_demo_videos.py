@@ -40,8 +40,8 @@ ENCODINGS = (  # container, codec, pixel format, encoder options, bytes per pixe
     ("avi", "mjpeg", "yuvj420p", {"qmin": "3", "qmax": "3"}, 0.7),
     ("mkv", "mjpeg", "yuvj422p", {"qmin": "4", "qmax": "4"}, 0.7),
     ("mov", "mjpeg", "yuvj444p", {"qmin": "5", "qmax": "5"}, 0.7),
-    ("mov", "png", "rgb24", {}, 2.5),
-    ("mov", "prores_ks", "yuv422p10le", {"profile": "2"}, 1.0),
+    ("mov", "png", "rgb24", {"compression_level": "1"}, 2.8),
+    ("mov", "prores_aw", "yuv422p10le", {"profile": "2"}, 1.0),
 )
 SIZES = ((64, 64), (80, 80), (96, 96), (96, 80), (80, 64), (72, 96))  # width, height, pixels
 RATES = (Fraction(12), Fraction(15), Fraction(24), Fraction(25), Fraction(30000, 1001))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
 
 import torch
+from matplotlib.figure import Figure
 from torch import nn
 
 from trainer.config.load import load_settings
@@ -27,11 +30,22 @@ ALONE = Group(0, 1, CPU)
 torch.set_num_threads(1)  # threads that wait for each other on busy cores take longer than one alone
 
 
+@contextlib.contextmanager
+def quick_results() -> Iterator[None]:
+    """Few resamples, and pictures without content: they take seconds, and other tests are of them."""
+
+    def leave_empty(figure: Figure, path: Path, **options) -> None:
+        path.touch()
+
+    with patch.object(metrics, "RESAMPLES", 10), patch.object(Figure, "savefig", leave_empty):
+        yield
+
+
 def run_small(shards: Path, out: Path, *overrides: str, resume: bool = False, group: Group = ALONE) -> dict:
-    """Two epochs of a tiny model in this process; experiment_results.json's content."""
+    """Two epochs of a tiny model in this process, with quick results; experiment_results.json's content."""
     is_own = any(text.startswith("model.name=") for text in overrides)  # then the model's settings are refused
     small = [text for text in SMALL if not (is_own and text.startswith("model."))]
-    with patch.object(metrics, "RESAMPLES", 10):  # 1000 take seconds
+    with quick_results():
         return train(load_settings(None, (*small, *overrides)), shards, out, group, resume)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from click.testing import CliRunner
-from runs import SMALL
+from runs import SMALL, quick_results
 
 from trainer.__main__ import load, main
 from trainer.audit import main as audit
@@ -31,7 +31,8 @@ def command(monkeypatch, tmp_path):
         result = CliRunner().invoke(main, [*map(str, arguments), "--devices", "cpu", *SET])
         return result.exit_code, result.stdout, result.stderr
 
-    return run
+    with quick_results():
+        yield run
 
 
 def test_help_is_quick_and_needs_no_torch():

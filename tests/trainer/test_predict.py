@@ -6,20 +6,19 @@ import json
 import os
 import shutil
 import sys
-from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 from folders import build_shards, make_clips
+from runs import quick_results
 from torch import nn
 
 from trainer import __main__, evaluate, export, predict
 from trainer.data.loader import ClipLoader
 from trainer.data.shard_set import open_shards
 from trainer.data.splits import limit_per_class
-from trainer.evaluation import metrics
 
 SMALL = ("model.backbone=tiny", "model.lstm_hidden=8", "epochs=2", "batch_size=4", "optimizer.lr=0.003")
 KINDS = {"plain": (), "reduced": ("data.frames=3", "data.size=12"), "regression": ("loss.name=mse",)}
@@ -27,7 +26,7 @@ KINDS = {"plain": (), "reduced": ("data.frames=3", "data.size=12"), "regression"
 
 def train(shards, out, *settings):
     overrides = [part for setting in (*SMALL, *settings) for part in ("--set", setting)]
-    with patch.object(metrics, "RESAMPLES", 10):  # 1000 take seconds
+    with quick_results():
         return call(__main__.main, "--shards", shards, "--out", out, "--devices", "cpu", *overrides)
 
 
@@ -257,7 +256,7 @@ def crowded(tmp_path_factory):
     data = make_clips(folder / "data", {f"{split}/{name}": 2 for split in ("train", "val", "test") for name in "ab"})
     shards = build_shards(data, folder / "shards", clips=3)
     own = [part for text in (f"model.name={__name__}:Crowded", "epochs=1", "batch_size=8") for part in ("--set", text)]
-    with patch.object(metrics, "RESAMPLES", 10):
+    with quick_results():
         result = call(__main__.main, "--shards", shards, "--out", folder / "run", "--devices", "cpu", *own)
     assert result.exit_code == 0, result.output
     return folder

@@ -2,10 +2,9 @@
 
 import csv
 import json
-import signal
 import subprocess
 import sys
-from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ import torch
 import yaml
 from folders import build_shards, make_clips
 from PIL import Image
-from runs import CPU, SMALL, MeanColours, best_weights, history, newest_weights, run_small
+from runs import ALONE, CPU, SMALL, MeanColours, best_weights, history, newest_weights, run_small
 from safetensors import safe_open
 
 from trainer.config.load import load_settings
@@ -21,16 +20,17 @@ from trainer.data.shard_set import open_shards
 from trainer.engine.checkpoint import load_newest
 from trainer.errors import Interrupted, TrainerError
 from trainer.evaluate import evaluate_run
+from trainer.evaluation import metrics
 from trainer.evaluation.report import figures_of
 from trainer.saved_model import load_saved
-
-TESTS = Path(__file__).parents[1] / "helpers"
+from trainer.train import train
 
 
 @pytest.fixture(scope="module")
 def finished(shards_folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "first"
-    return out, run_small(shards_folder, out, "epochs=6")
+    with patch.object(metrics, "RESAMPLES", 10):  # with its pictures
+        return out, train(load_settings(None, (*SMALL, "epochs=6")), shards_folder, out, ALONE, False)
 
 
 def test_everything_that_was_promised_is_there(finished):
@@ -213,55 +213,26 @@ def test_damaged_clips_are_counted_in_the_results(own_shards, tmp_path):
     assert "1 damaged clips were skipped" in record["notes"]
 
 
-def trainer(shards, out, *overrides, launcher=(sys.executable, "-m"), blocked=()):
-    """The command line in a process of its own, with some packages made impossible to import."""
-    arguments = ["--shards", str(shards), "--out", str(out), "--devices", "cpu"]
-    arguments += [part for text in (*SMALL, *overrides) for part in ("--set", text)]
-    command = [*launcher, "trainer", *arguments]
-    if blocked:
-        code = f"import sys; sys.modules |= dict.fromkeys({blocked!r}); from trainer.__main__ import main; main()"
-        command = [sys.executable, "-c", code, *arguments]
-    return command
-
-
-def test_training_needs_only_what_kaggle_preinstalls(shards_folder, tmp_path):
-    blocked = ("av", "simplejpeg", "webdataset", "pebble", "datasets")
-    command = trainer(shards_folder, tmp_path / "run", "epochs=1", blocked=blocked)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert "test (8 clips): " in done.stdout
-    assert (tmp_path / "run" / "results" / "experiment_results.json").exists()
-
-
-def test_sigterm_leaves_a_checkpoint_to_go_on_from(shards_folder, tmp_path):
-    out = tmp_path / "run"
-    command = trainer(shards_folder, out, "epochs=100000")
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        line = next(line for line in process.stderr if line.startswith("epoch 1/"))
-        process.send_signal(signal.SIGTERM)
-        rest = process.stderr.read()
-        assert process.wait(60) == 75, line + rest
-    assert "error: stopped by SIGTERM at epoch" in rest
-    assert "Traceback" not in rest
-    epoch = len(history(out))
-    record = run_small(shards_folder, out, f"epochs={epoch + 1}", resume=True)
-    assert record["epochs_trained"] == epoch + 1
-
-
 def test_two_processes_train_on_the_same_global_batches(shards_folder, tmp_path, monkeypatch):
-    """With batch norm frozen, the weights of one process; a stage of the backbone thaws on the way."""
-    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    """With batch norm frozen, the weights of one process; a stage of the backbone thaws on the way.
+
+    Started as with two GPUs: one process each, one folder, the log once. Here the processes train on the CPU.
+    """
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     own = (
         "batch_size=6", "accumulate=2", "model.batch_norm=frozen", "model.freeze=backbone", "model.unfreeze_every=1",
         "model.dropout=0", "optimizer.lr=1e-3", "epochs=3", "ema=0.5",
     )  # fmt: skip
-    launcher = (sys.executable, "-m", "trainer.devices.launch", "--standalone", "--nproc-per-node=2", "-m")
-    done = subprocess.run(
-        trainer(shards_folder, tmp_path / "two", *own, launcher=launcher), capture_output=True, text=True, timeout=200
-    )
+    monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Batch")
+    out, settings = tmp_path / "two", [part for text in (*SMALL, *own) for part in ("--set", text)]
+    arguments = ["--shards", str(shards_folder), "--out", str(out), "--devices", "cpu", *settings]
+    code = "import pathlib, sys; from trainer.devices.launch import relaunch; relaunch(2, sys.argv[2:], pathlib.Path(sys.argv[1]))"  # noqa: E501
+    command = [sys.executable, "-c", code, str(out), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
-    two = json.loads((tmp_path / "two" / "results" / "experiment_results.json").read_text())
+    assert done.stderr.count("Kaggle ends sessions") == 1
+    two = json.loads((out / "results" / "experiment_results.json").read_text())
+    assert two["environment"]["device"].startswith("2 × CPU")
     one = run_small(shards_folder, tmp_path / "one", *own)
     assert figures_of(two["test"]) == pytest.approx(figures_of(one["test"]), rel=1e-4)
     rows = [history(tmp_path / name) for name in ("one", "two")]

@@ -36,7 +36,7 @@ def test_only_the_documented_files(reference):
     assert set(reference) == TABLES | shards
 
 
-@pytest.mark.parametrize("workers", [1, 2, 4, 8])
+@pytest.mark.parametrize("workers", [1, 8])
 def test_one_result_for_any_number_of_workers_and_order_of_completion(data, reference, tmp_path, monkeypatch, workers):
     log = tmp_path / "log"
     make = functools.partial(make_delayed, log=log, salt=workers)
@@ -57,7 +57,7 @@ def test_complete_build_writes_nothing(data, reference, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in [out, *out.iterdir()]} == before
 
 
-@pytest.mark.parametrize("calls", [1, 9, 17, 26, 40])
+@pytest.mark.parametrize("calls", [1, 17, 40])
 def test_goes_on_after_a_write_fails(data, reference, tmp_path, monkeypatch, calls):
     """The disk is full at the n-th fsync, once; the next run ends as if nothing had happened."""
     out, left, sync = tmp_path / "s", [calls], os.fsync
@@ -91,7 +91,7 @@ def test_finished_shards_are_not_built_again(data, reference, tmp_path, monkeypa
     assert tree(out) == reference
 
 
-@pytest.mark.parametrize("videos", [2, 21, 45])
+@pytest.mark.parametrize("videos", [2, 45])
 def test_at_most_one_shard_and_what_was_in_flight_is_done_again(data, tmp_path, monkeypatch, videos):
     for i in range(70):
         path = tmp_path / "data" / ("real", "fake")[i % 2] / f"w{i}.mp4"

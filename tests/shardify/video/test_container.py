@@ -104,15 +104,25 @@ def test_things_that_are_no_regular_files(tmp_path):
     assert "cannot be opened" in refusal(tmp_path / "missing.mp4")
 
 
-def test_protocols_are_closed_to_formats_that_name_some(tmp_path, monkeypatch):
-    """The second wall behind the list of formats, alone: this one would listen on the network."""
-    path = tmp_path / "a.mp4"
-    path.write_text(
-        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n"
-        "a=rtpmap:96 H264/90000\n"
-    )
-    monkeypatch.setattr("shardify.video.container.FORMAT_WHITELIST", "sdp,rtp,rtsp")
-    assert refusal(path) == "not a video, but a picture, playlist or other kind of file"
+@pytest.mark.parametrize(
+    ("formats", "content"),
+    [
+        (
+            "sdp,rtp,rtsp",
+            "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n"
+            "a=rtpmap:96 H264/90000\n",
+        ),
+        ("concat,mpegts", "ffconcat version 1.0\nfile target.ts\n"),
+    ],
+    ids=["network", "file"],
+)
+def test_protocols_are_closed_to_formats_that_name_some(tmp_path, monkeypatch, formats, content):
+    """The second wall behind the list of formats, alone: one of these would listen, the other open a file."""
+    numbered_video(tmp_path / "target.ts", 10)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.mp4").write_text(content)
+    monkeypatch.setattr("shardify.video.container.FORMAT_WHITELIST", formats)
+    assert refusal(tmp_path / "a.mp4") == "not a video, but a picture, playlist or other kind of file"
 
 
 def test_links_to_videos_are_followed(tmp_path):

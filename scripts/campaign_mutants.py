@@ -1,0 +1,280 @@
+"""Fifty lines whose mistakes would hurt users in silence, changed one at a time: does the suite notice?
+
+    python scripts/campaign_mutants.py [--jobs 2] [--only TEXT]
+
+Each change is made in a scratch copy of the repository, where the tests that the table names must then fail. Without
+it they must pass, which is looked at first. A line that is no longer found is named before anything runs: mend its row.
+Exit code 1 if a change survives or cannot be made.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+
+ROOT = Path(__file__).parents[1]
+TIMEOUT_SECONDS = 600  # of one run of pytest
+# A file and the tests that guard it, in the folder that mirrors its package; then text that stands there once, and
+# what it becomes.
+TABLE = """
+shardify/video/sampling.py video/test_sampling.py
+  - return _cut([(2 * k + 1) * num_frames // (2 * parts) for k in range(parts)], frames)
+  + return _cut([k * num_frames // parts for k in range(parts)], frames)
+  - end = times[-1] + (last_duration if last_duration > 0 else median_duration(times))
+  + end = times[-1] + median_duration(times)
+shardify/video/timeline.py video/test_timeline.py
+  - while entry > 0 and packets[entries[entry]].pts > packet.pts:
+  + while entry > 1 and packets[entries[entry]].pts > packet.pts:
+shardify/video/keyframes.py video/test_keyframes.py
+  - return kind == H264_IDR or recovers
+  + return True
+shardify/video/extract.py video/test_extract.py video/test_decode.py
+  - if decoder.errors or frame.pts is None or frame.pts <= shown_until:
+  + if decoder.errors or frame.pts is None:
+  - self.errors += damaged or any(self._means_damage(text) for _, _, text in self.logs[logged:])
+  + self.errors += damaged
+shardify/video/resize.py video/test_resize.py
+  - ("bt709" if frame.width >= 1280 or frame.height > 576 else "bt601")
+  + ("bt709" if frame.width > 1280 or frame.height > 720 else "bt601")
+  - picture = np.rot90(picture, -geometry.rotation_degrees // 90)
+  + picture = np.rot90(picture, geometry.rotation_degrees // 90)
+shardify/video/container.py video/test_container.py
+  - "protocol_whitelist": "none",
+  + "protocol_whitelist": "file,http",
+shardify/format/members/frames.py format/members/test_frames.py
+  - quality=quality, subsampling=0)
+  + quality=quality, subsampling=2)
+shardify/format/schema.py format/test_schema.py
+  - leads_out = row["source"].startswith("/") or "/../" in f"/{row['source']}/"
+  + leads_out = row["source"].startswith("/")
+shardify/format/shard.py format/test_shard.py
+  - if entry["samples"] and file_sha256(folder / name) != entry["sha256"]:
+  + if entry["samples"] and not (folder / name).is_file():
+shardify/text.py test_text.py
+  - return f"'{value}" if is_formula else value
+  + return value
+shardify/sources/splits.py sources/test_splits.py
+  - f"{seed}:{group}"
+  + f"{group}"
+  - if movable and len(spare) > 1:
+  + if movable:
+shardify/sources/groups.py sources/test_groups.py
+  - self._parent[other] = root
+  + self._parent[root] = root
+  - re.compile(r"^(\\d{3})(?:_(\\d{3}))?$")
+  + re.compile(r"^(\\d{3})(?:_\\d{3})?$")
+shardify/sources/catalog.py sources/test_catalog.py
+  - rank = {"real": 0, "fake": 1}
+  + rank = {"real": 1, "fake": 0}
+shardify/sources/boxes.py sources/test_boxes.py
+  - width * (1 + 2 * margin), height * (1 + 2 * margin))
+  + width * (1 + margin), height * (1 + margin))
+shardify/sources/placement.py build/test_plan.py
+  - sets.join(of[name], packed[name]["split"])
+  + sets.join(of[name], None)
+shardify/sources/fingerprint.py build/test_encode.py
+  - sorted({0, max(0, size // 2 - MIB // 2), max(0, size - MIB)})
+  + sorted({0, max(0, size - MIB)})
+shardify/executors/local.py executors/test_local.py::test_poison_costs_one_video
+  - _limit(resource.RLIMIT_AS, _mapped_bytes() + MEMORY_BYTES)
+  + _limit(resource.RLIMIT_AS, 1 << 46)
+trainer/data/order.py data/test_order.py
+  - rng = np.random.default_rng([seed, epoch])
+  + rng = np.random.default_rng([seed, 0])
+  - return batch[places % len(batch)], places < len(batch)
+  + return batch[places % len(batch)], places >= 0
+trainer/data/shard_set.py data/test_shard_set.py
+  - if check and self.has_crc and crc32(payload) != record["crc"]:
+  + if check and self.has_crc and len(payload) != length:
+  - if hashlib.file_digest(file, "sha256").hexdigest() != fingerprint:
+  + if len(hashlib.file_digest(file, "sha256").hexdigest()) != len(fingerprint):
+trainer/data/splits.py data/test_shard_set.py
+  - splits = islice(splitter.split(train, labels, groups), share.numerator)
+  + splits = islice(splitter.split(train, labels, train), share.numerator)
+trainer/data/loader.py data/test_decoder.py data/test_loader_elsewhere.py
+  - mask[decoded[i]] = False
+  + mask[decoded[i]] = True
+  - labels = torch.from_numpy(self.shards.samples["label"][numbers].astype(np.int64))
+  + labels = torch.from_numpy(self.shards.samples["label"][pending.seeds[:, 0]].astype(np.int64))
+  - self.epoch, self._first_step = self._position = state["epoch"], state["step"]
+  + self.epoch, self._first_step = self._position = state["epoch"], 0
+trainer/data/transfer.py data/test_loader.py
+  - return torch.from_numpy(clips.numpy().copy(order="C"))
+  + return clips
+trainer/data/cache.py data/test_decoder.py
+  - own = np.flatnonzero(is_own)
+  + own = np.arange(len(is_own))
+trainer/transforms/clips.py transforms/test_augment.py
+  - constant(tuple((2 * i + 1) * stored // (2 * frames) for i in range(frames)), clips.device)
+  + constant(tuple(i * stored // frames for i in range(frames)), clips.device)
+trainer/transforms/augment.py transforms/test_augment.py
+  - np.random.default_rng([seed, epoch, *np.atleast_1d(own)])
+  + np.random.default_rng([seed, *np.atleast_1d(own)])
+trainer/evaluation/metrics.py evaluation/test_metrics.py
+  - thresholds[np.argmax(hits - false_alarms)]
+  + thresholds[np.argmax(hits)]
+  - return float(np.interp(0, excess, false_alarms))
+  + return float(false_alarms[np.abs(excess).argmin()])
+  - np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
+  + np.split(order, np.arange(1, len(order)))
+trainer/evaluation/metrics.py test_predict_as_built.py::test_means_by_video
+  - return labels[first], sums / counts[:, None]
+  + return labels[first], sums
+trainer/evaluation/worst_clips.py evaluation/test_worst_clips.py
+  - source = html.escape(rows.get(key, {}).get("source", ""))
+  + source = rows.get(key, {}).get("source", "")
+trainer/tasks/classification/losses.py tasks/classification/test_losses.py
+  - weights = class_counts.sum() / (len(class_counts) * class_counts.clip(1))
+  + weights = class_counts / class_counts.sum()
+trainer/models/precision.py models/test_precision.py
+  - with without_autocast(weight.device):
+  + with nullcontext():
+trainer/models/gradient_checkpointing.py models/test_gradient_checkpointing.py
+  - context_fn=lambda: (nullcontext(), statistics_kept(block))
+  + context_fn=lambda: (nullcontext(), nullcontext())
+trainer/torch_files.py test_saved_model.py::test_nothing_is_unpickled_but_tensors_and_plain_values
+  - weights_only=True
+  + weights_only=False
+trainer/engine/optimizer.py engine/test_optimizer.py
+  - return (step + 1) / warmup_steps
+  + return step / warmup_steps
+trainer/engine/ema.py engine/test_ema.py
+  - torch._foreach_lerp_(averages, values, 1 - decay)
+  + torch._foreach_lerp_(averages, values, decay)
+trainer/saved_model.py test_train.py::test_averaged_weights_are_the_best_model
+  - model = run.engine.ema.module if run.engine.ema else run.model
+  + model = run.model
+trainer/engine/nonfinite.py engine/test_nonfinite.py
+  - self._optimizer.found_inf = (~is_sound).float()
+  + self._optimizer.found_inf = torch.zeros_like(norm)
+trainer/engine/checkpoint.py engine/test_checkpoint.py
+  - key=lambda path: (step_of(path), path.stat().st_mtime_ns), reverse=True)
+  + key=lambda path: (step_of(path), path.stat().st_mtime_ns))
+trainer/engine/engine.py engine/test_engine.py
+  - self.group.broadcast(model.buffers())
+  + self.group.broadcast(())
+trainer/devices/distributed.py engine/test_engine.py
+  - return np.concatenate(self.gather_objects(values)) if self.world > 1 else values
+  + return self.gather_objects(values)[0]
+"""
+
+
+class Mutant(NamedTuple):
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.new}"
+
+
+def read_table() -> list[Mutant]:
+    mutants, file, tests, old = [], "", (), ""
+    for line in TABLE.strip().splitlines():
+        mark, _, text = line.strip().partition(" ")
+        if mark == "-":
+            old = text
+        elif mark == "+":
+            mutants.append(Mutant(file, old, text, tests))
+        else:
+            file, package = mark, mark.partition("/")[0]
+            tests = tuple(f"tests/{package}/{name}" for name in text.split())
+    return mutants
+
+
+def what_is_missing(mutant: Mutant) -> str | None:
+    """Why a change cannot be made, or its tests cannot be run."""
+    for path in (mutant.file, *(test.partition("::")[0] for test in mutant.tests)):
+        if not (ROOT / path).is_file():
+            return f"{path} is not there"
+    count = (ROOT / mutant.file).read_text(encoding="utf-8").count(mutant.old)
+    return None if count == 1 else f"{mutant.file} holds this {count} times: {mutant.old}"
+
+
+def copy_repository(folder: Path) -> Path:
+    """The files that git knows, and new ones that it does not ignore, as they are now."""
+    command = ["git", "ls-files", "-co", "--exclude-standard", "-z"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    for name in listed.stdout.split("\0"):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+def run_tests(tests: tuple[str, ...], copy: Path) -> tuple[int, str]:
+    """Pytest's exit code, and the first test that failed."""
+    # no bytecode: it is told from the source's by size and seconds, and a change may leave both
+    environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    options = ["-x", "-q", "--tb=no", "-p", "no:cacheprovider", f"--basetemp={copy}.tmp"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *tests],
+        cwd=copy, env=environment, capture_output=True, text=True, timeout=TIMEOUT_SECONDS,
+    )  # fmt: skip
+    failed = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
+    return done.returncode, failed[1] if failed else f"pytest's exit code is {done.returncode}"
+
+
+def judge(mutant: Mutant, copy: Path) -> tuple[bool, str]:
+    """Whether a change is noticed, and by which test."""
+    path = copy / mutant.file
+    source = path.read_text(encoding="utf-8")
+    path.write_text(source.replace(mutant.old, mutant.new), encoding="utf-8")
+    try:
+        code, failed = run_tests(mutant.tests, copy)
+    except subprocess.TimeoutExpired:
+        return False, f"no end in {TIMEOUT_SECONDS} s"
+    finally:
+        path.write_text(source, encoding="utf-8")
+    return code == 1, failed
+
+
+@click.command()
+@click.option("--jobs", default=2, show_default=True, help="Runs of pytest at the same time.")
+@click.option("--only", default="", help="Only changes whose file or text holds this.")
+def main(jobs: int, only: str) -> None:
+    mutants = [mutant for mutant in read_table() if only in f"{mutant.file} {mutant.old}"]
+    missing = list(filter(None, map(what_is_missing, mutants)))
+    if missing:
+        raise SystemExit("\n".join(["the table does not fit the code:", *missing]))
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
+        copies: queue.SimpleQueue[Path] = queue.SimpleQueue()
+        for number in range(jobs):
+            copies.put(copy_repository(Path(folder).resolve() / str(number)))
+
+        def in_a_copy(work: Callable, argument: object) -> tuple:
+            copy = copies.get()
+            try:
+                return argument, *work(argument, copy)
+            finally:
+                copies.put(copy)
+
+        def over(work: Callable, arguments: list) -> list[tuple]:
+            return pool.map(lambda argument: in_a_copy(work, argument), arguments)
+
+        tests = sorted({(test,) for mutant in mutants for test in mutant.tests})
+        failing = [failed for _, code, failed in over(run_tests, tests) if code]
+        if failing:
+            raise SystemExit("\n".join(["these fail without any change:", *failing]))
+        survived = 0
+        for mutant, is_caught, by in over(judge, mutants):
+            survived += not is_caught
+            click.echo(f"{'caught  ' if is_caught else 'SURVIVED'}  {mutant}  ({by})")
+    click.echo(f"{len(mutants) - survived} of {len(mutants)} caught")
+    sys.exit(bool(survived))
+
+
+if __name__ == "__main__":
+    main()
