@@ -1,4 +1,4 @@
-"""One run's parts, made once and passed down."""
+"""The parts of a run, as one value that is passed down."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from trainer.data.shard_set import ShardSet
 from trainer.devices.distributed import Group
 from trainer.engine.checkpoint import Progress
 from trainer.engine.engine import Engine
+from trainer.tasks.base import Task
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -35,6 +36,10 @@ class Run:
     progress: Progress
     notes: list[str]
     events: SummaryWriter | None = None  # TensorBoard's, on the main rank where it is wanted
+
+    @property
+    def task(self) -> Task:
+        return self.engine.task
 
     def say(self, line: str) -> None:
         say(self.group, line)

@@ -1,4 +1,4 @@
-"""A run's best model: written with what is needed to use it, and read back."""
+"""The best model of a run: its files are written and read here, with all that is needed to use it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,12 @@ from torch import Tensor, nn
 from shardify.storage.local import rename, write_atomically
 from trainer.config.load import from_dict
 from trainer.config.settings import Settings
-from trainer.data.shard_set import build_settings, input_shape, videos_of
+from trainer.data.shard_set import build_settings, class_counts, input_shape, videos_of
 from trainer.devices.gpu import check_gpu
 from trainer.errors import TrainerError
-from trainer.evaluation.metrics import best_threshold, mean_by_video, softmax
 from trainer.models.custom import with_named_class
-from trainer.tasks import build_for
-from trainer.tasks.classification.task import class_counts
+from trainer.tasks import task_of
+from trainer.tasks.base import Task
 from trainer.torch_files import read_torch_file
 
 if TYPE_CHECKING:
@@ -48,6 +47,7 @@ class SavedModel:
     """models/best_model.pth of a run."""
 
     model: nn.Module  # in evaluation mode, on the device
+    task: Task
     settings: Settings
     classes: list[str]
     frames: int  # that the model sees
@@ -58,6 +58,10 @@ class SavedModel:
     class_counts: np.ndarray  # int64 (K,), of the clips that it was trained on
     threshold: float | None  # of the score of class 1 of two, chosen on validation's clips
     video_threshold: float | None  # the same of a video's score, the mean of its clips'
+
+    def about(self) -> dict:
+        """What other programs need to know to use the model, as plain values."""
+        return {"settings": self.settings.to_dict(), **{name: getattr(self, name) for name in KNOWN}}
 
 
 def load_saved(run: Path, device: torch.device, model_class: str | None = None) -> SavedModel:
@@ -72,6 +76,7 @@ def load_saved(run: Path, device: torch.device, model_class: str | None = None) 
     try:
         saved = read_torch_file(path)
         settings, counts = from_dict(saved["settings"]), np.array(saved["class_counts"])
+        task = task_of(settings)
         known = {name: saved[name] for name in KNOWN}
         wrong = [name for name, kind in KNOWN.items() if not isinstance(known[name], kind)]
         if wrong:
@@ -85,7 +90,7 @@ def load_saved(run: Path, device: torch.device, model_class: str | None = None) 
     # the weights come from the file; what only helps training is left out
     plain = dataclasses.replace(settings.model, weights="none", compile=False, gradient_checkpointing=False)
     try:
-        model = build_for(dataclasses.replace(settings, model=plain), len(saved["classes"]), saved["size"])
+        model = task.build_model(plain, len(saved["classes"]), saved["size"])
         model.load_state_dict(weights)
     except TrainerError:
         raise
@@ -93,7 +98,12 @@ def load_saved(run: Path, device: torch.device, model_class: str | None = None) 
         reason = " ".join(str(error).split())
         raise TrainerError(f"{path}: does not fit {settings.model.name} as it is here ({reason})") from error
     model.to(device, memory_format=torch.channels_last).eval()
-    return SavedModel(model, settings, **known, class_counts=counts)
+    return SavedModel(model, task, settings, **known, class_counts=counts)
+
+
+def read_best(out: Path) -> dict:
+    """All that models/best_model.pth holds: the weights as `model`, and what `save_model` adds. Raises OSError."""
+    return read_torch_file(out / "models" / "best_model.pth")
 
 
 def save_model(run: Run, validation: Predictions, value: float) -> str:
@@ -115,7 +125,7 @@ def save_model(run: Run, validation: Predictions, value: float) -> str:
         "stored_size": shards.size,
         "build": build_settings(shards.folder),
         "class_counts": class_counts(shards, run.loaders["train"].numbers).tolist(),
-        **choose_thresholds(validation, videos_of(shards, validation.numbers)),
+        **run.task.thresholds(validation, videos_of(shards, validation.numbers)),
         "epoch": run.progress.epoch + 1,
         "value": value,
     }
@@ -137,20 +147,6 @@ def publish_model(out: Path) -> None:
 
 def unpublished(out: Path, name: str) -> Path:
     return out / "models" / f".{name}.new"
-
-
-def choose_thresholds(validation: Predictions, videos: np.ndarray) -> dict[str, float | None]:
-    """The scores from which class 1 of two is predicted: of a clip, and of a video, whose score is its clips' mean.
-
-    They differ: means lie closer together. videos: which one each clip comes from, (N,).
-    """
-    if validation.is_regression:
-        return {"threshold": None, "video_threshold": None}
-    labels, scores = validation.labels, softmax(validation.logits)
-    return {
-        "threshold": best_threshold(labels, scores),
-        "video_threshold": best_threshold(*mean_by_video(videos, labels, scores)),
-    }
 
 
 def settle_best_model(out: Path, progress: Progress, say: Callable[[str], None]) -> None:

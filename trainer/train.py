@@ -7,7 +7,6 @@ import math
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -25,7 +24,7 @@ from trainer.devices.distributed import Group
 from trainer.devices.gpu import check_gpu
 from trainer.engine.assemble import choose_run_cache, compile_model, make_engine, make_loaders, make_model
 from trainer.engine.batch_size import choose_batch_size
-from trainer.engine.checkpoint import Progress, check_resumable, load_newest, load_state, save_state, total_sums
+from trainer.engine.checkpoint import Progress, check_resumable, load_newest, load_state, save_state
 from trainer.engine.stop import StopWatch, Votes
 from trainer.errors import Interrupted, TrainerError
 from trainer.evaluation import report
@@ -34,11 +33,7 @@ from trainer.monitor.progress import Monitor, epoch_line, show_epoch, show_openi
 from trainer.monitor.tensorboard import check_installed
 from trainer.run import Run, say
 from trainer.saved_model import publish_model, save_model, settle_best_model
-from trainer.tasks.classification.task import check_classes
-from trainer.tasks.regression.task import target_notes
-
-if TYPE_CHECKING:
-    pass
+from trainer.tasks import task_of
 
 
 def train(settings: Settings, shards_folder: Path, out: Path, group: Group, resume: bool) -> dict:
@@ -61,7 +56,7 @@ def train(settings: Settings, shards_folder: Path, out: Path, group: Group, resu
                 f"({str(error).splitlines()[0]}); use data.cache=ram or a smaller model.backbone"
             ) from error
         if checkpoint:
-            run.progress = load_state(run.engine, run.model, checkpoint)
+            run.progress = load_state(run.engine, checkpoint)
         record = group.of_main(read_record(out) if group.is_main else None)
         if is_over(run) and record:
             run.say(f"{out} is complete: nothing left to train")
@@ -91,7 +86,7 @@ def begin_in_folder(run: Run) -> None:
     with run.group.failing_together():
         if run.group.is_main:
             settle_best_model(run.out, progress, run.say)
-            if report.remove_results(run.out / "results"):
+            if report.remove_results(run.out / "results", run.task.plots):
                 run.say(f"the results of an earlier end of {run.out} are removed; new ones come at this end")
             write_atomically(run.out / "config.yaml", yaml.safe_dump(run.settings.to_dict(), sort_keys=False).encode())
     best = run.group.of_main((progress.best_value, progress.best_epoch, progress.best_sha256))
@@ -134,20 +129,19 @@ def prepare(settings: Settings, shards_folder: Path, out: Path, group: Group, ch
             check_installed()
         check_gpu(group.device)
         check_used(settings)
+        task = task_of(settings)
         if checkpoint:
             settings = take_over(settings, checkpoint["settings"])
         settings = resolve_by_device(settings, group.device)
         # data
         shards = open_shards(shards_folder, settings.data.sheet_frames)
-        by_class = not settings.loss.is_regression
-        splits, notes = choose_splits(shards, settings.data.val_fraction, settings.seed, by_class)
+        splits, notes = choose_splits(shards, settings.data.val_fraction, settings.seed, task.keeps_classes)
         if settings.data.max_per_class:
             splits["train"] = limit_per_class(shards, splits["train"], settings.data.max_per_class, settings.seed)
-        settings, lacking = check_classes(settings, shards, splits)
-        notes += lacking
+        settings, about_labels = task.check_data(settings, shards, splits)
+        notes += about_labels
         if checkpoint:
             check_resumable(checkpoint, settings.to_dict(), shards.fingerprint)
-        notes += target_notes(settings, shards)
         # model
         model = make_model(settings, shards, splits["train"], checkpoint)
         origin = getattr(model, "weights_origin", "the model's own")
@@ -180,7 +174,7 @@ def train_epoch(run: Run, stop: StopWatch) -> dict:
     """Train from the progress' position to the epoch's end; returns the epoch's figures."""
     settings, progress, loader = run.settings, run.progress, run.loaders["train"]
     every, steps = settings.checkpoint_every_steps, len(loader)
-    sums = torch.tensor(progress.sums, dtype=torch.float64, device=run.group.device)
+    sums = run.engine.new_sums(progress.sums)
     display = Monitor(run)
     waited, hits, misses = loader.wait_seconds, loader.hits, loader.misses
     votes = Votes(run.group)
@@ -195,8 +189,8 @@ def train_epoch(run: Run, stop: StopWatch) -> dict:
         if not is_last:
             progress.lr = learning_rate(run)  # of the step to come
         if ends or (every and (step + 1) % every == 0 and not run.engine.guard.in_a_row()):  # else: older ones go
-            progress.step, progress.sums = step + 1, total_sums(run.engine, sums)
-            save_state(run.engine, run.model, progress, steps, run.out, run.shards.fingerprint)
+            progress.step, progress.sums = step + 1, run.engine.total(sums)
+            save_state(run.engine, progress, steps, run.out, run.shards.fingerprint)
         return ends
 
     if progress.step < steps:  # else: stopped before validation
@@ -205,16 +199,13 @@ def train_epoch(run: Run, stop: StopWatch) -> dict:
     seconds = display.close()
     if ended_early:
         raise Interrupted(stopped_line(run, stop.reason))
-    loss, right, count = total_sums(run.engine, sums)
-    count = max(count, 1)  # with every step skipped, none counts
     progress.clips += display.clips
     progress.seconds += seconds
     progress.wait_seconds += loader.wait_seconds - waited
     return {
         "epoch": progress.epoch + 1,
         "lr": progress.lr,
-        "train_loss": loss / count,
-        "train_mae" if settings.loss.is_regression else "train_accuracy": right / count,
+        **run.task.train_figures(run.engine.total(sums)),
         "epoch_seconds": round(seconds, 3),
         "clips_per_second": round(display.clips / seconds, 2),
         "data_wait": round((loader.wait_seconds - waited) / seconds, 5),
@@ -233,29 +224,30 @@ def validate_epoch(run: Run, figures: dict) -> None:
     predictions = run.engine.evaluate(run.loaders["val"])
     for loader in run.loaders.values():
         loader.check_damaged(run.group.gather)
-    if not np.isfinite(predictions.logits).all():
+    if not np.isfinite(predictions.outputs).all():
         raise TrainerError(
             f"after epoch {progress.epoch + 1} the model's outputs are not finite; lower optimizer.lr, or use "
             f"amp=float32; the newest checkpoint is from before this epoch's end"
         )
-    validation = report.split_figures(predictions, "val")
+    validation = run.task.split_figures(predictions, "val")
     row = figures | {f"val_{name}": value for name, value in report.figures_of(validation).items()}
     progress.history.append(row)
     value = run.group.of_main(validation[settings.metric])  # machines of two kinds may round otherwise
     if value is None:  # equal outputs correlate with nothing, skipped clips may be the last of a class: worse than any
         value = -math.inf
-    sign = 1 if settings.maximises else -1
+    sign = 1 if run.task.maximises(settings.metric) else -1
     better = progress.best_value is None or sign * value > sign * progress.best_value
     if better:
         progress.best_value, progress.best_epoch = value, progress.epoch + 1
         if run.group.is_main:
             progress.best_sha256 = save_model(run, predictions, value)
     run.engine.schedule.after_epoch(value)
-    progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, [0.0, 0.0, 0.0]
-    run.say(epoch_line(row, settings, better))
+    progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, {}
+    run.say(epoch_line(row, settings.epochs, run.task.shown_metric(settings.metric), better))
     if run.group.is_main:
-        report.write_history(run.out / "results", progress.history, settings.metric)
+        columns, curves = run.task.history_columns(), run.task.history_curves(settings.metric)
+        report.write_history(run.out / "results", progress.history, columns, curves, run.task.metric_limits)
         show_epoch(run, row)
-    save_state(run.engine, run.model, progress, len(run.loaders["train"]), run.out, run.shards.fingerprint)
+    save_state(run.engine, progress, len(run.loaders["train"]), run.out, run.shards.fingerprint)
     if run.group.is_main:
         publish_model(run.out)

@@ -40,11 +40,9 @@ def take_over(settings: Settings, earlier: dict) -> Settings:
 
 
 def resolve_by_device(settings: Settings, device: torch.device) -> Settings:
-    """model.backbone and metric."""
+    """model.backbone."""
     if settings.model.backbone == "auto" and not is_own(settings.model):
-        settings = with_model(settings, backbone="resnet50" if device.type == "cuda" else "resnet18")
-    if settings.metric == "auto":
-        settings = dataclasses.replace(settings, metric="mae" if settings.loss.is_regression else "auc_roc")
+        return with_model(settings, backbone="resnet50" if device.type == "cuda" else "resnet18")
     return settings
 
 

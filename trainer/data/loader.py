@@ -103,7 +103,8 @@ class ClipLoader:
         self.epoch, self._first_step, self._position = epoch + 1, 0, (epoch, first_step)
         for step, batch in enumerate(self.batches(epoch, first_step), first_step):
             self._position = epoch, step + 1
-            yield contiguous_copy(batch.clips), batch.labels
+            labels = torch.from_numpy(self.shards.samples["label"][batch.numbers].astype(np.int64))
+            yield contiguous_copy(batch.clips), labels.to(self.device, non_blocking=True)
 
     def set_epoch(self, epoch: int) -> None:
         """The next pass is this epoch's, from its start; or from where `load_state_dict` has put it in that epoch."""
@@ -274,9 +275,7 @@ class ClipLoader:
                 mask[decoded[i]] = False
             else:
                 numbers[decoded[i]] = found[i]
-        labels = torch.from_numpy(self.shards.samples["label"][numbers].astype(np.int64))
-        labels = labels.to(self.device, non_blocking=True)
-        return Batch(clips.permute(0, 1, 4, 2, 3), labels, numbers, mask, pending.seeds)
+        return Batch(clips.permute(0, 1, 4, 2, 3), numbers, mask, pending.seeds)
 
     def _decode(self, number: int, payload: bytes | Exception, out: Tensor) -> int | None:
         found = self._decoder.decode(number, payload, out)

@@ -170,6 +170,11 @@ def input_shape(shards: ShardSet, frames: int | None, size: int | None) -> tuple
     return frames or shards.frames, size or shards.size
 
 
+def class_counts(shards: ShardSet, numbers: np.ndarray) -> np.ndarray:
+    """Clips of each class among these numbers, int64 (K,)."""
+    return np.bincount(shards.samples["label"][numbers], minlength=len(shards.classes))
+
+
 def videos_of(shards: ShardSet, numbers: np.ndarray) -> np.ndarray:
     """The video of each of these clips, by its key: where a video gives several, theirs end in -000, -001 and so on."""
     keys = shards.samples["key"][numbers]
