@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import nn
 
-from shardify.text import printable
 from trainer.config.settings import Settings
 from trainer.data.loader import ClipLoader
 from trainer.data.shard_set import ShardSet
@@ -40,14 +38,6 @@ class Run:
     @property
     def task(self) -> Task:
         return self.engine.task
-
-    def say(self, line: str) -> None:
-        say(self.group, line)
-
-
-def say(group: Group, line: str) -> None:
-    if group.is_main:
-        print(printable(line), file=sys.stderr, flush=True)
 
 
 def weights_origin(run: Run) -> str:

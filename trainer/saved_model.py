@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import io
 import json
-from collections.abc import Callable
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from trainer.evaluation.predictions import Predictions
     from trainer.run import Run
 
+logger = logging.getLogger(__name__)
 
 NUMBER = (float, type(None))
 KNOWN = {
@@ -149,7 +150,7 @@ def unpublished(out: Path, name: str) -> Path:
     return out / "models" / f".{name}.new"
 
 
-def settle_best_model(out: Path, progress: Progress, say: Callable[[str], None]) -> None:
+def settle_best_model(out: Path, progress: Progress) -> None:
     """Make models/ hold the model of `progress.best_epoch`, wherever the run was cut off.
 
     Where the checkpoint that stood for it is lost, a model of a later epoch than `progress` has reached becomes its
@@ -175,7 +176,7 @@ def settle_best_model(out: Path, progress: Progress, say: Callable[[str], None])
     if saved.get("epoch", 0) <= progress.epoch:
         raise TrainerError(f"{path} is not the best model so far, which is of epoch {progress.best_epoch}; {remedy}")
     progress.best_epoch, progress.best_value, progress.best_sha256 = saved["epoch"], saved["value"], sha256
-    say(f"warning: {path} is of epoch {progress.best_epoch}, after the checkpoint; it stays until one is better")
+    logger.warning(f"{path} is of epoch {progress.best_epoch}, after the checkpoint; it stays until one is better")
 
 
 def sha256_of(path: Path) -> str:

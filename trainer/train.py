@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,9 +31,11 @@ from trainer.evaluation import report
 from trainer.final_report import final_report
 from trainer.monitor.progress import Monitor, epoch_line, show_epoch, show_opening, stopped_line
 from trainer.monitor.tensorboard import check_installed
-from trainer.run import Run, say
+from trainer.run import Run
 from trainer.saved_model import publish_model, save_model, settle_best_model
 from trainer.tasks import task_of
+
+logger = logging.getLogger(__name__)
 
 
 def train(settings: Settings, shards_folder: Path, out: Path, group: Group, resume: bool) -> dict:
@@ -44,8 +46,8 @@ def train(settings: Settings, shards_folder: Path, out: Path, group: Group, resu
     with ExitStack() as held:
         with group.failing_together():
             if group.is_main:
-                held.enter_context(hold_folder(out, resume, partial(say, group)))
-            checkpoint = find_checkpoint(out, group) if resume else None
+                held.enter_context(hold_folder(out, resume))
+            checkpoint = find_checkpoint(out) if resume else None
         try:
             run = prepare(settings, shards_folder, out, group, checkpoint)
         except RuntimeError as error:
@@ -59,24 +61,24 @@ def train(settings: Settings, shards_folder: Path, out: Path, group: Group, resu
             run.progress = load_state(run.engine, checkpoint)
         record = group.of_main(read_record(out) if group.is_main else None)
         if is_over(run) and record:
-            run.say(f"{out} is complete: nothing left to train")
+            logger.info(f"{out} is complete: nothing left to train")
             return record
         begin_in_folder(run)
         show_opening(run)
         if checkpoint:
-            run.say(f"going on at epoch {run.progress.epoch + 1}, step {run.progress.step}")
+            logger.info(f"going on at epoch {run.progress.epoch + 1}, step {run.progress.step}")
         return train_to_the_end(run)
 
 
-def find_checkpoint(out: Path, group: Group) -> dict | None:
+def find_checkpoint(out: Path) -> dict | None:
     """What to go on from. Raises TrainerError where the run has lost it."""
-    checkpoint = load_newest(out / "checkpoints", partial(say, group))
+    checkpoint = load_newest(out / "checkpoints")
     if not checkpoint:
         if has_trained(out):
             raise TrainerError(
                 f"{out} holds a run, but no checkpoint to go on from; put checkpoints/ back, or pass another --out"
             )
-        say(group, f"nothing to resume in {out}: starting at epoch 1")
+        logger.info(f"nothing to resume in {out}: starting at epoch 1")
     return checkpoint
 
 
@@ -85,9 +87,9 @@ def begin_in_folder(run: Run) -> None:
     progress = run.progress
     with run.group.failing_together():
         if run.group.is_main:
-            settle_best_model(run.out, progress, run.say)
+            settle_best_model(run.out, progress)
             if report.remove_results(run.out / "results", run.task.plots):
-                run.say(f"the results of an earlier end of {run.out} are removed; new ones come at this end")
+                logger.info(f"the results of an earlier end of {run.out} are removed; new ones come at this end")
             write_atomically(run.out / "config.yaml", yaml.safe_dump(run.settings.to_dict(), sort_keys=False).encode())
     best = run.group.of_main((progress.best_value, progress.best_epoch, progress.best_sha256))
     progress.best_value, progress.best_epoch, progress.best_sha256 = best
@@ -243,7 +245,7 @@ def validate_epoch(run: Run, figures: dict) -> None:
             progress.best_sha256 = save_model(run, predictions, value)
     run.engine.schedule.after_epoch(value)
     progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, {}
-    run.say(epoch_line(row, settings.epochs, run.task.shown_metric(settings.metric), better))
+    logger.info(epoch_line(row, settings.epochs, run.task.shown_metric(settings.metric), better))
     if run.group.is_main:
         columns, curves = run.task.history_columns(), run.task.history_curves(settings.metric)
         report.write_history(run.out / "results", progress.history, columns, curves, run.task.metric_limits)

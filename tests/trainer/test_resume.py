@@ -193,8 +193,8 @@ def test_wherever_it_is_cut_off_the_best_model_is_the_checkpoints(
     with pytest.raises(Killed, match=cut_at):
         run_small(shards_folder, out, *LINEAR)
     monkeypatch.undo()
-    progress = Progress(**load_newest(out / "checkpoints", print)["progress"])
-    settle_best_model(out, progress, print)
+    progress = Progress(**load_newest(out / "checkpoints")["progress"])
+    settle_best_model(out, progress)
     assert progress.best_epoch == epoch == progress.epoch
     assert torch.load(models / "best_model.pth", weights_only=True)["epoch"] == epoch
     with safe_open(models / "best_model.safetensors", "pt") as file:

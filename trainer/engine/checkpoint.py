@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from trainer.config.run_folder import CHECKPOINT
 from trainer.engine.engine import Engine
 from trainer.errors import TrainerError
 from trainer.torch_files import read_torch_file
+
+logger = logging.getLogger(__name__)
 
 # Settings that do not shape the weights and may differ on resume.
 FREE_SETTINGS = (
@@ -39,7 +42,7 @@ def save_checkpoint(folder: Path, state: dict, step: int, keep: int) -> Path:
     return path
 
 
-def load_newest(folder: Path, say) -> dict | None:
+def load_newest(folder: Path) -> dict | None:
     """The newest checkpoint whose bytes match its name, with that name as `file`; None without any.
 
     Damaged ones are named and passed over.
@@ -58,7 +61,7 @@ def load_newest(folder: Path, say) -> dict | None:
             except ValueError as error:
                 raise TrainerError(f"{path}: cannot be read ({error}); start a new run with another --out") from error
         if path != paths[-1]:
-            say(f"warning: {path} is damaged; falling back to the checkpoint before it")
+            logger.warning(f"{path} is damaged; falling back to the checkpoint before it")
     if paths:
         names = ", ".join(path.name for path in paths)
         raise TrainerError(

@@ -5,8 +5,8 @@ Shapes: B clips, T frames, S pixels, K outputs of the model per clip.
 
 from __future__ import annotations
 
+import logging
 import math
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -30,6 +30,8 @@ from trainer.evaluation.predictions import Predictions
 from trainer.tasks.base import Loss, Task
 from trainer.transforms.augment import augment
 from trainer.transforms.clips import normalise, to_float
+
+logger = logging.getLogger(__name__)
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
@@ -201,11 +203,10 @@ class Engine:
         self.accumulate *= 2
         if self.group.device.type == "cuda":
             torch.cuda.empty_cache()
-        print(
-            f"warning: {where}: out of memory; from here on a step's clips go through the model in {self.accumulate} "
-            f"parts (accumulate={self.accumulate}), {math.ceil(num_clips / self.accumulate)} clips at a time",
-            file=sys.stderr, flush=True,
-        )  # fmt: skip
+        logger.warning(
+            f"{where}: out of memory; from here on a step's clips go through the model in {self.accumulate} "
+            f"parts (accumulate={self.accumulate}), {math.ceil(num_clips / self.accumulate)} clips at a time"
+        )
 
     def _share(self, batch: Batch) -> float | Tensor:
         """Clips that count in the global batch, per rank: gradients are averaged over the ranks."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
+import logging
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,8 @@ from trainer.data.shard_set import ShardSet
 from trainer.evaluation import plots
 from trainer.evaluation.predictions import Predictions, ReportPart, csv_bytes, predictions_csv, source_rows
 from trainer.evaluation.worst_clips import write_worst_clips
+
+logger = logging.getLogger(__name__)
 
 TIMES = ("epoch_seconds", "clips_per_second", "data_wait")  # the history's last columns
 RESULTS = ("experiment_results.json", "experiment_report.txt", "test_predictions.csv", "worst_clips.html")
@@ -60,7 +62,7 @@ def show(make: Callable[[Path], None], path: Path) -> None:
     except Exception as error:  # matplotlib and Pillow raise a dozen types
         plots.plt.close("all")
         reason = " ".join(str(error).split())
-        print(f"warning: {path} could not be made ({type(error).__name__}: {reason})", file=sys.stderr, flush=True)
+        logger.warning(f"{path} could not be made ({type(error).__name__}: {reason})")
 
 
 def report_text(record: dict, part: ReportPart) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
@@ -23,6 +24,7 @@ from trainer.run import weights_origin
 if TYPE_CHECKING:
     from trainer.run import Run
 
+logger = logging.getLogger(__name__)
 
 LINE_SECONDS = 15.0
 BAR_SECONDS = 0.5  # reading the loss makes the CPU wait for the GPU, so it is not read every step
@@ -80,7 +82,7 @@ class Monitor:
         if self._is_terminal:
             self._bar.set_postfix_str(text, refresh=False)
         else:
-            self._run.say(f"{self._title}: step {step + 1}/{self._steps}, {text}")
+            logger.info(f"{self._title}: step {step + 1}/{self._steps}, {text}")
 
     def close(self) -> float:
         """Ends the display; the epoch's seconds, the device's work included."""
@@ -129,11 +131,11 @@ def show_opening(run: Run) -> None:
     """What is about to be trained, on what, with which data."""
     shards, settings, loaders = run.shards, run.settings, run.loaders
     for note in run.notes:
-        run.say(f"note: {note}")
+        logger.info(f"note: {note}")
     weights = weights_origin(run)
     is_new = not (run.progress.epoch or run.progress.step)
     if is_new and settings.model.weights == "auto" and weights.startswith("random"):
-        run.say(f"warning: weights are {weights}; training starts from scratch")
+        logger.warning(f"weights are {weights}; training starts from scratch")
     model = settings.model.name if is_own(settings.model) else f"resnet_lstm on {settings.model.backbone}"
     counts = ", ".join(f"{len(loader.numbers)} {split}" for split, loader in loaders.items())
     size = sum(parameter.numel() for parameter in run.model.parameters()) / 1e6
@@ -141,10 +143,10 @@ def show_opening(run: Run) -> None:
     frames, side = input_shape(shards, settings.data.frames, settings.data.size)
     less = (frames, side) != (shards.frames, shards.size)
     stored = f" (stored: {shards.frames}, {shards.size} px)" if less else ""
-    run.say(
+    logger.info(
         f"{shards.folder}: {counts} clips of {frames} frames, {side} px{stored}; classes {', '.join(shards.classes)}"
     )
-    run.say(
+    logger.info(
         f"{model}, {size:.1f} M parameters; {where['device']}, {where['precision']}; cache: {loaders['train'].cache}"
     )
 

@@ -62,6 +62,6 @@ def test_too_many_in_a_row_end_the_run_and_leave_the_checkpoint(shards_folder, t
     own = ("model.name=runs:Stopping", "model.options.nan_share=1.0", "checkpoint_every_steps=1", "epochs=5")
     with pytest.raises(TrainerError, match=r"epoch 2: the gradients of the last 6 steps were not finite.*lower"):
         run_small(shards_folder, tmp_path / "run", *own)
-    checkpoint = load_newest(tmp_path / "run" / "checkpoints", print)
+    checkpoint = load_newest(tmp_path / "run" / "checkpoints")
     assert (checkpoint["progress"]["epoch"], checkpoint["progress"]["step"]) == (1, 0)
     assert all(value.isfinite().all() for value in checkpoint["model"].values())

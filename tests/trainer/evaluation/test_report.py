@@ -128,7 +128,7 @@ def test_names_are_drawn_as_they_are(tmp_path, monkeypatch):
         assert not any(text.get_parse_math() for text in axis.findobj(plots.matplotlib.text.Text) if "$" in str(text))
 
 
-def test_results_are_there_whatever_becomes_of_the_pictures(predictions, tmp_path, capfd):
+def test_results_are_there_whatever_becomes_of_the_pictures(predictions, tmp_path, caplog):
     shards, found = predictions
     (tmp_path / "evaluation").write_text("where the pictures' folder should be")
     (tmp_path / "worst_clips.html").mkdir()
@@ -136,8 +136,7 @@ def test_results_are_there_whatever_becomes_of_the_pictures(predictions, tmp_pat
     report.write_results(tmp_path, record, shards, found, CLASSES.report(found, shards.classes, None))
     assert json.loads((tmp_path / "experiment_results.json").read_text()) == record
     assert (tmp_path / "experiment_report.txt").is_file() and (tmp_path / "test_predictions.csv").is_file()
-    said = capfd.readouterr().err.splitlines()
-    assert len(said) == 4 and all(line.startswith("warning: ") and "could not be made (" in line for line in said)
+    assert len(caplog.messages) == 4 and all("could not be made (" in message for message in caplog.messages)
     assert not plots.plt.get_fignums()
     assert report.remove_results(tmp_path / "empty", CLASSES.plots) is False
 

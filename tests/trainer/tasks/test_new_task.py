@@ -28,7 +28,7 @@ def test_a_task_is_a_class_and_a_line_of_the_registry(shards_folder, tmp_path, m
     own, out = ("loss.name=bounded",), tmp_path / "run"
     with pytest.raises(Interrupted):
         run_small(shards_folder, out, *own, "max_hours=1e-9")
-    state = load_newest(out / "checkpoints", print)["progress"]
+    state = load_newest(out / "checkpoints")["progress"]
     assert list(state["sums"]) == ["loss", "absolute_error", "above", "clips"] and state["sums"]["clips"] == 8
     assert state["sums"]["above"] in range(9)
     record = run_small(shards_folder, out, *own, resume=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from functools import partial
 from typing import ClassVar
@@ -10,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from shardify.terminal import warn
 from trainer.config.settings import ModelSettings, Settings
 from trainer.data.shard_set import ShardSet, class_counts
 from trainer.errors import FormatError, SettingsError, TrainerError
@@ -28,6 +28,8 @@ from trainer.models.build import build_model
 from trainer.tasks.base import Loss, Task
 from trainer.tasks.classification.losses import build_loss
 from trainer.tasks.classification.results import decision_line, rank_worst, table
+
+logger = logging.getLogger(__name__)
 
 
 class Classification(Task):
@@ -76,8 +78,8 @@ class Classification(Task):
         samples = np.array(shards.samples)
         samples["label"] = np.array([classes.index(name) for name in shards.classes])[samples["label"]]
         if missing := [name for name in classes if name not in shards.classes]:
-            warn(
-                f"warning: {shards.folder} has no class {', '.join(missing)}, which the model knows; figures that "
+            logger.warning(
+                f"{shards.folder} has no class {', '.join(missing)}, which the model knows; figures that "
                 "compare classes (AUC) are undefined where there is only one"
             )
         return replace(shards, classes=classes, samples=samples)
