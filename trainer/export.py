@@ -68,7 +68,7 @@ def export(run: Path, kind: str, path: Path, model_class: str | None = None) -> 
 
 
 def deployable(saved) -> nn.Module:
-    """The model with its preprocessing and threshold: uint8 (B, T, 3, S, S) → scores (B, K), predictions (B,).
+    """The model with its preprocessing and threshold: uint8 (B, T, 3, S, S) to scores (B, K) and predictions (B,).
 
     In regression the scores are the values, (B, 1). T and S are those of the shards, whatever the model sees of them.
     """

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trainer.config.settings import is_own
+from trainer.config.settings import is_custom
 from trainer.data.shard_set import input_shape
 from trainer.devices import gpu
 from trainer.devices.gpu import gpu_memory
@@ -69,7 +69,7 @@ def describe_run(run: Run) -> dict:
         },
         "model": {
             "name": settings.model.name,
-            "backbone": None if is_own(settings.model) else settings.model.backbone,
+            "backbone": None if is_custom(settings.model) else settings.model.backbone,
             "weights": weights_origin(run),
             "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
             "input": dict(

@@ -1,4 +1,4 @@
-"""What every command of the trainer shares: messages on standard error, and options that are given once."""
+"""The shared part of all commands: messages on standard error, and options that are given once."""
 
 from __future__ import annotations
 

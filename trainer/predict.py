@@ -177,7 +177,7 @@ def score_clips(saved, samples: list, codec: str, device) -> dict:
 
 
 def outputs_of(saved, clips, device):
-    """uint8 (B, T, 3, S, S) → (B, K) on the device; where memory runs out, again in smaller parts."""
+    """The outputs (B, K), on the device, of uint8 clips (B, T, 3, S, S); in smaller parts where memory runs out."""
     import torch
 
     from trainer.engine.engine import autocast, choose_dtype

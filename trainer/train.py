@@ -1,4 +1,4 @@
-"""The run, from shards to report, readable from top to bottom."""
+"""A whole run, from shards to report, readable from top to bottom."""
 
 from __future__ import annotations
 
@@ -66,17 +66,17 @@ def train(settings: Settings, shards_folder: Path, out: Path, group: Group, resu
         begin_in_folder(run)
         show_opening(run)
         if checkpoint:
-            logger.info(f"going on at epoch {run.progress.epoch + 1}, step {run.progress.step}")
+            logger.info(f"resuming at epoch {run.progress.epoch + 1}, step {run.progress.step}")
         return train_to_the_end(run)
 
 
 def find_checkpoint(out: Path) -> dict | None:
-    """What to go on from. Raises TrainerError where the run has lost it."""
+    """The newest checkpoint, None where none was made. Raises TrainerError where the run has lost it."""
     checkpoint = load_newest(out / "checkpoints")
     if not checkpoint:
         if has_trained(out):
             raise TrainerError(
-                f"{out} holds a run, but no checkpoint to go on from; put checkpoints/ back, or pass another --out"
+                f"{out} holds a run, but no checkpoint to resume from; put checkpoints/ back, or pass another --out"
             )
         logger.info(f"nothing to resume in {out}: starting at epoch 1")
     return checkpoint

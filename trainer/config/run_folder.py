@@ -1,4 +1,4 @@
-"""A run's folder: how it is chosen, what it may hold, and that one run at a time writes to it."""
+"""The folder of a run: how it is chosen, what it may hold, and the lock that keeps other runs out."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def check_free(out: Path, resume: bool) -> None:
         shown = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
         raise SettingsError(f"{out} holds {shown}, but no run; pass an empty or a new folder with --out")
     if not resume:
-        raise SettingsError(f"{out} holds a run already; pass --resume to go on with it, or another --out")
+        raise SettingsError(f"{out} holds a run already; pass --resume to continue it, or another --out")
 
 
 def holds_run(out: Path) -> bool:
@@ -82,7 +82,7 @@ def holds_run(out: Path) -> bool:
 
 
 def settings_of(out: Path, resume: bool) -> Path | None:
-    """The settings of the run to go on with."""
+    """The settings file of the run to resume, None without one."""
     path = out / "config.yaml"
     return path if resume and holds_run(out) and path.is_file() else None
 

@@ -1,4 +1,4 @@
-"""The run's settings, each beside its meaning, checked when made."""
+"""The settings of a run as frozen values: each beside its meaning, checked when it is made."""
 
 from __future__ import annotations
 
@@ -224,6 +224,6 @@ class Settings:
         return dataclasses.asdict(self)
 
 
-def is_own(settings: ModelSettings) -> bool:
+def is_custom(settings: ModelSettings) -> bool:
     """Whether the model is somebody's own, package.module:Class."""
     return ":" in settings.name

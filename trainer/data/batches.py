@@ -1,4 +1,4 @@
-"""A batch as it is handed out, one that is being made, and a pass over the clips."""
+"""The values that a loader works with: a finished batch, one that is being made, a pass over the clips."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sample numbers → uint8 batches (B, T, 3, S, S) on the device, ahead of time.
+"""ClipLoader: uint8 batches (B, T, 3, S, S) on the device, read and decoded ahead of time.
 
 Reader threads hide slow storage, decoder threads (the JPEG decoder lets go of the interpreter's lock) write straight
 into reused batch buffers. A pass that ends has begun the next one, so that nothing waits between epochs.
@@ -124,7 +124,7 @@ class ClipLoader:
         return {"epoch": epoch + ended, "step": 0 if ended else step} | self._order_of()
 
     def load_state_dict(self, state: dict[str, int | str]) -> None:
-        """The next pass goes on there. Raises SettingsError where there is no such place, or the order was another."""
+        """The next pass continues there. Raises SettingsError where there is no such place or the order was another."""
         check_position(state, self._order_of(), len(self))
         self.epoch, self._first_step = self._position = state["epoch"], state["step"]
 
@@ -147,7 +147,7 @@ class ClipLoader:
 
     @property
     def damaged(self) -> dict[int, str]:
-        """Number → what is wrong with it, of the clips that were skipped."""
+        """What is wrong with the clips that were skipped, by number."""
         return self._decoder.damaged
 
     def check_damaged(self, gather: Callable[[np.ndarray], np.ndarray]) -> None:

@@ -1,4 +1,4 @@
-"""Index, tars or unpacked folders → a clip's bytes by number: no header scan, no `.cls`, no `.json`, no unpickling."""
+"""An opened shards folder: the bytes of every clip by its number, from tars or unpacked folders."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def _check_settings(index: ShardIndex) -> None:
 
 
 def _shard_id(name: str) -> tuple[int, int]:
-    """val-000003.tar → (1, 3)"""
+    """Split and number: (1, 3) for val-000003.tar."""
     split, _, number = name.removesuffix(".tar").rpartition("-")
     return SPLITS.index(split), int(number)
 
@@ -184,7 +184,7 @@ def videos_of(shards: ShardSet, numbers: np.ndarray) -> np.ndarray:
 
 
 def build_settings(folder: Path) -> dict:
-    """How the shards' clips were made from their videos, so that others can be made alike; {} if nobody says."""
+    """How the shards' clips were made from their videos, so that others can be made alike; {} where that is unknown."""
     try:
         return read_meta(folder)["settings"]
     except FormatError:

@@ -1,4 +1,4 @@
-"""Which device this process trains on, and what the processes of a group tell each other."""
+"""The group of processes that train together: the device of each, and what they tell each other."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def _reason(failure: Exception | None) -> tuple[str, int, str] | None:
 
 
 def num_devices(devices: str) -> int:
-    """--devices auto | cpu | N → the number of GPUs to use, 0 for the CPU. Raises SettingsError."""
+    """The number of GPUs that --devices (auto | cpu | N) asks for, 0 for the CPU. Raises SettingsError."""
     available = torch.cuda.device_count()
     if devices == "auto":
         return available

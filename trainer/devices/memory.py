@@ -1,4 +1,4 @@
-"""Work that is done in more and smaller parts where memory runs out."""
+"""A retry in smaller parts for work that has run out of memory."""
 
 from __future__ import annotations
 

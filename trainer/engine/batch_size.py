@@ -1,4 +1,4 @@
-"""`batch_size: auto`: the largest batch whose steps fit into the GPU's memory, found by taking such steps."""
+"""The choice of `batch_size: auto`: the largest batch whose steps, really taken, fit into the GPU's memory."""
 
 from __future__ import annotations
 

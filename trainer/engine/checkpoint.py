@@ -1,4 +1,4 @@
-"""Where a run stands, and the checkpoint files that hold it: whole or absent, named by their hash."""
+"""Checkpoints: the state of a run in files that are whole or absent, named by their hash."""
 
 from __future__ import annotations
 
@@ -97,8 +97,8 @@ def check_resumable(state: dict, settings: dict, shards_fingerprint: str) -> Non
 class Progress:
     """With the weights, all that a checkpoint holds."""
 
-    epoch: int = 0  # the epoch to go on in, from 0
-    step: int = 0  # the step in it to go on at; the number of its steps where validation is to come
+    epoch: int = 0  # the epoch to resume in, from 0
+    step: int = 0  # the step in it to resume at; the number of its steps where validation is to come
     sums: dict[str, float] = field(default_factory=dict)  # of the begun epoch, {} before its first step
     history: list[dict] = field(default_factory=list)
     best_value: float | None = None

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 
 from shardify.machine import is_out_of_memory
-from trainer.config.settings import DataSettings, Settings, is_own
+from trainer.config.settings import DataSettings, Settings, is_custom
 from trainer.data.batches import Batch
 from trainer.data.loader import ClipLoader
 from trainer.devices.distributed import Group
@@ -95,7 +95,7 @@ class Engine:
             self.learner = None  # first, so that the old one's hooks go
             devices = [self.group.device] if self.group.device.type == "cuda" else None
             self.learner = nn.parallel.DistributedDataParallel(
-                self.model, device_ids=devices, find_unused_parameters=is_own(self.settings.model)
+                self.model, device_ids=devices, find_unused_parameters=is_custom(self.settings.model)
             )  # a custom model may leave parameters out, for some clips or for all; to look for them takes time
 
     def new_sums(self, start: dict[str, float] | None = None) -> dict[str, Tensor]:
@@ -172,7 +172,7 @@ class Engine:
         return autocast(self.group.device, self.dtype)
 
     def _gradients_or_none(self, batch: Batch, epoch: int, step: int) -> dict[str, Tensor] | None:
-        """None where memory has run out: whoever asks goes on where the error no longer holds the tensors."""
+        """None where memory has run out: the caller retries where the error no longer holds the tensors."""
         seed_step(self.settings.seed, epoch, step, self.group.rank)
         try:
             return self.add_gradients(batch, epoch)

@@ -65,7 +65,7 @@ def regression_metrics(targets: np.ndarray, values: np.ndarray) -> Figures:
 
 
 def predict(scores: np.ndarray, threshold: float | None = None) -> np.ndarray:
-    """float (N, K) probabilities → int (N,) classes."""
+    """The predicted classes, int (N,), of probabilities, float (N, K)."""
     if threshold is None or scores.shape[1] != 2:
         return scores.argmax(1)
     return (scores[:, 1] >= threshold).astype(np.int64)
@@ -186,7 +186,7 @@ def mean_by_video(videos: np.ndarray, labels: np.ndarray, scores: np.ndarray) ->
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """float (N, K) logits → probabilities."""
+    """The probabilities of logits, float (N, K)."""
     from scipy.special import softmax as scipy_softmax
 
     return scipy_softmax(logits.astype(np.float64), axis=1)

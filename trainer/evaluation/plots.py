@@ -1,4 +1,4 @@
-"""Pictures of a run: training history, confusion matrix, ROC and precision-recall curves, scores per class."""
+"""Plots of a run: training history, confusion matrix, ROC and precision-recall curves, scores, values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Predictions over one split, what a task says of them for people, and their table."""
+"""Predictions over one split, what a task adds to the report on them, and their table."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class ReportPart:
 
 
 def source_rows(shards: ShardSet) -> dict[str, dict[str, str]]:
-    """key → row of samples.csv; {} without one: it is for people, training does not need it."""
+    """The rows of samples.csv by key; {} without one: it is for people, training does not need it."""
     try:
         return {row["key"]: row for row in read_rows(shards.folder)}
     except FormatError:

@@ -1,4 +1,4 @@
-"""worst_clips.html: the clips that the model got most wrong, as contact sheets on one page that needs no other file."""
+"""The page of the clips that the model got most wrong: contact sheets in one HTML file that needs no other."""
 
 from __future__ import annotations
 

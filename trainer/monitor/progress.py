@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from shardify.text import duration
-from trainer.config.settings import is_own
+from trainer.config.settings import is_custom
 from trainer.data.shard_set import input_shape
 from trainer.devices import gpu
 from trainer.devices.gpu import gpu_memory
@@ -136,7 +136,7 @@ def show_opening(run: Run) -> None:
     is_new = not (run.progress.epoch or run.progress.step)
     if is_new and settings.model.weights == "auto" and weights.startswith("random"):
         logger.warning(f"weights are {weights}; training starts from scratch")
-    model = settings.model.name if is_own(settings.model) else f"resnet_lstm on {settings.model.backbone}"
+    model = settings.model.name if is_custom(settings.model) else f"resnet_lstm on {settings.model.backbone}"
     counts = ", ".join(f"{len(loader.numbers)} {split}" for split, loader in loaders.items())
     size = sum(parameter.numel() for parameter in run.model.parameters()) / 1e6
     where = gpu.environment(run.group.device, run.engine.dtype, run.group.world)
@@ -169,8 +169,8 @@ def _cache_hits(row: dict) -> str:
 
 
 def stopped_line(run: Run, reason: str | None) -> str:
-    """Why and where a run ended early, and how to go on."""
+    """Why and where a run ended early, and how to resume it."""
     return (
         f"{reason or 'another process was stopped'} at epoch {run.progress.epoch + 1}, step {run.progress.step}; "
-        f"a checkpoint is written; the same command with --out {run.out} --resume goes on"
+        f"a checkpoint is written; the same command with --out {run.out} --resume continues"
     )

@@ -1,4 +1,4 @@
-"""What can be learned: each task is a folder, and this is their registry."""
+"""The registry of tasks: what can be learned, each in a folder of its own."""
 
 from __future__ import annotations
 

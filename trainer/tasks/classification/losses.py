@@ -1,4 +1,4 @@
-"""Losses by name: logits (B, K) and classes (B,) to (B,) losses, one per clip, so that padding can be masked."""
+"""The losses of classification by name: logits (B, K) and classes (B,) give (B,) losses, one per clip."""
 
 from __future__ import annotations
 

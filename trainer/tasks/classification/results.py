@@ -1,4 +1,4 @@
-"""What classification says of its predictions: their table, how they were decided, the worst ones."""
+"""The results of classification for people: the table of predictions, the decision, the worst clips."""
 
 from __future__ import annotations
 

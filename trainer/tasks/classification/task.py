@@ -1,4 +1,4 @@
-"""Classification of clips: one class of K each."""
+"""The task of classification: its labels, model, loss, figures and report."""
 
 from __future__ import annotations
 

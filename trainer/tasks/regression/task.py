@@ -1,4 +1,4 @@
-"""Regression: one value per clip, its target."""
+"""The task of regression: its labels, model, loss, figures and report."""
 
 from __future__ import annotations
 
