@@ -63,7 +63,7 @@ def measure(shards: Path, config: Path, seconds: float) -> None:
     numbers = found.numbers("train")
     model = make_model(settings, found, numbers, None)
     engine = make_engine(resolve_by_model(settings, model), found, numbers, model, group)
-    sums = torch.zeros(3, dtype=torch.float64)
+    sums = engine.new_sums()
 
     def train(batch) -> None:
         engine.train_step(batch, 0, 0, sums)

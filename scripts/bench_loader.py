@@ -191,7 +191,7 @@ def main() -> None:
 def batches_of(loader: ClipLoader) -> Callable[[], Batches]:
     """Its next pass as the trainer takes it: channels last in memory."""
     epochs = itertools.count()
-    return lambda: ((batch.clips, batch.labels) for batch in loader.batches(next(epochs)))
+    return lambda: ((batch.clips, batch.numbers) for batch in loader.batches(next(epochs)))
 
 
 def measure(folder: Path, options: argparse.Namespace) -> None:

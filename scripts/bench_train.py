@@ -145,7 +145,7 @@ class Bench:
             self.ways["bare backbone, compiled"] = self.bare(compiled=True)
 
     def train(self, engine: Engine, batches: Iterator[Batch]) -> Measured:
-        sums = torch.zeros(3, dtype=torch.float64, device=self.device)
+        sums = engine.new_sums()
         return self.clocked(lambda step: engine.train_step(next(batches), 0, step, sums))
 
     def from_loader(self, loader: ClipLoader, engine: Engine) -> Measured:
@@ -162,10 +162,10 @@ class Bench:
         return dataclasses.replace(measured, data_wait=(waits[-1] - waits[LEAD - 1]) / seconds)
 
     def decoded(self) -> Iterator[Batch]:
-        for clips, labels, numbers in self.videos:
-            clips, labels = (values.to(self.device, non_blocking=True) for values in (clips, labels))
-            values = {"numbers": numbers.numpy(), "seeds": numbers.numpy(), "mask": np.ones(len(labels), bool)}
-            yield Batch(clips.permute(0, 1, 4, 2, 3), labels, **values)
+        for clips, _, numbers in self.videos:
+            clips = clips.to(self.device, non_blocking=True)
+            values = {"numbers": numbers.numpy(), "seeds": numbers.numpy(), "mask": np.ones(len(clips), bool)}
+            yield Batch(clips.permute(0, 1, 4, 2, 3), **values)
 
     def bare(self, compiled: bool) -> Callable[[], Measured]:
         """A classifier of single frames on those of the synthetic batch."""
@@ -176,7 +176,8 @@ class Bench:
             model.compile()
         optimizer = torch.optim.AdamW(model.parameters(), fused=True)
         frames = normalise(to_float(self.one.clips)).flatten(0, 1)
-        labels = self.one.labels.repeat_interleave(self.options.frames)
+        labels = torch.from_numpy(self.engine.labels[self.one.numbers]).to(self.device)
+        labels = labels.repeat_interleave(self.options.frames)
         scaler = torch.amp.GradScaler(self.device.type, enabled=self.engine.dtype == torch.float16)
 
         def step(_: int) -> None:

@@ -144,7 +144,7 @@ def make_all(out_dir: Path, counts: dict[str, int], seed: int, workers: int, fak
 
 @click.command()
 @click.argument("out_dir", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--train", default=1600, show_default=True, type=click.IntRange(0), help="Videos to train on.")
+@click.option("--train", default=1800, show_default=True, type=click.IntRange(0), help="Videos to train on.")
 @click.option("--val", default=240, show_default=True, type=click.IntRange(0), help="Videos to select by.")
 @click.option("--test", default=600, show_default=True, type=click.IntRange(0), help="Videos to judge by.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))

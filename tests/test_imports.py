@@ -28,7 +28,8 @@ LEVELS = {
     "trainer": (
         "__main__",
         "train evaluate predict export audit explain encode check_vae generate watch study",
-        "monitor saved_model final_report",
+        "final_report",
+        "monitor saved_model",
         "run",
         "engine",
         "tasks",

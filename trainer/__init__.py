@@ -1,4 +1,4 @@
-"""Train video classifiers from shards, without a video decoder."""
+"""Trainer of video classifiers on shards, which needs no video decoder."""
 
 
 def __getattr__(name: str):

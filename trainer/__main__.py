@@ -1,4 +1,4 @@
-"""`python -m trainer`: options → settings; errors → exit codes; nothing else."""
+"""The command `python -m trainer`: its options become settings, errors become exit codes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--shards", type=click.Path(path_type=Path), required=True, help="Folder made by `shardify build`.")
 @click.option("--config", type=FILE, help="YAML file with settings.")
 @click.option("--out", type=click.Path(path_type=Path), help="Where the run is kept.  [default: a new runs/NAME]")
-@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint of --out (or of the newest runs/NAME).")
+@click.option(
+    "--resume", is_flag=True, help="Continue from the newest checkpoint of --out (or of the newest runs/NAME)."
+)
 @click.option("--devices", default="auto", show_default=True, help="auto | cpu | a number of GPUs.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting; may be repeated.")
 def main(
@@ -48,10 +50,10 @@ def main(
         warn(f"error{f' (process {rank})' if rank else ''}: {error}")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        click.echo("interrupted at once; --resume goes on from the newest checkpoint", err=True)
+        click.echo("interrupted at once; --resume continues from the newest checkpoint", err=True)
         sys.exit(130)
     except OSError as error:
-        warn(f"error: {error}; mend that, then --resume goes on from the newest checkpoint")
+        warn(f"error: {error}; mend that, then --resume continues from the newest checkpoint")
         sys.exit(1)
 
 
@@ -95,7 +97,7 @@ def run(settings: Settings, shards: Path, out: Path, resume: bool, devices: str)
             raise
         reason = first_sentence(error)
         raise TrainerError(
-            f"another process has ended ({reason}); --resume goes on from the newest checkpoint"
+            f"another process has ended ({reason}); --resume continues from the newest checkpoint"
         ) from error
     finally:
         leave_group(group)

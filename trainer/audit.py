@@ -1,4 +1,4 @@
-"""Can metadata alone tell the classes apart? Then a model may learn the file's properties instead of its content.
+"""The command `trainer.audit`: whether the metadata of the files alone tell the classes apart.
 
 python -m trainer.audit --shards shards/
 """
@@ -107,7 +107,7 @@ def metadata_table(shards: ShardSet) -> dict[str, np.ndarray]:
 
 
 def read_records(shards: ShardSet) -> dict[str, dict]:
-    """key → `<key>.json` of every clip, from the tars or the unpacked folders."""
+    """The `<key>.json` of every clip by key, from the tars or the unpacked folders."""
     records = {}
     for path in sorted({shards.payload_path(number) for number in range(len(shards.samples))}):
         try:

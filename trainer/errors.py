@@ -1,10 +1,10 @@
-"""What can stop a run, as one line that names the value and the remedy."""
+"""The errors that stop a run: each is one line that names the value and the remedy."""
 
 from shardify.errors import FormatError, ShardifyError
 
 
 class TrainerError(ShardifyError):
-    """The run cannot go on."""
+    """What stops a run."""
 
 
 class SettingsError(TrainerError):
@@ -20,7 +20,7 @@ class Interrupted(TrainerError):
 
 
 class GroupError(TrainerError):
-    """What every process of a group raises where one of them cannot go on, so that each machine says it once."""
+    """What every process of a group raises where one of them cannot continue, so that each machine says it once."""
 
     def __init__(self, line: str, exit_code: int) -> None:
         super().__init__(line)

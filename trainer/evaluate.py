@@ -1,16 +1,17 @@
-"""`python -m trainer.evaluate --run runs/x --shards shards/`: a run's best model on any shards."""
+"""The command `trainer.evaluate`: the metrics of a run's best model on any shards.
+
+python -m trainer.evaluate --run runs/x --shards shards/
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import click
-import numpy as np
 
 from shardify.one_line_errors import failures_as_one_line
 from shardify.storage.local import check_writable
-from shardify.terminal import escape_unprintable, warn
+from shardify.terminal import escape_unprintable
 from trainer.devices.memory import in_parts
 from trainer.devices.threads import bound_spinning
 from trainer.errors import TrainerError
@@ -45,56 +46,36 @@ def evaluate_run(
     from trainer.data.shard_set import open_shards
     from trainer.devices.distributed import join_group, num_devices
     from trainer.engine.engine import choose_dtype, evaluate
-    from trainer.evaluation import report
     from trainer.evaluation.predictions import predictions_csv, source_rows
     from trainer.saved_model import load_saved
-    from trainer.tasks.classification.losses import build_loss
-    from trainer.tasks.regression.task import loss_unit
 
     if csv_path:
         check_writable(csv_path)
     group = join_group(num_devices(devices) > 0)
     saved = load_saved(run, group.device, model_class)
-    found = with_classes_of(saved, open_shards(shards, saved.settings.data.sheet_frames))
+    settings, task = saved.settings, saved.task
+    found = task.match_classes(open_shards(shards, settings.data.sheet_frames), saved.classes)
     check_fits(saved, found)
     loader = ClipLoader(
-        found, split, saved.settings.batch_size, shuffle=False, device=group.device,
-        on_error=saved.settings.data.on_error, max_errors=saved.settings.data.max_errors,
+        found, split, settings.batch_size, shuffle=False, device=group.device,
+        on_error=settings.data.on_error, max_errors=settings.data.max_errors,
     )  # fmt: skip
-    settings = saved.settings
-    loss = build_loss(settings.loss, saved.class_counts, group.device, loss_unit(saved.model))
+    loss, labels = task.build_loss(saved.model, saved.class_counts, group.device), task.labels(found)
     dtype = choose_dtype(settings.amp, group.device)
     predictions = in_parts(
-        lambda parts: evaluate(saved.model, loader, loss, dtype, group, settings.data, parts),
+        lambda parts: evaluate(saved.model, loader, loss, labels, dtype, group, settings.data, parts),
         settings.accumulate,
         most=loader.batch_size,
     )
     if csv_path:
-        table = predictions_csv(found, predictions, saved.threshold, source_rows(found))
-        write_atomically(csv_path, table)
-    return report.split_figures(predictions, split, saved.threshold)
-
-
-def with_classes_of(saved, shards):
-    """The shards with labels as the model numbers its classes, where theirs are some of the model's by name."""
-    if saved.settings.loss.is_regression or shards.classes == saved.classes or set(shards.classes) - set(saved.classes):
-        return shards
-    samples = np.array(shards.samples)
-    samples["label"] = np.array([saved.classes.index(name) for name in shards.classes])[samples["label"]]
-    if missing := [name for name in saved.classes if name not in shards.classes]:
-        warn(
-            f"warning: {shards.folder} has no class {', '.join(missing)}, which the model knows; figures that compare "
-            "classes (AUC) are undefined where there is only one"
-        )
-    return replace(shards, classes=saved.classes, samples=samples)
+        part = task.report(predictions, saved.classes, saved.threshold)
+        write_atomically(csv_path, predictions_csv(found, predictions.numbers, part, source_rows(found)))
+    return task.split_figures(predictions, split, saved.threshold)
 
 
 def check_fits(saved, shards) -> None:
     """Raises TrainerError where the model was trained on clips of another kind."""
-    trained_on = {"classes": saved.classes, "frames": saved.stored_frames, "size": saved.stored_size}
-    if saved.settings.loss.is_regression:
-        del trained_on["classes"]  # only the targets were learned
-    for name, expected in trained_on.items():
+    for name, expected in (("frames", saved.stored_frames), ("size", saved.stored_size)):
         if getattr(shards, name) != expected:
             raise TrainerError(
                 f"{shards.folder}: {name} is {getattr(shards, name)}, the model was trained on {expected}"

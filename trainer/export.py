@@ -1,4 +1,6 @@
-"""`python -m trainer.export --run runs/x --format onnx`: a run's best model for other programs.
+"""The command `trainer.export`: a run's best model for other programs.
+
+python -m trainer.export --run runs/x --format onnx
 
 The exported model takes uint8 clips (B, T, 3, S, S) as they come out of a shard and gives scores (B, K) and
 predictions (B,): normalisation, softmax and the run's threshold are inside.
@@ -66,7 +68,7 @@ def export(run: Path, kind: str, path: Path, model_class: str | None = None) -> 
 
 
 def deployable(saved) -> nn.Module:
-    """The model with its preprocessing and threshold: uint8 (B, T, 3, S, S) → scores (B, K), predictions (B,).
+    """The model with its preprocessing and threshold: uint8 (B, T, 3, S, S) to scores (B, K) and predictions (B,).
 
     In regression the scores are the values, (B, 1). T and S are those of the shards, whatever the model sees of them.
     """
@@ -78,19 +80,14 @@ def deployable(saved) -> nn.Module:
     class Deployable(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.model, self.threshold = saved.model, saved.threshold
+            self.model = saved.model
             self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1))
             self.register_buffer("deviation", torch.tensor(STD).view(3, 1, 1))
 
         def forward(self, clips: Tensor) -> tuple[Tensor, Tensor]:
             clips = to_float(clips, saved.frames, saved.size)
             outputs = self.model((clips - self.mean) / self.deviation)
-            if saved.settings.loss.is_regression:
-                return outputs, outputs[:, 0]
-            scores = outputs.softmax(1)
-            if self.threshold is None:
-                return scores, scores.argmax(1)
-            return scores, (scores[:, 1] >= self.threshold).long()
+            return saved.task.scores_and_predictions(outputs, saved.threshold)
 
     return Deployable().eval()
 
@@ -100,17 +97,7 @@ def _to_safetensors(saved, model: nn.Module, clips: Tensor, path: Path):
 
     from trainer.saved_model import own_copies
 
-    about = {
-        "settings": saved.settings.to_dict(),
-        "classes": saved.classes,
-        "frames": saved.frames,
-        "size": saved.size,
-        "stored_frames": saved.stored_frames,
-        "stored_size": saved.stored_size,
-        "threshold": saved.threshold,
-        "build": saved.build,
-        "input": "uint8 (B, T, 3, S, S); output: scores (B, K), predictions (B,)",
-    }
+    about = saved.about() | {"input": "uint8 (B, T, 3, S, S); output: scores (B, K), predictions (B,)"}
     save_file(own_copies(model.state_dict()), path, {name: json.dumps(value) for name, value in about.items()})
     model.load_state_dict(load_file(path))
     return lambda batch: model(batch)[0].detach()

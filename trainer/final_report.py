@@ -1,4 +1,4 @@
-"""The final report of a run, on its best model."""
+"""The last step of a run: its best model evaluated, and all that is reported of it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trainer.config.settings import is_own
+from trainer.config.settings import is_custom
 from trainer.data.shard_set import input_shape
 from trainer.devices import gpu
 from trainer.devices.gpu import gpu_memory
 from trainer.evaluation import report
 from trainer.run import weights_origin
-from trainer.torch_files import read_torch_file
+from trainer.saved_model import read_best
 
 if TYPE_CHECKING:
     from trainer.run import Run
@@ -20,28 +20,27 @@ if TYPE_CHECKING:
 
 def final_report(run: Run) -> dict:
     """Evaluate the best model on test (without one, on val) and write results/."""
-    best = None
-    with run.group.failing_together():
-        if run.group.is_main:  # whose folder alone is sure to hold it
-            best = read_torch_file(run.out / "models" / "best_model.pth")
+    with run.group.failing_together():  # only the main process's folder is sure to hold it
+        best = read_best(run.out) if run.group.is_main else None
     best = run.group.of_main(best)
     run.model.load_state_dict(best["model"])
     run.engine.ema = None  # the best weights are the averaged ones already
     split = "test" if "test" in run.loaders else "val"
     validation = run.engine.evaluate(run.loaders["val"])
     predictions = run.engine.evaluate(run.loaders["test"]) if split == "test" else validation
-    threshold = best["threshold"]
+    task, threshold, classes = run.task, best["threshold"], run.shards.classes
     record = {
         "run": run.out.name,
-        "test": report.split_figures(predictions, split, threshold),
-        "test_intervals": report.intervals(run.shards, predictions, threshold),
-        "validation": report.split_figures(validation, "val", threshold),
+        "test": task.split_figures(predictions, split, threshold),
+        "test_intervals": task.intervals(predictions, run.shards.samples["group"][predictions.numbers], threshold),
+        "validation": task.split_figures(validation, "val", threshold),
         "threshold": threshold,
         "video_threshold": best["video_threshold"],
         **describe_run(run),
     }
     if run.group.is_main:
-        report.write_results(run.out / "results", record, run.shards, predictions)
+        part = task.report(predictions, classes, threshold)
+        report.write_results(run.out / "results", record, run.shards, predictions, part)
     return record
 
 
@@ -70,7 +69,7 @@ def describe_run(run: Run) -> dict:
         },
         "model": {
             "name": settings.model.name,
-            "backbone": None if is_own(settings.model) else settings.model.backbone,
+            "backbone": None if is_custom(settings.model) else settings.model.backbone,
             "weights": weights_origin(run),
             "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
             "input": dict(

@@ -1,8 +1,13 @@
-"""Options that several commands share, and commands that refuse an option given twice."""
+"""The shared part of all commands: messages on standard error, and options that are given once."""
 
 from __future__ import annotations
 
+import logging
+import sys
+
 import click
+
+from shardify.text import printable
 
 model_option = click.option(
     "--model",
@@ -12,8 +17,26 @@ model_option = click.option(
 )
 
 
+class _Lines(logging.Handler):
+    """Messages as plain lines on standard error, whatever that is by then; a warning says that it is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        prefix = "warning: " if record.levelno >= logging.WARNING else ""
+        print(printable(f"{prefix}{record.getMessage()}"), file=sys.stderr, flush=True)
+
+
+_LINES = _Lines()
+
+
+def log_to_stderr() -> None:
+    """Show the trainer's messages; without it, as in other programs, logging's own settings hold."""
+    logger = logging.getLogger("trainer")
+    logger.addHandler(_LINES)  # which is added once, however often it is asked for
+    logger.setLevel(logging.INFO)
+
+
 class Command(click.Command):
-    """A click.Command for whose options `multiple` says the truth."""
+    """A command that shows messages as lines on standard error and refuses an option that is given twice."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         _, _, given = self.make_parser(ctx).parse_args(list(args))
@@ -25,3 +48,7 @@ class Command(click.Command):
                     error.exit_code = 2
                     raise error
         return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> object:
+        log_to_stderr()
+        return super().invoke(ctx)

@@ -1,4 +1,6 @@
-"""`python -m trainer.predict --run runs/x video.mp4 folder/ --csv out.csv`: scores for raw videos.
+"""The command `trainer.predict`: scores for raw videos.
+
+python -m trainer.predict --run runs/x video.mp4 folder/ --csv out.csv
 
 The one part of the trainer that decodes: a video goes through the builder's own worker, the JPEG step included, so
 the model sees the very uint8 that it would have seen from a shard.
@@ -150,15 +152,13 @@ def build_settings(saved, run: Path, has_boxes: bool) -> BuildSettings:
 
 
 def score_clips(saved, samples: list, codec: str, device) -> dict:
-    """The score and class of one video, the probabilities of its clips averaged as for the threshold.
+    """The score and the prediction of one video, from all its clips.
 
     Raises torch.OutOfMemoryError where memory does not hold a single clip.
     """
-    import numpy as np
     import torch
 
     from shardify.format.members.frames import decode_into, from_sheet, grid_shape
-    from trainer.evaluation.metrics import mean_by_video, predict, softmax
 
     frames, size = saved.stored_frames, saved.stored_size
     rows, columns = grid_shape(frames)
@@ -169,19 +169,12 @@ def score_clips(saved, samples: list, codec: str, device) -> dict:
         decode_into(next(sample.members[name] for name in ("jpg", "npy") if name in sample.members), codec, picture)
         pixels = picture.numpy() if codec == "raw" else from_sheet(picture.numpy(), frames)
         clips.append(torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2))
-    outputs = logits_of(saved, torch.stack(clips), device).float().cpu().numpy()
-    scores = outputs if saved.settings.loss.is_regression else softmax(outputs)
-    one_video = np.zeros(len(scores), int)
-    _, scores = mean_by_video(one_video, one_video, scores)
-    if saved.settings.loss.is_regression:
-        value = f"{scores[0, 0]:.6g}"
-        return {"score": value, "prediction": value}
-    chosen = int(predict(scores, saved.video_threshold)[0])
-    return {"score": f"{scores[0, 1 if len(saved.classes) == 2 else chosen]:.6f}", "prediction": chosen}
+    outputs = outputs_of(saved, torch.stack(clips), device).float().cpu().numpy()
+    return saved.task.verdict(outputs, saved.classes, saved.video_threshold)
 
 
-def logits_of(saved, clips, device):
-    """uint8 (B, T, 3, S, S) → (B, K) on the device; where memory runs out, again in smaller parts."""
+def outputs_of(saved, clips, device):
+    """The outputs (B, K), on the device, of uint8 clips (B, T, 3, S, S); in smaller parts where memory runs out."""
     import torch
 
     from trainer.engine.engine import autocast, choose_dtype

@@ -1,21 +1,20 @@
-"""One run's parts, made once and passed down."""
+"""The parts of a run, as one value that is passed down."""
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import nn
 
-from shardify.text import printable
 from trainer.config.settings import Settings
 from trainer.data.loader import ClipLoader
 from trainer.data.shard_set import ShardSet
 from trainer.devices.distributed import Group
 from trainer.engine.checkpoint import Progress
 from trainer.engine.engine import Engine
+from trainer.tasks.base import Task
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -36,13 +35,9 @@ class Run:
     notes: list[str]
     events: SummaryWriter | None = None  # TensorBoard's, on the main rank where it is wanted
 
-    def say(self, line: str) -> None:
-        say(self.group, line)
-
-
-def say(group: Group, line: str) -> None:
-    if group.is_main:
-        print(printable(line), file=sys.stderr, flush=True)
+    @property
+    def task(self) -> Task:
+        return self.engine.task
 
 
 def weights_origin(run: Run) -> str:

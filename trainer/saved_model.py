@@ -1,4 +1,4 @@
-"""A run's best model: written with what is needed to use it, and read back."""
+"""The best model of a run: its files are written and read here, with all that is needed to use it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import io
 import json
-from collections.abc import Callable
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,13 +19,12 @@ from torch import Tensor, nn
 from shardify.storage.local import rename, write_atomically
 from trainer.config.load import from_dict
 from trainer.config.settings import Settings
-from trainer.data.shard_set import build_settings, input_shape, videos_of
+from trainer.data.shard_set import build_settings, class_counts, input_shape, videos_of
 from trainer.devices.gpu import check_gpu
 from trainer.errors import TrainerError
-from trainer.evaluation.metrics import best_threshold, mean_by_video, softmax
 from trainer.models.custom import with_named_class
-from trainer.tasks import build_for
-from trainer.tasks.classification.task import class_counts
+from trainer.tasks import task_of
+from trainer.tasks.base import Task
 from trainer.torch_files import read_torch_file
 
 if TYPE_CHECKING:
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from trainer.evaluation.predictions import Predictions
     from trainer.run import Run
 
+logger = logging.getLogger(__name__)
 
 NUMBER = (float, type(None))
 KNOWN = {
@@ -48,6 +48,7 @@ class SavedModel:
     """models/best_model.pth of a run."""
 
     model: nn.Module  # in evaluation mode, on the device
+    task: Task
     settings: Settings
     classes: list[str]
     frames: int  # that the model sees
@@ -58,6 +59,10 @@ class SavedModel:
     class_counts: np.ndarray  # int64 (K,), of the clips that it was trained on
     threshold: float | None  # of the score of class 1 of two, chosen on validation's clips
     video_threshold: float | None  # the same of a video's score, the mean of its clips'
+
+    def about(self) -> dict:
+        """What other programs need to know to use the model, as plain values."""
+        return {"settings": self.settings.to_dict(), **{name: getattr(self, name) for name in KNOWN}}
 
 
 def load_saved(run: Path, device: torch.device, model_class: str | None = None) -> SavedModel:
@@ -72,6 +77,7 @@ def load_saved(run: Path, device: torch.device, model_class: str | None = None) 
     try:
         saved = read_torch_file(path)
         settings, counts = from_dict(saved["settings"]), np.array(saved["class_counts"])
+        task = task_of(settings)
         known = {name: saved[name] for name in KNOWN}
         wrong = [name for name, kind in KNOWN.items() if not isinstance(known[name], kind)]
         if wrong:
@@ -85,7 +91,7 @@ def load_saved(run: Path, device: torch.device, model_class: str | None = None) 
     # the weights come from the file; what only helps training is left out
     plain = dataclasses.replace(settings.model, weights="none", compile=False, gradient_checkpointing=False)
     try:
-        model = build_for(dataclasses.replace(settings, model=plain), len(saved["classes"]), saved["size"])
+        model = task.build_model(plain, len(saved["classes"]), saved["size"])
         model.load_state_dict(weights)
     except TrainerError:
         raise
@@ -93,7 +99,12 @@ def load_saved(run: Path, device: torch.device, model_class: str | None = None) 
         reason = " ".join(str(error).split())
         raise TrainerError(f"{path}: does not fit {settings.model.name} as it is here ({reason})") from error
     model.to(device, memory_format=torch.channels_last).eval()
-    return SavedModel(model, settings, **known, class_counts=counts)
+    return SavedModel(model, task, settings, **known, class_counts=counts)
+
+
+def read_best(out: Path) -> dict:
+    """All that models/best_model.pth holds: the weights as `model`, and what `save_model` adds. Raises OSError."""
+    return read_torch_file(out / "models" / "best_model.pth")
 
 
 def save_model(run: Run, validation: Predictions, value: float) -> str:
@@ -115,7 +126,7 @@ def save_model(run: Run, validation: Predictions, value: float) -> str:
         "stored_size": shards.size,
         "build": build_settings(shards.folder),
         "class_counts": class_counts(shards, run.loaders["train"].numbers).tolist(),
-        **choose_thresholds(validation, videos_of(shards, validation.numbers)),
+        **run.task.thresholds(validation, videos_of(shards, validation.numbers)),
         "epoch": run.progress.epoch + 1,
         "value": value,
     }
@@ -139,21 +150,7 @@ def unpublished(out: Path, name: str) -> Path:
     return out / "models" / f".{name}.new"
 
 
-def choose_thresholds(validation: Predictions, videos: np.ndarray) -> dict[str, float | None]:
-    """The scores from which class 1 of two is predicted: of a clip, and of a video, whose score is its clips' mean.
-
-    They differ: means lie closer together. videos: which one each clip comes from, (N,).
-    """
-    if validation.is_regression:
-        return {"threshold": None, "video_threshold": None}
-    labels, scores = validation.labels, softmax(validation.logits)
-    return {
-        "threshold": best_threshold(labels, scores),
-        "video_threshold": best_threshold(*mean_by_video(videos, labels, scores)),
-    }
-
-
-def settle_best_model(out: Path, progress: Progress, say: Callable[[str], None]) -> None:
+def settle_best_model(out: Path, progress: Progress) -> None:
     """Make models/ hold the model of `progress.best_epoch`, wherever the run was cut off.
 
     Where the checkpoint that stood for it is lost, a model of a later epoch than `progress` has reached becomes its
@@ -179,7 +176,7 @@ def settle_best_model(out: Path, progress: Progress, say: Callable[[str], None])
     if saved.get("epoch", 0) <= progress.epoch:
         raise TrainerError(f"{path} is not the best model so far, which is of epoch {progress.best_epoch}; {remedy}")
     progress.best_epoch, progress.best_value, progress.best_sha256 = saved["epoch"], saved["value"], sha256
-    say(f"warning: {path} is of epoch {progress.best_epoch}, after the checkpoint; it stays until one is better")
+    logger.warning(f"{path} is of epoch {progress.best_epoch}, after the checkpoint; it stays until one is better")
 
 
 def sha256_of(path: Path) -> str:

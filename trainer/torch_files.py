@@ -1,4 +1,4 @@
-"""The one reader of torch's own files: weights, checkpoints, finished runs."""
+"""The reader of torch's own files: weights, checkpoints, finished runs."""
 
 from __future__ import annotations
 

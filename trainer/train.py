@@ -1,13 +1,12 @@
-"""The run, from shards to report, readable from top to bottom."""
+"""A whole run, from shards to report, readable from top to bottom."""
 
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -25,20 +24,18 @@ from trainer.devices.distributed import Group
 from trainer.devices.gpu import check_gpu
 from trainer.engine.assemble import choose_run_cache, compile_model, make_engine, make_loaders, make_model
 from trainer.engine.batch_size import choose_batch_size
-from trainer.engine.checkpoint import Progress, check_resumable, load_newest, load_state, save_state, total_sums
+from trainer.engine.checkpoint import Progress, check_resumable, load_newest, load_state, save_state
 from trainer.engine.stop import StopWatch, Votes
 from trainer.errors import Interrupted, TrainerError
 from trainer.evaluation import report
 from trainer.final_report import final_report
 from trainer.monitor.progress import Monitor, epoch_line, show_epoch, show_opening, stopped_line
 from trainer.monitor.tensorboard import check_installed
-from trainer.run import Run, say
+from trainer.run import Run
 from trainer.saved_model import publish_model, save_model, settle_best_model
-from trainer.tasks.classification.task import check_classes
-from trainer.tasks.regression.task import target_notes
+from trainer.tasks import task_of
 
-if TYPE_CHECKING:
-    pass
+logger = logging.getLogger(__name__)
 
 
 def train(settings: Settings, shards_folder: Path, out: Path, group: Group, resume: bool) -> dict:
@@ -49,8 +46,8 @@ def train(settings: Settings, shards_folder: Path, out: Path, group: Group, resu
     with ExitStack() as held:
         with group.failing_together():
             if group.is_main:
-                held.enter_context(hold_folder(out, resume, partial(say, group)))
-            checkpoint = find_checkpoint(out, group) if resume else None
+                held.enter_context(hold_folder(out, resume))
+            checkpoint = find_checkpoint(out) if resume else None
         try:
             run = prepare(settings, shards_folder, out, group, checkpoint)
         except RuntimeError as error:
@@ -61,27 +58,27 @@ def train(settings: Settings, shards_folder: Path, out: Path, group: Group, resu
                 f"({str(error).splitlines()[0]}); use data.cache=ram or a smaller model.backbone"
             ) from error
         if checkpoint:
-            run.progress = load_state(run.engine, run.model, checkpoint)
+            run.progress = load_state(run.engine, checkpoint)
         record = group.of_main(read_record(out) if group.is_main else None)
         if is_over(run) and record:
-            run.say(f"{out} is complete: nothing left to train")
+            logger.info(f"{out} is complete: nothing left to train")
             return record
         begin_in_folder(run)
         show_opening(run)
         if checkpoint:
-            run.say(f"going on at epoch {run.progress.epoch + 1}, step {run.progress.step}")
+            logger.info(f"resuming at epoch {run.progress.epoch + 1}, step {run.progress.step}")
         return train_to_the_end(run)
 
 
-def find_checkpoint(out: Path, group: Group) -> dict | None:
-    """What to go on from. Raises TrainerError where the run has lost it."""
-    checkpoint = load_newest(out / "checkpoints", partial(say, group))
+def find_checkpoint(out: Path) -> dict | None:
+    """The newest checkpoint, None where none was made. Raises TrainerError where the run has lost it."""
+    checkpoint = load_newest(out / "checkpoints")
     if not checkpoint:
         if has_trained(out):
             raise TrainerError(
-                f"{out} holds a run, but no checkpoint to go on from; put checkpoints/ back, or pass another --out"
+                f"{out} holds a run, but no checkpoint to resume from; put checkpoints/ back, or pass another --out"
             )
-        say(group, f"nothing to resume in {out}: starting at epoch 1")
+        logger.info(f"nothing to resume in {out}: starting at epoch 1")
     return checkpoint
 
 
@@ -90,9 +87,9 @@ def begin_in_folder(run: Run) -> None:
     progress = run.progress
     with run.group.failing_together():
         if run.group.is_main:
-            settle_best_model(run.out, progress, run.say)
-            if report.remove_results(run.out / "results"):
-                run.say(f"the results of an earlier end of {run.out} are removed; new ones come at this end")
+            settle_best_model(run.out, progress)
+            if report.remove_results(run.out / "results", run.task.plots):
+                logger.info(f"the results of an earlier end of {run.out} are removed; new ones come at this end")
             write_atomically(run.out / "config.yaml", yaml.safe_dump(run.settings.to_dict(), sort_keys=False).encode())
     best = run.group.of_main((progress.best_value, progress.best_epoch, progress.best_sha256))
     progress.best_value, progress.best_epoch, progress.best_sha256 = best
@@ -134,20 +131,19 @@ def prepare(settings: Settings, shards_folder: Path, out: Path, group: Group, ch
             check_installed()
         check_gpu(group.device)
         check_used(settings)
+        task = task_of(settings)
         if checkpoint:
             settings = take_over(settings, checkpoint["settings"])
         settings = resolve_by_device(settings, group.device)
         # data
         shards = open_shards(shards_folder, settings.data.sheet_frames)
-        by_class = not settings.loss.is_regression
-        splits, notes = choose_splits(shards, settings.data.val_fraction, settings.seed, by_class)
+        splits, notes = choose_splits(shards, settings.data.val_fraction, settings.seed, task.keeps_classes)
         if settings.data.max_per_class:
             splits["train"] = limit_per_class(shards, splits["train"], settings.data.max_per_class, settings.seed)
-        settings, lacking = check_classes(settings, shards, splits)
-        notes += lacking
+        settings, about_labels = task.check_data(settings, shards, splits)
+        notes += about_labels
         if checkpoint:
             check_resumable(checkpoint, settings.to_dict(), shards.fingerprint)
-        notes += target_notes(settings, shards)
         # model
         model = make_model(settings, shards, splits["train"], checkpoint)
         origin = getattr(model, "weights_origin", "the model's own")
@@ -180,7 +176,7 @@ def train_epoch(run: Run, stop: StopWatch) -> dict:
     """Train from the progress' position to the epoch's end; returns the epoch's figures."""
     settings, progress, loader = run.settings, run.progress, run.loaders["train"]
     every, steps = settings.checkpoint_every_steps, len(loader)
-    sums = torch.tensor(progress.sums, dtype=torch.float64, device=run.group.device)
+    sums = run.engine.new_sums(progress.sums)
     display = Monitor(run)
     waited, hits, misses = loader.wait_seconds, loader.hits, loader.misses
     votes = Votes(run.group)
@@ -195,8 +191,8 @@ def train_epoch(run: Run, stop: StopWatch) -> dict:
         if not is_last:
             progress.lr = learning_rate(run)  # of the step to come
         if ends or (every and (step + 1) % every == 0 and not run.engine.guard.in_a_row()):  # else: older ones go
-            progress.step, progress.sums = step + 1, total_sums(run.engine, sums)
-            save_state(run.engine, run.model, progress, steps, run.out, run.shards.fingerprint)
+            progress.step, progress.sums = step + 1, run.engine.total(sums)
+            save_state(run.engine, progress, steps, run.out, run.shards.fingerprint)
         return ends
 
     if progress.step < steps:  # else: stopped before validation
@@ -205,16 +201,13 @@ def train_epoch(run: Run, stop: StopWatch) -> dict:
     seconds = display.close()
     if ended_early:
         raise Interrupted(stopped_line(run, stop.reason))
-    loss, right, count = total_sums(run.engine, sums)
-    count = max(count, 1)  # with every step skipped, none counts
     progress.clips += display.clips
     progress.seconds += seconds
     progress.wait_seconds += loader.wait_seconds - waited
     return {
         "epoch": progress.epoch + 1,
         "lr": progress.lr,
-        "train_loss": loss / count,
-        "train_mae" if settings.loss.is_regression else "train_accuracy": right / count,
+        **run.task.train_figures(run.engine.total(sums)),
         "epoch_seconds": round(seconds, 3),
         "clips_per_second": round(display.clips / seconds, 2),
         "data_wait": round((loader.wait_seconds - waited) / seconds, 5),
@@ -233,29 +226,30 @@ def validate_epoch(run: Run, figures: dict) -> None:
     predictions = run.engine.evaluate(run.loaders["val"])
     for loader in run.loaders.values():
         loader.check_damaged(run.group.gather)
-    if not np.isfinite(predictions.logits).all():
+    if not np.isfinite(predictions.outputs).all():
         raise TrainerError(
             f"after epoch {progress.epoch + 1} the model's outputs are not finite; lower optimizer.lr, or use "
             f"amp=float32; the newest checkpoint is from before this epoch's end"
         )
-    validation = report.split_figures(predictions, "val")
+    validation = run.task.split_figures(predictions, "val")
     row = figures | {f"val_{name}": value for name, value in report.figures_of(validation).items()}
     progress.history.append(row)
     value = run.group.of_main(validation[settings.metric])  # machines of two kinds may round otherwise
     if value is None:  # equal outputs correlate with nothing, skipped clips may be the last of a class: worse than any
         value = -math.inf
-    sign = 1 if settings.maximises else -1
+    sign = 1 if run.task.maximises(settings.metric) else -1
     better = progress.best_value is None or sign * value > sign * progress.best_value
     if better:
         progress.best_value, progress.best_epoch = value, progress.epoch + 1
         if run.group.is_main:
             progress.best_sha256 = save_model(run, predictions, value)
     run.engine.schedule.after_epoch(value)
-    progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, [0.0, 0.0, 0.0]
-    run.say(epoch_line(row, settings, better))
+    progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, {}
+    logger.info(epoch_line(row, settings.epochs, run.task.shown_metric(settings.metric), better))
     if run.group.is_main:
-        report.write_history(run.out / "results", progress.history, settings.metric)
+        columns, curves = run.task.history_columns(), run.task.history_curves(settings.metric)
+        report.write_history(run.out / "results", progress.history, columns, curves, run.task.metric_limits)
         show_epoch(run, row)
-    save_state(run.engine, run.model, progress, len(run.loaders["train"]), run.out, run.shards.fingerprint)
+    save_state(run.engine, progress, len(run.loaders["train"]), run.out, run.shards.fingerprint)
     if run.group.is_main:
         publish_model(run.out)

@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_sequence, unpack_sequence
 
 from trainer.config.settings import ModelSettings
-from trainer.tasks.classification.task import build_model
+from trainer.models.build import build_model
 
 CLIPS = torch.rand(2, 3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 HALF = [torch.bfloat16, torch.float16]

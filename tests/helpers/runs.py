@@ -19,6 +19,7 @@ from trainer.devices.distributed import Group
 from trainer.engine.checkpoint import load_newest
 from trainer.evaluation import metrics
 from trainer.models.backbones import TinyResNet
+from trainer.options import log_to_stderr
 from trainer.train import train
 
 CPU = torch.device("cpu")
@@ -28,6 +29,7 @@ SMALL = (
 )  # fmt: skip
 ALONE = Group(0, 1, CPU)
 torch.set_num_threads(1)  # threads that wait for each other on busy cores take longer than one alone
+log_to_stderr()  # as the commands do
 
 
 @contextlib.contextmanager
@@ -63,7 +65,7 @@ def history(out: Path) -> list[dict[str, str]]:
 
 
 def newest_weights(out: Path) -> dict[str, torch.Tensor]:
-    return load_newest(out / "checkpoints", print)["model"]
+    return load_newest(out / "checkpoints")["model"]
 
 
 class MeanColours(nn.Module):

@@ -10,7 +10,7 @@ from runs import Stopping, run_small
 
 from shardify.errors import ShardifyError
 from trainer.devices.distributed import join_group, leave_group
-from trainer.evaluation import report
+from trainer.tasks.base import Task
 
 
 def main():
@@ -35,8 +35,8 @@ def main():
         (mine / "taken" / "results").mkdir(parents=True)
     run("taken")
     if other:
-        split_figures = report.split_figures
-        report.split_figures = lambda *arguments: (found := split_figures(*arguments)) | {"loss": -found["loss"]}
+        split_figures = Task.split_figures
+        Task.split_figures = lambda *arguments: (found := split_figures(*arguments)) | {"loss": -found["loss"]}
     run("unlike", "epochs=2", "metric=loss")
     Stopping.stop_at = 0 if other else -1
     run("stopped", "epochs=3")

@@ -10,8 +10,8 @@ from torch import nn
 
 from trainer.config.load import load_settings
 from trainer.export import deployable, export, main
+from trainer.models.build import build_model
 from trainer.saved_model import load_saved
-from trainer.tasks.classification.task import build_model
 from trainer.transforms.device_constants import _made
 
 

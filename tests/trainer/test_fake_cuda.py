@@ -20,8 +20,7 @@ from trainer.data.cache import ClipCache
 from trainer.data.transfer import Transfer
 from trainer.devices.distributed import Group
 from trainer.engine.assemble import make_engine
-from trainer.engine.engine import hits_or_errors
-from trainer.tasks import build_for
+from trainer.tasks import task_of
 from trainer.transforms.device_constants import _made
 
 CUDA = torch.device("cuda", 0)
@@ -72,7 +71,7 @@ def fake_engine(monkeypatch, *overrides):
     shards = SimpleNamespace(classes=["fake", "real"], samples=np.zeros(10, [("label", "i8"), ("target", "f8")]))
     size = settings.data.size or 32
     with torch._subclasses.fake_tensor.unset_fake_temporarily():
-        model = build_for(settings, 2, size)
+        model = task_of(settings).build_model(settings.model, 2, size)
     engine = make_engine(settings, shards, np.arange(10), model, Group(0, 1, CUDA))
 
     def backward(loss):
@@ -87,8 +86,8 @@ def fake_engine(monkeypatch, *overrides):
 
 def fake_batch():
     clips = torch.zeros(4, 8, 32, 32, 3, dtype=torch.uint8, device=CUDA).permute(0, 1, 4, 2, 3)
-    labels, numbers = torch.zeros(4, dtype=torch.int64, device=CUDA), np.arange(4)
-    return Batch(clips, labels, numbers, np.ones(4, bool), np.stack((numbers, numbers), 1))
+    numbers = np.arange(4)
+    return Batch(clips, numbers, np.ones(4, bool), np.stack((numbers, numbers), 1))
 
 
 EVERY_AUGMENTATION = (
@@ -115,13 +114,13 @@ EVERY_AUGMENTATION = (
 )
 def test_a_step_stays_on_the_gpu_and_never_waits(fake_gpu, monkeypatch, overrides):
     engine, batch = fake_engine(monkeypatch, *overrides), fake_batch()
-    sums = torch.zeros(3, dtype=torch.float64, device=CUDA)
+    sums = engine.new_sums()
     engine.train_step(batch, 0, 0, sums)  # which makes constants
     fake_gpu.found.clear()
     engine.train_step(batch, 0, 1, sums)
     assert fake_gpu.found == []
     assert {parameter.device for parameter in engine.model.parameters()} == {CUDA}
-    assert sums.device == CUDA
+    assert {value.device for value in sums.values()} == {CUDA}
 
 
 def test_the_cache_on_a_gpu_never_waits(fake_gpu):
@@ -173,4 +172,4 @@ def test_what_waits_is_seen(fake_gpu):
     numbers.to("cpu")
     assert len(fake_gpu.found) == 3
     with pytest.raises(RuntimeError, match=r"same device|different devices"):
-        hits_or_errors(numbers[:, None], torch.zeros(3))
+        task_of(load_settings(None, ("loss.name=mse",))).clip_values(numbers[:, None], torch.zeros(3))

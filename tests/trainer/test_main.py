@@ -54,7 +54,7 @@ def test_runs_are_named_after_their_config_and_never_overwritten(command, shards
     code, _, err = command("--shards", shards_folder, "--out", "runs/fast")
     assert (code, err) == (
         2,
-        "error: runs/fast holds a run already; pass --resume to go on with it, or another --out\n",
+        "error: runs/fast holds a run already; pass --resume to continue it, or another --out\n",
     )
 
 
@@ -69,7 +69,7 @@ def test_resume_alone_takes_the_settings_of_the_run(command, shards_folder):
     code, said = resume("--set", "optimizer.lr=1")
     assert code == 1 and "with other settings (optimizer.lr 0.003 → 1.0); pass the same" in said
     code, said = resume("--set", "epochs=1")
-    assert (code, "going on at epoch 1, step 1\n" in said) == (0, True), "max_hours was one session's"
+    assert (code, "resuming at epoch 1, step 1\n" in said) == (0, True), "max_hours was one session's"
     assert yaml.safe_load(Path("run/config.yaml").read_text())["model"]["backbone"] == "tiny"
     code, said = resume("--config", "run/config.yaml")
     assert (code, said) == (0, "run is complete: nothing left to train\n")
@@ -124,7 +124,7 @@ def break_shard(shards):
         (None, ["--config", "no.yaml"], 2, "no.yaml"),
         (None, ["--devices", "many"], 2, "--devices is many"),
         (None, ["--devices", "99"], 2, "--devices is 99, but"),
-        (None, ["--set", "max_hours=1e-9"], 75, "--resume goes on"),
+        (None, ["--set", "max_hours=1e-9"], 75, "--resume continues"),
     ],
 )
 def test_failures_are_one_line(command, own_shards, damage, extra, code, message):

@@ -16,9 +16,11 @@ from torch import nn
 
 from shardify.cli.main import main as shardify
 from trainer import evaluate, predict
+from trainer.config.load import load_settings
 from trainer.evaluation.metrics import mean_by_video
 from trainer.evaluation.predictions import Predictions
-from trainer.saved_model import choose_thresholds, load_saved
+from trainer.saved_model import load_saved
+from trainer.tasks import task_of
 from trainer.transforms.clips import MEAN, STD
 
 OWN = f"{__name__}:Brightness"
@@ -111,7 +113,7 @@ def test_a_video_is_judged_at_the_threshold_of_videos(made):
 def test_one_clip_of_a_video_has_one_threshold():
     logits = np.array([[0, -1], [0, 2], [0, 0], [0, 1]], np.float32)
     validation = Predictions(np.arange(4), np.array([0, 1, 0, 1]), logits, 0.5)
-    found = choose_thresholds(validation, np.array([b"d", b"c", b"b", b"a"]))
+    found = task_of(load_settings()).thresholds(validation, np.array([b"d", b"c", b"b", b"a"]))
     assert found["threshold"] == pytest.approx((1 / (1 + math.exp(-1)) + 0.5) / 2)
     assert found["video_threshold"] == found["threshold"]
 

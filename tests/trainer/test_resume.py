@@ -62,7 +62,7 @@ def test_time_is_over(shards_folder, tmp_path):
 def test_resume_starts_where_nothing_is_and_stops_where_all_is_done(shards_folder, tmp_path, capfd):
     first = run_small(shards_folder, tmp_path / "run", resume=True)
     said = capfd.readouterr().err
-    assert f"nothing to resume in {tmp_path / 'run'}: starting at epoch 1\n" in said and "going on" not in said
+    assert f"nothing to resume in {tmp_path / 'run'}: starting at epoch 1\n" in said and "resuming" not in said
     assert run_small(shards_folder, tmp_path / "run", resume=True) == first
     assert "is complete" in capfd.readouterr().err
     more = run_small(shards_folder, tmp_path / "run", "epochs=3", resume=True)
@@ -78,7 +78,7 @@ def test_resume_falls_back_from_a_damaged_checkpoint(shards_folder, tmp_path, ca
     run_small(shards_folder, out, resume=True)
     said = capfd.readouterr().err
     assert f"{newest} is damaged" in said
-    assert "going on at epoch 2, step 0" in said
+    assert "resuming at epoch 2, step 0" in said
     assert history(out) == expected
 
 
@@ -91,7 +91,7 @@ def damage_checkpoints(out):
     ("damage", "message"),
     [
         (damage_checkpoints, "every checkpoint in it is damaged"),
-        (lambda out: shutil.rmtree(out / "checkpoints"), "holds a run, but no checkpoint to go on from"),
+        (lambda out: shutil.rmtree(out / "checkpoints"), "holds a run, but no checkpoint to resume from"),
         (
             lambda out: (out / "models" / "best_model.pth").unlink(),
             r"best_model\.pth is missing, the best model so far",
@@ -122,7 +122,7 @@ def test_only_a_run_that_begins_starts_from_scratch(shards_folder, tmp_path, cap
     assert "training starts from scratch" in capfd.readouterr().err
     run_small(shards_folder, tmp_path / "run", "model.weights=auto", resume=True)
     said = capfd.readouterr().err
-    assert "going on at epoch 2" in said and "from scratch" not in said
+    assert "resuming at epoch 2" in said and "from scratch" not in said
 
 
 def test_the_opening_names_the_backbone_of_our_own_model_alone(shards_folder, tmp_path, capfd):
@@ -193,8 +193,8 @@ def test_wherever_it_is_cut_off_the_best_model_is_the_checkpoints(
     with pytest.raises(Killed, match=cut_at):
         run_small(shards_folder, out, *LINEAR)
     monkeypatch.undo()
-    progress = Progress(**load_newest(out / "checkpoints", print)["progress"])
-    settle_best_model(out, progress, print)
+    progress = Progress(**load_newest(out / "checkpoints")["progress"])
+    settle_best_model(out, progress)
     assert progress.best_epoch == epoch == progress.epoch
     assert torch.load(models / "best_model.pth", weights_only=True)["epoch"] == epoch
     with safe_open(models / "best_model.safetensors", "pt") as file:

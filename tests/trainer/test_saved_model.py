@@ -169,9 +169,9 @@ def test_nothing_is_unpickled_but_tensors_and_plain_values(tmp_path, shards_fold
     path = run / "models" / "best_model.pth"
     for read in (
         lambda: load_saved(run, CPU),
-        lambda: settle_best_model(run, Progress(best_epoch=1), print),
+        lambda: settle_best_model(run, Progress(best_epoch=1)),
         lambda: make_backbone("tiny", str(path)),
-        lambda: load_newest(run / "checkpoints", print),
+        lambda: load_newest(run / "checkpoints"),
     ):
         with pytest.raises(TrainerError) as caught:
             read()

@@ -82,7 +82,7 @@ def test_learning_rates_are_those_of_the_steps(shards_folder, tmp_path):
 
 def test_averaged_weights_are_the_best_model(shards_folder, tmp_path):
     run_small(shards_folder, tmp_path / "run", "model.name=runs:MeanColours", "epochs=1", "ema=0.9")
-    checkpoint, best = load_newest(tmp_path / "run" / "checkpoints", print), best_weights(tmp_path / "run")
+    checkpoint, best = load_newest(tmp_path / "run" / "checkpoints"), best_weights(tmp_path / "run")
     assert all(torch.equal(value, checkpoint["ema"]["module"][name]) for name, value in best.items())
     assert not any(torch.equal(value, checkpoint["model"][name]) for name, value in best.items())
 

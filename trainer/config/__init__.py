@@ -1,1 +1,1 @@
-"""Settings: read from YAML and the command line, resolved for this machine."""
+"""The settings of a run: read from YAML and the command line, and resolved for this machine."""

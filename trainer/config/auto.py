@@ -1,4 +1,4 @@
-"""Settings that say `auto` → what they come to, so that they are recorded and compared as they were used."""
+"""The values that settings of `auto` come to: they are recorded and compared as they were used."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from trainer.config.load import flatten, from_dict
-from trainer.config.settings import ModelSettings, Settings, is_own
+from trainer.config.settings import ModelSettings, Settings, is_custom
 from trainer.errors import SettingsError
 
 OF_RESNET_LSTM = (
@@ -18,10 +18,10 @@ OF_THE_MACHINE = ("model.backbone", "model.batch_norm", "batch_size", "metric")
 
 
 def check_used(settings: Settings) -> None:
-    """Raises SettingsError where a setting would do nothing, for a model of one's own has no such part."""
+    """Raises SettingsError where a setting would do nothing, since a custom model has no such part."""
     model = settings.model
     idle = [name for name in OF_RESNET_LSTM if getattr(model, name) != getattr(ModelSettings, name)]
-    if is_own(model) and idle:
+    if is_custom(model) and idle:
         raise SettingsError(
             f"model.{idle[0]} is {getattr(model, idle[0])}, but only resnet_lstm has it, not {model.name}; leave it "
             f"out, or give your class an argument and pass that with model.options"
@@ -29,7 +29,7 @@ def check_used(settings: Settings) -> None:
 
 
 def take_over(settings: Settings, earlier: dict) -> Settings:
-    """A run that goes on keeps what its first part has come to, whatever `auto` would give now."""
+    """The settings of a resumed run: it keeps what `auto` came to in its first part, whatever that would be now."""
     values, known = settings.to_dict(), flatten(earlier)
     for key in OF_THE_MACHINE:
         group, _, name = key.rpartition(".")
@@ -40,11 +40,9 @@ def take_over(settings: Settings, earlier: dict) -> Settings:
 
 
 def resolve_by_device(settings: Settings, device: torch.device) -> Settings:
-    """model.backbone and metric."""
-    if settings.model.backbone == "auto" and not is_own(settings.model):
-        settings = with_model(settings, backbone="resnet50" if device.type == "cuda" else "resnet18")
-    if settings.metric == "auto":
-        settings = dataclasses.replace(settings, metric="mae" if settings.loss.is_regression else "auc_roc")
+    """model.backbone."""
+    if settings.model.backbone == "auto" and not is_custom(settings.model):
+        return with_model(settings, backbone="resnet50" if device.type == "cuda" else "resnet18")
     return settings
 
 
@@ -53,7 +51,7 @@ def resolve_by_model(settings: Settings, model: nn.Module) -> Settings:
 
     Raises SettingsError where random weights would stay as they are.
     """
-    origin = getattr(model, "weights_origin", "")  # a model of one's own need not say it
+    origin = getattr(model, "weights_origin", "")  # a custom model need not say it
     if settings.model.freeze == "backbone" and origin.startswith("random") and not settings.model.unfreeze_every:
         raise SettingsError(
             "model.freeze is backbone, but its weights are random and would never learn; pass model.weights=PATH, or "

@@ -1,4 +1,4 @@
-"""YAML files and `--set key=value` → Settings: command line over file over defaults."""
+"""The reader of settings: the command line wins over a YAML file, the file over the defaults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run's folder: how it is chosen, what it may hold, and that one run at a time writes to it."""
+"""The folder of a run: how it is chosen, what it may hold, and the lock that keeps other runs out."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import contextlib
 import fcntl
 import glob
 import json
+import logging
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from shardify.errors import BusyError
 from trainer.config.session import runs_folder
 from trainer.errors import SettingsError
+
+logger = logging.getLogger(__name__)
 
 LOCK = ".trainer.lock"  # held while a run writes here; its presence says that the folder is a run's
 RECORD = "results/experiment_results.json"  # there once a run is complete
@@ -70,7 +73,7 @@ def check_free(out: Path, resume: bool) -> None:
         shown = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
         raise SettingsError(f"{out} holds {shown}, but no run; pass an empty or a new folder with --out")
     if not resume:
-        raise SettingsError(f"{out} holds a run already; pass --resume to go on with it, or another --out")
+        raise SettingsError(f"{out} holds a run already; pass --resume to continue it, or another --out")
 
 
 def holds_run(out: Path) -> bool:
@@ -79,7 +82,7 @@ def holds_run(out: Path) -> bool:
 
 
 def settings_of(out: Path, resume: bool) -> Path | None:
-    """The settings of the run to go on with."""
+    """The settings file of the run to resume, None without one."""
     path = out / "config.yaml"
     return path if resume and holds_run(out) and path.is_file() else None
 
@@ -100,7 +103,7 @@ def read_record(out: Path) -> dict | None:
 
 
 @contextlib.contextmanager
-def hold_folder(out: Path, resume: bool, say: Callable[[str], None]) -> Iterator[None]:
+def hold_folder(out: Path, resume: bool) -> Iterator[None]:
     """Make the folder and hold it for one run; the kernel lets go of it when the process ends, however it ends.
 
     A folder in which nothing was written does not stay. Raises SettingsError as `check_free` does, and BusyError while
@@ -112,7 +115,7 @@ def hold_folder(out: Path, resume: bool, say: Callable[[str], None]) -> Iterator
     is_read_only = (out / LOCK).exists() and not os.access(out / LOCK, os.W_OK)  # a copy of one may be
     descriptor = os.open(out / LOCK, os.O_RDONLY if is_read_only else os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        lock(descriptor, out, say)
+        lock(descriptor, out)
         check_free(out, resume)  # another run may have begun and ended meanwhile
         try:
             yield
@@ -125,7 +128,7 @@ def hold_folder(out: Path, resume: bool, say: Callable[[str], None]) -> Iterator
         os.close(descriptor)
 
 
-def lock(descriptor: int, out: Path, say: Callable[[str], None]) -> None:
+def lock(descriptor: int, out: Path) -> None:
     """Raises BusyError where another process has the lock; a file system without locks gets a warning."""
     busy = BusyError(f"{out}: another run is writing here; wait for it to end, or pass another --out")
     try:
@@ -133,6 +136,8 @@ def lock(descriptor: int, out: Path, say: Callable[[str], None]) -> None:
     except BlockingIOError as error:
         raise busy from error
     except OSError as error:
-        say(f"warning: {out}: no locks on its file system ({error.strerror}); see to it that no other run writes here")
+        logger.warning(
+            f"{out}: no locks on its file system ({error.strerror}); see to it that no other run writes here"
+        )
     if not os.fstat(descriptor).st_nlink:  # a run that has written nothing took the file away as it ended
         raise busy

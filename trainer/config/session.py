@@ -1,4 +1,4 @@
-"""Kaggle's notebooks: how they are recognised, where they can be written to, and when a session ends."""
+"""Kaggle's notebook sessions: how they are recognised, where they can write, and when they end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The run's settings, each beside its meaning, checked when made."""
+"""The settings of a run as frozen values: each beside its meaning, checked when it is made."""
 
 from __future__ import annotations
 
@@ -13,12 +13,6 @@ Backbone = Literal[
     "auto", "tiny", "resnet18", "resnet34", "resnet50", "resnet101",
     "efficientnet_b0", "efficientnet_b1", "efficientnet_b2", "efficientnet_b3", "efficientnet_b4", "vit_b_16",
 ]  # fmt: skip
-CLASS_METRICS = ("auc_roc", "accuracy", "balanced_accuracy", "f1")
-VALUE_METRICS = ("mae", "rmse", "r2", "pearson")
-Metric = Literal["auto", "auc_roc", "accuracy", "balanced_accuracy", "f1", "loss", "mae", "rmse", "r2", "pearson"]
-
-REGRESSION = ("mse", "l1")  # losses on the clips' targets instead of their classes
-LOWER_IS_BETTER = ("loss", "mae", "rmse")
 
 
 def positive(name: str, value: float) -> None:
@@ -99,7 +93,7 @@ class OptimizerSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class LossSettings:
-    name: Literal["cross_entropy", "focal", "bce", "mse", "l1"] = "cross_entropy"  # the last two: on the targets
+    name: str = "cross_entropy"  # it says which task is learned: trainer/tasks/__init__.py
     smoothing: float = 0.0  # label smoothing of cross_entropy
     alpha: float = -1.0  # focal: weight of class 1 (class 0 has 1 - alpha); -1 disables it
     gamma: float = 2.0  # focal: how much easy clips are discounted
@@ -111,13 +105,6 @@ class LossSettings:
         if self.alpha != -1:
             share("loss.alpha", self.alpha)
         belong_to(self, "loss", smoothing="cross_entropy", alpha="focal", gamma="focal")
-        if self.class_weights and (self.alpha != -1 or self.is_regression):
-            why = "has no classes" if self.is_regression else f"weighs the classes by loss.alpha={self.alpha} already"
-            raise SettingsError(f"loss.class_weights is true, but loss.name={self.name} {why}; leave one of them out")
-
-    @property
-    def is_regression(self) -> bool:
-        return self.name in REGRESSION
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,7 +181,7 @@ class Settings:
     accumulate: int = 1  # parts in which a step's clips go through the model: less memory, the same step
     ema: float = 0.0  # decay of the averaged weights that are evaluated and saved, for example 0.999; 0: none
     early_stopping: int | None = None  # end after this many epochs without improvement
-    metric: Metric = "auto"  # of validation, chooses the best epoch; auto: auc_roc, in regression mae
+    metric: str = "auto"  # of validation, chooses the best epoch; auto: the task's first one
     amp: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     checkpoint_every_steps: int = 0  # beside one at the end of every epoch; 0: only those
     keep_checkpoints: int = 2
@@ -232,27 +219,11 @@ class Settings:
                 f"scheduler.warmup_epochs is {self.scheduler.warmup_epochs}, epochs {self.epochs}: the run would end "
                 f"in its warm-up; lower scheduler.warmup_epochs"
             )
-        if self.data.balanced and (self.loss.class_weights or self.loss.alpha != -1 or self.loss.is_regression):
-            other = "class_weights" if self.loss.class_weights else "alpha"
-            why = f"loss.{other} is set: rare classes would count twice; use one of them"
-            if self.loss.is_regression:
-                why = f"loss.name={self.loss.name} learns targets, not classes; leave it out"
-            raise SettingsError(f"data.balanced is true, but {why}")
-        fits = ("auto", "loss", *(VALUE_METRICS if self.loss.is_regression else CLASS_METRICS))
-        if self.metric not in fits:
-            raise SettingsError(
-                f"metric is {self.metric}, which does not go with loss.name={self.loss.name}; use {', '.join(fits)}"
-            )
-
-    @property
-    def maximises(self) -> bool:
-        """Whether a larger metric is better."""
-        return self.metric not in LOWER_IS_BETTER
 
     def to_dict(self) -> dict:
         return dataclasses.asdict(self)
 
 
-def is_own(settings: ModelSettings) -> bool:
+def is_custom(settings: ModelSettings) -> bool:
     """Whether the model is somebody's own, package.module:Class."""
     return ":" in settings.name

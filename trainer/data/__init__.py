@@ -1,1 +1,1 @@
-"""Shards read as batches on the device."""
+"""The way from shards to batches on the device."""

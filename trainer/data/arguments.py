@@ -1,4 +1,4 @@
-"""What ClipLoader is called with, checked when it is made: a mistake is named there, not met during a run."""
+"""The checks of ClipLoader's arguments: a mistake is named when the loader is made, not during a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A batch as it is handed out, one that is being made, and a pass over the clips."""
+"""The values that a loader works with: a finished batch, one that is being made, a pass over the clips."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Batch:
+    """Clips on the device. What is learned of them is looked up by their numbers."""
+
     clips: Tensor  # uint8 (B, T, 3, S, S), channels last in memory, on the device
-    labels: Tensor  # int64 (B,), on the device
     numbers: np.ndarray  # int64 (B,), the clips' numbers in samples.npy
     mask: np.ndarray  # bool (B,), False where a clip only pads
     # int64 (B, 2), what augmentation is drawn from: the number in the order (not of a clip that stands in for it),

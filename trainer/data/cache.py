@@ -1,4 +1,4 @@
-"""Decoded clips that stay in memory after the first epoch, so that later epochs cost a copy, or nothing."""
+"""The cache of decoded clips: after the first epoch, a clip costs a copy, or nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A clip's number → its pixels in a buffer; a damaged clip is an error, or is skipped and counted."""
+"""The decoder of single clips into buffers: a damaged clip is an error, or is skipped and counted."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trainer.errors import FormatError
 class ClipDecoder:
     """Reads and decodes the clips of one split, for many threads at once.
 
-    damaged: number → what was wrong with it when it was last skipped. failing: those of them whose newest reading
+    damaged: by number, what was wrong with it when it was last skipped. failing: those of them whose newest reading
     failed. replace: whether the next sound clip of the split stands in for a damaged one; in evaluation nothing may.
     """
 

@@ -1,4 +1,4 @@
-"""Sample numbers → uint8 batches (B, T, 3, S, S) on the device, ahead of time.
+"""ClipLoader: uint8 batches (B, T, 3, S, S) on the device, read and decoded ahead of time.
 
 Reader threads hide slow storage, decoder threads (the JPEG decoder lets go of the interpreter's lock) write straight
 into reused batch buffers. A pass that ends has begun the next one, so that nothing waits between epochs.
@@ -103,7 +103,8 @@ class ClipLoader:
         self.epoch, self._first_step, self._position = epoch + 1, 0, (epoch, first_step)
         for step, batch in enumerate(self.batches(epoch, first_step), first_step):
             self._position = epoch, step + 1
-            yield contiguous_copy(batch.clips), batch.labels
+            labels = torch.from_numpy(self.shards.samples["label"][batch.numbers].astype(np.int64))
+            yield contiguous_copy(batch.clips), labels.to(self.device, non_blocking=True)
 
     def set_epoch(self, epoch: int) -> None:
         """The next pass is this epoch's, from its start; or from where `load_state_dict` has put it in that epoch."""
@@ -123,7 +124,7 @@ class ClipLoader:
         return {"epoch": epoch + ended, "step": 0 if ended else step} | self._order_of()
 
     def load_state_dict(self, state: dict[str, int | str]) -> None:
-        """The next pass goes on there. Raises SettingsError where there is no such place, or the order was another."""
+        """The next pass continues there. Raises SettingsError where there is no such place or the order was another."""
         check_position(state, self._order_of(), len(self))
         self.epoch, self._first_step = self._position = state["epoch"], state["step"]
 
@@ -146,7 +147,7 @@ class ClipLoader:
 
     @property
     def damaged(self) -> dict[int, str]:
-        """Number → what is wrong with it, of the clips that were skipped."""
+        """What is wrong with the clips that were skipped, by number."""
         return self._decoder.damaged
 
     def check_damaged(self, gather: Callable[[np.ndarray], np.ndarray]) -> None:
@@ -274,9 +275,7 @@ class ClipLoader:
                 mask[decoded[i]] = False
             else:
                 numbers[decoded[i]] = found[i]
-        labels = torch.from_numpy(self.shards.samples["label"][numbers].astype(np.int64))
-        labels = labels.to(self.device, non_blocking=True)
-        return Batch(clips.permute(0, 1, 4, 2, 3), labels, numbers, mask, pending.seeds)
+        return Batch(clips.permute(0, 1, 4, 2, 3), numbers, mask, pending.seeds)
 
     def _decode(self, number: int, payload: bytes | Exception, out: Tensor) -> int | None:
         found = self._decoder.decode(number, payload, out)

@@ -1,4 +1,4 @@
-"""What a person calls their shards → the folder or the tars: a path, a glob, a brace pattern, a Kaggle data set."""
+"""The search for shards by what a user calls them: a path, a glob, a brace pattern, a Kaggle data set."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def _pattern(text: str) -> tuple[Path, list[Path]]:
 
 
 def expand_braces(text: str) -> list[str]:
-    """shards-{000..002}.tar → three names; {a,b} too, as in a shell."""
+    """The names that braces stand for, as in a shell: shards-{000..002}.tar is three; {a,b} works too."""
     names = [text]
     while any(BRACES.search(name) for name in names):
         names = list(islice((new for name in names for new in _expand_first(name)), MAX_NAMES + 1))

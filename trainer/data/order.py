@@ -1,4 +1,4 @@
-"""(seed, epoch, rank, world) → the order of samples; a position in it is all that resuming needs."""
+"""The order of clips in an epoch: a function of seed and epoch, so that a position is all that resuming needs."""
 
 from __future__ import annotations
 

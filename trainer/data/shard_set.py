@@ -1,4 +1,4 @@
-"""Index, tars or unpacked folders → a clip's bytes by number: no header scan, no `.cls`, no `.json`, no unpickling."""
+"""An opened shards folder: the bytes of every clip by its number, from tars or unpacked folders."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def _check_settings(index: ShardIndex) -> None:
 
 
 def _shard_id(name: str) -> tuple[int, int]:
-    """val-000003.tar → (1, 3)"""
+    """Split and number: (1, 3) for val-000003.tar."""
     split, _, number = name.removesuffix(".tar").rpartition("-")
     return SPLITS.index(split), int(number)
 
@@ -170,6 +170,11 @@ def input_shape(shards: ShardSet, frames: int | None, size: int | None) -> tuple
     return frames or shards.frames, size or shards.size
 
 
+def class_counts(shards: ShardSet, numbers: np.ndarray) -> np.ndarray:
+    """Clips of each class among these numbers, int64 (K,)."""
+    return np.bincount(shards.samples["label"][numbers], minlength=len(shards.classes))
+
+
 def videos_of(shards: ShardSet, numbers: np.ndarray) -> np.ndarray:
     """The video of each of these clips, by its key: where a video gives several, theirs end in -000, -001 and so on."""
     keys = shards.samples["key"][numbers]
@@ -179,7 +184,7 @@ def videos_of(shards: ShardSet, numbers: np.ndarray) -> np.ndarray:
 
 
 def build_settings(folder: Path) -> dict:
-    """How the shards' clips were made from their videos, so that others can be made alike; {} if nobody says."""
+    """How the shards' clips were made from their videos, so that others can be made alike; {} where that is unknown."""
     try:
         return read_meta(folder)["settings"]
     except FormatError:

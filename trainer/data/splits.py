@@ -1,4 +1,4 @@
-"""The clips to train on, to choose the best epoch by and to test on."""
+"""The splits of a run: the clips to train on, to choose the best epoch by and to test on."""
 
 from __future__ import annotations
 

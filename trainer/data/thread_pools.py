@@ -1,4 +1,4 @@
-"""Reading and decoding as two stages: readers wait for storage, decoders for nothing."""
+"""Two thread pools: readers, which wait for storage, and decoders, which wait for nothing."""
 
 from __future__ import annotations
 

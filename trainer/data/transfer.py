@@ -1,4 +1,4 @@
-"""Host buffers of uncut sheets → frames on the device: used again and again, pinned where there is a GPU."""
+"""The way of decoded sheets from host buffers to frames on the device; the buffers are used again and again."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Transfer:
         self._free.clear()
 
     def _cut(self, buffer: Tensor) -> Tensor:
-        """Sheets (B, rows·S, columns·S, 3) → frames (B, T, S, S, 3), a copy of their own."""
+        """Sheets (B, rows·S, columns·S, 3) cut into frames (B, T, S, S, 3), a copy."""
         if self._codec == "raw":
             return contiguous_copy(buffer)
         size, (rows, columns) = self._size, grid_shape(self._frames)

@@ -1,4 +1,4 @@
-"""WebDataset tars without an index of ours → the same table of samples, by scanning the headers once.
+"""The reader of WebDataset tars without an index of ours: their headers are scanned once for the same table.
 
 A sample is `<key>.jpg` or `<key>.png` (a contact sheet, or one picture) or `<key>.npy` (uint8 (T, S, S, 3)) with
 `<key>.cls`; `<key>.json` may name frames, split, class and group as ours does. Kaggle may have unpacked the tars.

@@ -1,1 +1,1 @@
-"""GPUs and the processes that use them."""
+"""The GPUs of this machine and the processes that use them."""

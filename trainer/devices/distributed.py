@@ -1,8 +1,9 @@
-"""Which device this process trains on, and what the processes of a group tell each other."""
+"""The group of processes that train together: the device of each, and what they tell each other."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import mmap
 import os
 import socket
@@ -146,7 +147,7 @@ def _reason(failure: Exception | None) -> tuple[str, int, str] | None:
 
 
 def num_devices(devices: str) -> int:
-    """--devices auto | cpu | N → the number of GPUs to use, 0 for the CPU. Raises SettingsError."""
+    """The number of GPUs that --devices (auto | cpu | N) asks for, 0 for the CPU. Raises SettingsError."""
     available = torch.cuda.device_count()
     if devices == "auto":
         return available
@@ -160,7 +161,7 @@ def num_devices(devices: str) -> int:
 
 
 def join_group(use_gpu: bool) -> Group:
-    """The group that torchrun has started, or this process alone."""
+    """The group that torchrun has started, or this process alone; its main process alone shows messages."""
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
     device = torch.device("cuda", local_rank) if use_gpu else torch.device("cpu")
     if use_gpu:
@@ -168,7 +169,10 @@ def join_group(use_gpu: bool) -> Group:
     if "LOCAL_RANK" not in os.environ:
         return Group(0, 1, device)
     dist.init_process_group("nccl" if use_gpu else "gloo")
-    return Group(dist.get_rank(), dist.get_world_size(), device)
+    group = Group(dist.get_rank(), dist.get_world_size(), device)
+    if not group.is_main:
+        logging.getLogger("trainer").setLevel(logging.ERROR)  # what the processes have to say is the same
+    return group
 
 
 def leave_group(group: Group) -> None:

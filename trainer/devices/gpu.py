@@ -1,4 +1,4 @@
-"""What a GPU can do and holds: support by the installed torch, memory, its name in reports."""
+"""Facts about a GPU: whether the installed torch supports it, its memory, its name in reports."""
 
 from __future__ import annotations
 

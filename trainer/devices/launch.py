@@ -1,4 +1,4 @@
-"""torch's own launcher, ended with the exit code of the processes it started instead of 1 and a traceback of its own.
+"""The launcher of one process per GPU: torch's own, but it ends with the exit code of the processes.
 
 python -m trainer.devices.launch --standalone --nproc-per-node=2 -m trainer …
 """
@@ -21,7 +21,7 @@ from trainer.errors import Interrupted
 
 
 def main() -> None:
-    """Options and arguments are torchrun's. Exits with 75 where a signal has stopped the run and it can go on."""
+    """Options and arguments are torchrun's. Exits with 75 where a signal has stopped the run and it can be resumed."""
     logging.disable(logging.CRITICAL)  # the processes say what is wrong
     started = time.time()
     try:
@@ -34,7 +34,7 @@ def main() -> None:
             sys.exit(failure.exitcode)
         print(
             f"error: process {rank} was ended by {signal.Signals(-failure.exitcode).name}; if memory ran out, use "
-            f"data.cache=none or fewer data.workers; --resume goes on from the newest checkpoint",
+            f"data.cache=none or fewer data.workers; --resume continues from the newest checkpoint",
             file=sys.stderr,
         )
         sys.exit(128 - failure.exitcode)  # as shells put it

@@ -1,13 +1,14 @@
-"""Work that is done in more and smaller parts where memory runs out."""
+"""A retry in smaller parts for work that has run out of memory."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TypeVar
 
-import click
-
 from shardify.machine import is_out_of_memory
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -21,4 +22,4 @@ def in_parts(run: Callable[[int], T], parts: int, most: int) -> T:
             if not is_out_of_memory(error) or parts >= most:
                 raise
         parts = min(2 * parts, most)  # here, where the error no longer holds the tensors
-        click.echo(f"warning: out of memory; again, in {parts} parts", err=True)
+        logger.warning(f"out of memory; again, in {parts} parts")

@@ -1,4 +1,4 @@
-"""How long torch's threads on a CPU spin for work before they sleep: to be said before torch is loaded."""
+"""The time that torch's threads on a CPU spin before they sleep, which must be set before torch is imported."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The training loop's parts: steps, epochs, evaluation, checkpoints."""
+"""The parts of the training loop: steps, epochs, evaluation, checkpoints."""

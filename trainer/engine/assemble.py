@@ -1,4 +1,4 @@
-"""What a run is made of: loaders, the engine and what belongs to it."""
+"""The parts of a run, made from its settings: model, loaders, engine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trainer.config.settings import Settings
 from trainer.data.cache import TIERS, choose_cache, explain_choice
 from trainer.data.loader import ClipLoader
 from trainer.data.order import num_steps
-from trainer.data.shard_set import ShardSet, input_shape
+from trainer.data.shard_set import ShardSet, class_counts, input_shape
 from trainer.devices.distributed import Group
 from trainer.engine.ema import MovingAverage
 from trainer.engine.engine import Engine, choose_dtype
@@ -22,11 +22,7 @@ from trainer.engine.optimizer import Schedule, build_optimizer
 from trainer.models.batch_norm import allow_single_values
 from trainer.models.compile import compile_backbone
 from trainer.models.gradient_checkpointing import checkpoint_blocks
-from trainer.tasks import build_for
-from trainer.tasks.classification.losses import build_loss
-from trainer.tasks.classification.task import class_counts
-from trainer.tasks.regression.regressor import Regressor
-from trainer.tasks.regression.task import loss_unit, targets_of
+from trainer.tasks import task_of
 
 
 def make_model(settings: Settings, shards: ShardSet, numbers: np.ndarray, checkpoint: dict | None) -> nn.Module:
@@ -35,11 +31,11 @@ def make_model(settings: Settings, shards: ShardSet, numbers: np.ndarray, checkp
     if checkpoint:
         settings = with_model(settings, weights="none")
     _, size = input_shape(shards, settings.data.frames, settings.data.size)
-    model = build_for(settings, len(shards.classes), size)
+    task = task_of(settings)
+    model = task.build_model(settings.model, len(shards.classes), size)
     if checkpoint:
         model.weights_origin = checkpoint["progress"]["weights_origin"]
-    if isinstance(model, Regressor):
-        model.fit(targets_of(shards, numbers))
+    task.fit(model, task.labels(shards)[numbers])
     if settings.model.gradient_checkpointing:
         checkpoint_blocks(model)
     return model
@@ -92,18 +88,19 @@ def make_engine(settings: Settings, shards: ShardSet, numbers: np.ndarray, model
     group.broadcast([*model.parameters(), *model.buffers()])  # a custom model may draw them by a generator of its own
     dtype = choose_dtype(settings.amp, group.device)
     optimizer = build_optimizer(model, settings.optimizer)
-    steps = num_steps(len(numbers), settings.batch_size)
+    task, steps = task_of(settings), num_steps(len(numbers), settings.batch_size)
     return Engine(
+        task=task,
         model=model,
-        loss=build_loss(settings.loss, class_counts(shards, numbers), group.device, loss_unit(model)),
+        loss=task.build_loss(model, class_counts(shards, numbers), group.device),
+        labels=task.labels(shards),
         optimizer=optimizer,
-        schedule=Schedule(optimizer, settings.scheduler, settings.epochs, steps, settings.maximises),
+        schedule=Schedule(optimizer, settings.scheduler, settings.epochs, steps, task.maximises(settings.metric)),
         scaler=torch.amp.GradScaler(group.device.type, enabled=dtype == torch.float16),
         dtype=dtype,
         settings=settings,
         group=group,
         freezing=Freezing(model, settings.model),
-        targets=shards.samples["target"] if settings.loss.is_regression else None,
         ema=MovingAverage(model, settings.ema) if settings.ema else None,
     )
 

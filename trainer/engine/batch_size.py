@@ -1,4 +1,4 @@
-"""`batch_size: auto`: the largest batch whose steps fit into the GPU's memory, found by taking such steps."""
+"""The choice of `batch_size: auto`: the largest batch whose steps, really taken, fit into the GPU's memory."""
 
 from __future__ import annotations
 
@@ -103,9 +103,8 @@ def take_steps(
     shape = (size, shards.frames, shards.size, shards.size, 3)
     clips = torch.randint(0, 256, shape, dtype=torch.uint8, device=device).permute(0, 1, 4, 2, 3)
     chosen = np.resize(numbers, size)
-    labels = torch.from_numpy(shards.samples["label"][chosen].astype(np.int64)).to(device)
-    batch = Batch(clips, labels, chosen, np.ones(size, bool), np.stack((chosen, np.arange(size)), axis=1))
-    sums = torch.zeros(3, dtype=torch.float64, device=device)
+    batch = Batch(clips, chosen, np.ones(size, bool), np.stack((chosen, np.arange(size)), axis=1))
+    sums = engine.new_sums()
     for _ in range(STEPS):
         engine.guard.keep()
         engine.update(engine.add_gradients(batch, 0), sums)

@@ -1,16 +1,15 @@
-"""Where a run stands, and the checkpoint files that hold it: whole or absent, named by their hash."""
+"""Checkpoints: the state of a run in files that are whole or absent, named by their hash."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import io
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor, nn
 
 from shardify.storage.local import write_atomically
 from trainer.config.load import flatten
@@ -18,6 +17,8 @@ from trainer.config.run_folder import CHECKPOINT
 from trainer.engine.engine import Engine
 from trainer.errors import TrainerError
 from trainer.torch_files import read_torch_file
+
+logger = logging.getLogger(__name__)
 
 # Settings that do not shape the weights and may differ on resume.
 FREE_SETTINGS = (
@@ -41,7 +42,7 @@ def save_checkpoint(folder: Path, state: dict, step: int, keep: int) -> Path:
     return path
 
 
-def load_newest(folder: Path, say) -> dict | None:
+def load_newest(folder: Path) -> dict | None:
     """The newest checkpoint whose bytes match its name, with that name as `file`; None without any.
 
     Damaged ones are named and passed over.
@@ -60,7 +61,7 @@ def load_newest(folder: Path, say) -> dict | None:
             except ValueError as error:
                 raise TrainerError(f"{path}: cannot be read ({error}); start a new run with another --out") from error
         if path != paths[-1]:
-            say(f"warning: {path} is damaged; falling back to the checkpoint before it")
+            logger.warning(f"{path} is damaged; falling back to the checkpoint before it")
     if paths:
         names = ", ".join(path.name for path in paths)
         raise TrainerError(
@@ -96,9 +97,9 @@ def check_resumable(state: dict, settings: dict, shards_fingerprint: str) -> Non
 class Progress:
     """With the weights, all that a checkpoint holds."""
 
-    epoch: int = 0  # the epoch to go on in, from 0
-    step: int = 0  # the step in it to go on at; the number of its steps where validation is to come
-    sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])  # loss, right, clips of the begun epoch
+    epoch: int = 0  # the epoch to resume in, from 0
+    step: int = 0  # the step in it to resume at; the number of its steps where validation is to come
+    sums: dict[str, float] = field(default_factory=dict)  # of the begun epoch, {} before its first step
     history: list[dict] = field(default_factory=list)
     best_value: float | None = None
     best_epoch: int = 0  # counted from 1, as in the history
@@ -112,15 +113,13 @@ class Progress:
     weights_origin: str = ""  # where the weights came from before training
 
 
-def save_state(
-    engine: Engine, model: nn.Module, progress: Progress, steps_per_epoch: int, out: Path, shards_fingerprint: str
-) -> None:
+def save_state(engine: Engine, progress: Progress, steps_per_epoch: int, out: Path, shards_fingerprint: str) -> None:
     """Called by every rank; rank 0 writes."""
     if not engine.group.is_main:
         return
     progress.skips, progress.accumulate = engine.guard.counts.tolist(), engine.accumulate
     state = {
-        "model": model.state_dict(),
+        "model": engine.model.state_dict(),
         "optimizer": engine.optimizer.state_dict(),
         "schedule": engine.schedule.state_dict(),
         "scaler": engine.scaler.state_dict(),
@@ -133,9 +132,9 @@ def save_state(
     save_checkpoint(out / "checkpoints", state, step, engine.settings.keep_checkpoints)
 
 
-def load_state(engine: Engine, model: nn.Module, state: dict) -> Progress:
+def load_state(engine: Engine, state: dict) -> Progress:
     """Put the checkpoint's state back; the sums over all ranks go to rank 0."""
-    model.load_state_dict(state["model"])
+    engine.model.load_state_dict(state["model"])
     engine.optimizer.load_state_dict(state["optimizer"])
     engine.schedule.load_state_dict(state["schedule"])
     if state["scaler"]:  # empty where the run was not in float16, as on another GPU
@@ -143,13 +142,10 @@ def load_state(engine: Engine, model: nn.Module, state: dict) -> Progress:
     if engine.ema:
         engine.ema.load_state_dict(state["ema"])
     progress = Progress(**state["progress"])
+    if isinstance(progress.sums, list):  # up to 0.2.0 they had no names, but this order
+        progress.sums = dict(zip(engine.new_sums(), progress.sums, strict=True))
     engine.guard.counts.copy_(torch.tensor(progress.skips))
     engine.accumulate = progress.accumulate
     if not engine.group.is_main:
-        progress.sums = [0.0, 0.0, 0.0]
+        progress.sums = {}
     return progress
-
-
-def total_sums(engine: Engine, sums: Tensor) -> list[float]:
-    """Loss, right predictions and clips of the epoch so far, over all ranks."""
-    return np.sum(engine.group.gather(sums.cpu().numpy()[None]), axis=0).tolist()

@@ -1,9 +1,12 @@
-"""One epoch of training, one pass of evaluation. Shapes: B clips, T frames, S pixels, K classes."""
+"""The training step, an epoch of steps, and evaluation: the same for every task.
+
+Shapes: B clips, T frames, S pixels, K outputs of the model per clip.
+"""
 
 from __future__ import annotations
 
+import logging
 import math
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -14,7 +17,7 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 
 from shardify.machine import is_out_of_memory
-from trainer.config.settings import DataSettings, Settings, is_own
+from trainer.config.settings import DataSettings, Settings, is_custom
 from trainer.data.batches import Batch
 from trainer.data.loader import ClipLoader
 from trainer.devices.distributed import Group
@@ -24,19 +27,26 @@ from trainer.engine.nonfinite import CHECK_STEPS, StepGuard
 from trainer.engine.optimizer import Schedule
 from trainer.errors import TrainerError
 from trainer.evaluation.predictions import Predictions
-from trainer.tasks.classification.losses import Loss
+from trainer.tasks.base import Loss, Task
 from trainer.transforms.augment import augment
 from trainer.transforms.clips import normalise, to_float
+
+logger = logging.getLogger(__name__)
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
 @dataclass
 class Engine:
-    """What a training step needs."""
+    """What a training step needs.
 
+    sums: the task's named sums over the clips of an epoch, float64 () each, on the device.
+    """
+
+    task: Task
     model: nn.Module
     loss: Loss
+    labels: np.ndarray  # what is learned of each clip, by its number
     optimizer: torch.optim.Optimizer
     schedule: Schedule
     scaler: torch.amp.GradScaler
@@ -44,7 +54,6 @@ class Engine:
     settings: Settings
     group: Group
     freezing: Freezing
-    targets: np.ndarray | None = None  # float64, by clip number; None where the labels are learned
     ema: MovingAverage | None = None
     accumulate: int = field(init=False)  # parts of a step; more than was set once memory has run out
     guard: StepGuard = field(init=False)
@@ -55,12 +64,16 @@ class Engine:
         self.guard = StepGuard(self.model, self.optimizer, self.group.device)
 
     def train_epoch(
-        self, loader: ClipLoader, epoch: int, first_step: int, sums: Tensor, after_step: Callable[[int], bool]
+        self,
+        loader: ClipLoader,
+        epoch: int,
+        first_step: int,
+        sums: dict[str, Tensor],
+        after_step: Callable[[int], bool],
     ) -> bool:
         """Train on the epoch's batches from `first_step` on; True if `after_step(step)` ended it by saying so.
 
-        sums: float64 (3,) on the device, added to: loss, right predictions (in regression: absolute error), clips.
-        Raises TrainerError when too many steps in a row had to be skipped, or memory runs out for good.
+        sums: added to. Raises TrainerError when too many steps in a row had to be skipped, or memory runs out for good.
         """
         self.begin_epoch(epoch)
         for step, batch in enumerate(loader.batches(epoch, first_step), first_step):
@@ -82,25 +95,38 @@ class Engine:
             self.learner = None  # first, so that the old one's hooks go
             devices = [self.group.device] if self.group.device.type == "cuda" else None
             self.learner = nn.parallel.DistributedDataParallel(
-                self.model, device_ids=devices, find_unused_parameters=is_own(self.settings.model)
+                self.model, device_ids=devices, find_unused_parameters=is_custom(self.settings.model)
             )  # a custom model may leave parameters out, for some clips or for all; to look for them takes time
 
-    def train_step(self, batch: Batch, epoch: int, step: int, sums: Tensor) -> None:
+    def new_sums(self, start: dict[str, float] | None = None) -> dict[str, Tensor]:
+        """The sums of an epoch that begins, or of one that has come to `start`."""
+        names = ("loss", *self.task.train_metrics, "clips")
+        values = torch.zeros(len(names), dtype=torch.float64, device=self.group.device)
+        if start:
+            values = torch.tensor([start[name] for name in names], dtype=torch.float64, device=self.group.device)
+        return dict(zip(names, values.unbind(), strict=True))
+
+    def total(self, sums: dict[str, Tensor]) -> dict[str, float]:
+        """The sums over all ranks, each of which must call it."""
+        own = torch.stack(list(sums.values())).cpu().numpy()
+        return dict(zip(sums, np.sum(self.group.gather(own[None]), axis=0).tolist(), strict=True))
+
+    def train_step(self, batch: Batch, epoch: int, step: int, sums: dict[str, Tensor]) -> None:
         """One optimizer step over the global batch; where memory runs out, the same step in twice as many parts."""
         self.guard.keep()
         while (added := self._gradients_or_none(batch, epoch, step)) is None:
             self._make_parts_smaller(len(batch.mask), f"epoch {epoch + 1}, step {step + 1}")
         self.update(added, sums)
 
-    def add_gradients(self, batch: Batch, epoch: int) -> Tensor:
+    def add_gradients(self, batch: Batch, epoch: int) -> dict[str, Tensor]:
         """Forward and backward over the batch, in `accumulate` parts; padding weighs nothing.
 
-        Returns what the step adds to the epoch's sums, float64 (3,). Raises torch.OutOfMemoryError.
+        Returns what the step adds to the epoch's sums. Raises torch.OutOfMemoryError.
         """
         settings = self.settings
         mask = torch.from_numpy(batch.mask).to(self.group.device, torch.float32, non_blocking=True)
-        truth, share = self._truth(batch), self._share(batch)
-        added = torch.zeros(3, dtype=torch.float64, device=self.group.device)
+        labels, share = self._labels(batch), self._share(batch)
+        added = self.new_sums()
         parts = np.array_split(np.arange(len(mask)), min(self.accumulate, len(mask)))
         for part in parts:
             # augment
@@ -113,19 +139,22 @@ class Engine:
             with nullcontext() if is_last else self.learner.no_sync():
                 with record_function("forward"), self.autocast():
                     outputs = self.learner(normalise(clips))
-                losses = self.loss(outputs, truth[chosen]) * mask[chosen]
+                losses = self.loss(outputs, labels[chosen]) * mask[chosen]
                 with record_function("backward"):
                     self.scaler.scale(losses.sum() / share).backward()
             # count, on the device: reading a value here would make the CPU wait for the GPU
-            hits = hits_or_errors(outputs.detach(), truth[chosen]) * mask[chosen]
-            added += torch.stack([losses.detach().double().sum(), hits.double().sum(), mask[chosen].double().sum()])
+            values = self.task.clip_values(outputs.detach(), labels[chosen])
+            values = {name: value * mask[chosen] for name, value in values.items()}
+            values |= {"loss": losses.detach(), "clips": mask[chosen]}
+            torch._foreach_add_(list(added.values()), [values[name].double().sum() for name in added])
         return added
 
-    def update(self, added: Tensor, sums: Tensor) -> None:
+    def update(self, added: dict[str, Tensor], sums: dict[str, Tensor]) -> None:
         """Move the weights by the gradients, unless these are not finite; then nothing changes, the sums included."""
         self.scaler.unscale_(self.optimizer)
-        is_sound = self.guard.step(self.settings.optimizer.clip_norm) & added.isfinite().all()
-        sums += torch.where(is_sound, added, 0.0)
+        values = torch.stack(list(added.values()))
+        is_sound = self.guard.step(self.settings.optimizer.clip_norm) & values.isfinite().all()
+        torch._foreach_add_([sums[name] for name in added], list(torch.where(is_sound, values, 0.0).unbind()))
         self.scaler.update()
         self.schedule.after_step()
         if self.ema is not None:
@@ -135,13 +164,15 @@ class Engine:
         """Every clip of the loader once, in plan order; by the averaged weights where there are any."""
         model = self.model if self.ema is None else self.ema.module
         self.group.broadcast(model.buffers())  # each rank has statistics of its own clips; rank 0's are saved
-        return evaluate(model, loader, self.loss, self.dtype, self.group, self.settings.data, self.accumulate)
+        return evaluate(
+            model, loader, self.loss, self.labels, self.dtype, self.group, self.settings.data, self.accumulate
+        )
 
     def autocast(self) -> AbstractContextManager:
         return autocast(self.group.device, self.dtype)
 
-    def _gradients_or_none(self, batch: Batch, epoch: int, step: int) -> Tensor | None:
-        """None where memory has run out: whoever asks goes on where the error no longer holds the tensors."""
+    def _gradients_or_none(self, batch: Batch, epoch: int, step: int) -> dict[str, Tensor] | None:
+        """None where memory has run out: the caller retries where the error no longer holds the tensors."""
         seed_step(self.settings.seed, epoch, step, self.group.rank)
         try:
             return self.add_gradients(batch, epoch)
@@ -150,11 +181,11 @@ class Engine:
                 raise
             return None
 
-    def _truth(self, batch: Batch) -> Tensor:
-        """Labels int64 (B,), or targets float32 (B,), on the device."""
-        if self.targets is None:
-            return batch.labels
-        return torch.from_numpy(self.targets[batch.numbers]).to(self.group.device, torch.float32, non_blocking=True)
+    def _labels(self, batch: Batch) -> Tensor:
+        """What is learned of the clips, (B,) on the device, floats in the model's own precision: int64 or float32."""
+        labels = torch.from_numpy(self.labels[batch.numbers])
+        dtype = torch.float32 if labels.is_floating_point() else labels.dtype
+        return labels.to(self.group.device, dtype, non_blocking=True)
 
     def _make_parts_smaller(self, num_clips: int, where: str) -> None:
         """Halve the clips that go through the model at once. Raises TrainerError where that cannot be done."""
@@ -172,11 +203,10 @@ class Engine:
         self.accumulate *= 2
         if self.group.device.type == "cuda":
             torch.cuda.empty_cache()
-        print(
-            f"warning: {where}: out of memory; from here on a step's clips go through the model in {self.accumulate} "
-            f"parts (accumulate={self.accumulate}), {math.ceil(num_clips / self.accumulate)} clips at a time",
-            file=sys.stderr, flush=True,
-        )  # fmt: skip
+        logger.warning(
+            f"{where}: out of memory; from here on a step's clips go through the model in {self.accumulate} "
+            f"parts (accumulate={self.accumulate}), {math.ceil(num_clips / self.accumulate)} clips at a time"
+        )
 
     def _share(self, batch: Batch) -> float | Tensor:
         """Clips that count in the global batch, per rank: gradients are averaged over the ranks."""
@@ -193,36 +223,33 @@ def evaluate(
     model: nn.Module,
     loader: ClipLoader,
     loss: Loss,
+    labels: np.ndarray,
     dtype: torch.dtype,
     group: Group,
     data: DataSettings,
     parts: int = 1,
 ) -> Predictions:
-    """Every clip of the loader once, over all ranks, in plan order; a batch goes through the model in `parts`."""
+    """Every clip of the loader once, over all ranks, in plan order; a batch goes through the model in `parts`.
+
+    labels: what is learned of each clip, by its number.
+    """
     model.eval()
-    numbers, masks, logits = [], [], []
+    numbers, masks, outputs = [], [], []
     for batch in loader.batches(epoch=0):
         with autocast(group.device, dtype):
             pieces = batch.clips.chunk(parts)
             out = torch.cat([model(normalise(to_float(clips, data.frames, data.size))) for clips in pieces])
         numbers.append(batch.numbers)
         masks.append(batch.mask)
-        logits.append(out.float())  # on the device: to take it from there would make the CPU wait for the GPU
+        outputs.append(out.float())  # on the device: to take it from there would make the CPU wait for the GPU
     counts = np.concatenate(masks)
     numbers = group.gather(np.concatenate(numbers)[counts])
-    logits = group.gather(torch.cat(logits).cpu().numpy()[counts])
+    outputs = group.gather(torch.cat(outputs).cpu().numpy()[counts])
     order = np.argsort(numbers)
-    truth = loader.shards.samples["target" if logits.shape[1] == 1 else "label"][numbers[order]]
-    labels = truth.astype(np.float64 if logits.shape[1] == 1 else np.int64)
-    losses = loss(torch.from_numpy(logits[order]).to(group.device), torch.from_numpy(labels).to(group.device))
-    return Predictions(numbers[order], labels, logits[order], float(losses.double().mean()))
-
-
-def hits_or_errors(outputs: Tensor, truth: Tensor) -> Tensor:
-    """(B, K) logits → whether each prediction is right; (B, 1) values → how far each is off; (B,)."""
-    if truth.is_floating_point():
-        return (outputs[:, 0].float() - truth).abs()
-    return outputs.argmax(1) == truth
+    numbers, outputs = numbers[order], outputs[order]
+    labels = labels[numbers]
+    losses = loss(torch.from_numpy(outputs).to(group.device), torch.from_numpy(labels).to(group.device))
+    return Predictions(numbers, labels, outputs, float(losses.double().mean()))
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager:

@@ -1,4 +1,4 @@
-"""Which parts of a model learn in which epoch, and which batch norms keep their statistics."""
+"""The frozen parts of a model by epoch, and the batch norms that keep their statistics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steps with gradients that are not finite: found and left out on the device, without waiting for it, and counted."""
+"""The guard against gradients that are not finite: such steps are left out, on the device, and counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""AdamW and the learning rate's schedule."""
+"""The optimizer, AdamW, and the schedule of its learning rate."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Schedule:
 
 
 def cosine_with_warmup(warmup_steps: int, total_steps: int):
-    """step → factor of the learning rate: linear from 0 to 1, then half a cosine down to 0."""
+    """The factor of the learning rate by step: linear from 0 to 1, then half a cosine down to 0."""
 
     def factor(step: int) -> float:
         if step < warmup_steps:

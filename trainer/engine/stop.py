@@ -1,4 +1,4 @@
-"""Reasons to stop early at a step boundary: a signal, or the session's time; and how several ranks agree on it."""
+"""The reasons to stop early at a step, a signal or the session's time, and how several ranks agree on it."""
 
 from __future__ import annotations
 

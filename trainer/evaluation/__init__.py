@@ -1,1 +1,1 @@
-"""Arrays become figures, tables and pictures."""
+"""Figures, tables and pictures, made of arrays."""

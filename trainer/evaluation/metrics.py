@@ -1,17 +1,17 @@
-"""Labels and scores → the figures people expect, by scikit-learn."""
+"""Figures that people expect of labels and scores, by scikit-learn."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from sklearn import metrics
 
 CALIBRATION_BINS = 15  # Guo et al., "On calibration of modern neural networks" (2017)
 RESAMPLES = 1000  # of the bootstrap
-INTERVALS = ("auc_roc", "accuracy", "balanced_accuracy")  # figures that get one
-VALUE_INTERVALS = ("mae", "rmse", "r2")  # in regression
+INTERVALS = ("auc_roc", "accuracy", "balanced_accuracy")  # figures of classification that get one
+VALUE_INTERVALS = ("mae", "rmse", "r2")  # of regression
 
 Figures = dict[str, float | None]
 
@@ -65,7 +65,7 @@ def regression_metrics(targets: np.ndarray, values: np.ndarray) -> Figures:
 
 
 def predict(scores: np.ndarray, threshold: float | None = None) -> np.ndarray:
-    """float (N, K) probabilities → int (N,) classes."""
+    """The predicted classes, int (N,), of probabilities, float (N, K)."""
     if threshold is None or scores.shape[1] != 2:
         return scores.argmax(1)
     return (scores[:, 1] >= threshold).astype(np.int64)
@@ -118,16 +118,47 @@ def best_threshold(labels: np.ndarray, scores: np.ndarray) -> float | None:
     return float((threshold + below.max()) / 2 if len(below) else threshold)
 
 
-def bootstrap_intervals(
-    labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, threshold: float | None = None, seed: int = 0
+def classification_intervals(
+    labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, threshold: float | None = None
 ) -> dict[str, list[float] | None]:
-    """95% percentile intervals of INTERVALS, whole groups resampled: clips of one group are not independent.
+    """95% intervals of INTERVALS; labels: int (N,), scores: float (N, K), groups: int (N,)."""
+    num_classes = len(np.unique(labels))
 
-    In regression, of VALUE_INTERVALS: labels are then the targets, float (N,), scores the values, (N, 1). None where
+    def figures(chosen: np.ndarray) -> list[float] | None:
+        """None where the draw lacks a class."""
+        drawn, classes = labels[chosen], np.unique(labels[chosen])
+        if len(classes) < num_classes:
+            return None
+        right = predict(scores[chosen], threshold) == drawn
+        recalls = np.bincount(drawn, right) / np.bincount(drawn).clip(1)
+        auc = _over_classes(_auc_by_ranks, drawn, scores[chosen])
+        return [auc, float(right.mean()), float(recalls[classes].mean())]
+
+    return bootstrap_intervals(labels, groups, INTERVALS, figures)
+
+
+def regression_intervals(targets: np.ndarray, values: np.ndarray, groups: np.ndarray) -> dict[str, list[float] | None]:
+    """95% intervals of VALUE_INTERVALS; targets, values: float (N,), groups: int (N,)."""
+
+    def figures(chosen: np.ndarray) -> list[float | None]:
+        found = regression_metrics(targets[chosen], values[chosen])
+        return [found[name] for name in VALUE_INTERVALS]
+
+    return bootstrap_intervals(targets, groups, VALUE_INTERVALS, figures)
+
+
+def bootstrap_intervals(
+    labels: np.ndarray,
+    groups: np.ndarray,
+    names: Sequence[str],
+    figures: Callable[[np.ndarray], Sequence[float | None] | None],
+    seed: int = 0,
+) -> dict[str, list[float] | None]:
+    """95% percentile intervals of named figures, whole groups resampled: clips of one group are not independent.
+
+    figures: of the clips at these places, int (M,), one by name; None leaves a draw out. The interval is None where
     there is nothing to resample: fewer than two groups, or labels that are all the same.
     """
-    is_regression = scores.shape[1] == 1
-    names = VALUE_INTERVALS if is_regression else INTERVALS
     order = np.argsort(groups, kind="stable")
     members = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
     if len(members) < 2 or len(np.unique(labels)) < 2:
@@ -135,11 +166,8 @@ def bootstrap_intervals(
     rng, drawn = np.random.default_rng(seed), []
     for _ in range(RESAMPLES):
         chosen = np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))])
-        if is_regression:
-            figures = regression_metrics(labels[chosen], scores[chosen, 0])
-            drawn.append([np.nan if figures[name] is None else figures[name] for name in names])
-        elif len(np.unique(labels[chosen])) == len(np.unique(labels)):
-            drawn.append(_resampled(labels[chosen], scores[chosen], threshold))
+        if (values := figures(chosen)) is not None:
+            drawn.append([np.nan if value is None else value for value in values])
     if not drawn:
         return dict.fromkeys(names)
     low, high = np.nanpercentile(np.array(drawn), [2.5, 97.5], axis=0)
@@ -159,16 +187,10 @@ def mean_by_video(videos: np.ndarray, labels: np.ndarray, scores: np.ndarray) ->
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """float (N, K) logits → probabilities."""
+    """The probabilities of logits, float (N, K)."""
     from scipy.special import softmax as scipy_softmax
 
     return scipy_softmax(logits.astype(np.float64), axis=1)
-
-
-def _resampled(labels: np.ndarray, scores: np.ndarray, threshold: float | None) -> list[float]:
-    right = predict(scores, threshold) == labels
-    recalls = np.bincount(labels, right) / np.bincount(labels).clip(1)
-    return [_over_classes(_auc_by_ranks, labels, scores), float(right.mean()), float(recalls[np.unique(labels)].mean())]
 
 
 def _auc_by_ranks(is_positive: np.ndarray, scores: np.ndarray) -> float:

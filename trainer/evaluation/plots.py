@@ -1,4 +1,4 @@
-"""Pictures of a run: training history, confusion matrix, ROC and precision-recall curves, scores per class."""
+"""Plots of a run: training history, confusion matrix, ROC and precision-recall curves, scores, values."""
 
 from __future__ import annotations
 
@@ -31,18 +31,16 @@ NAMES = {
 }  # fmt: skip
 
 
-def plot_history(rows: list[dict], metric: str, path: Path) -> None:
-    """Loss, the chosen metric and the learning rate by epoch; what is undefined in every epoch is left out."""
-    default, in_training = ("mae", "mae") if "val_mae" in rows[0] else ("auc_roc", "accuracy")
-    shown = default if metric in ("auto", "loss") else metric
-    seconds = [f"train_{in_training}", f"val_{in_training}", f"val_{shown}"]
-    if shown in ("r2", "pearson"):  # beside errors in the targets' unit they would be flat
-        seconds = seconds[2:]
+def plot_history(rows: list[dict], curves: list[str], limits: tuple[float, float] | None, path: Path) -> None:
+    """Losses, other columns of the history (`curves`) and the learning rate by epoch.
+
+    limits: of the curves' axis. What is undefined in every epoch is left out.
+    """
     epochs, rates = [row["epoch"] for row in rows], [row["lr"] for row in rows]
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, 3, figsize=(12.5, 3.6), layout="constrained", width_ratios=(1, 1, 0.7))
         _draw_columns(axes[0], rows, ["train_loss", "val_loss"])
-        _draw_columns(axes[1], rows, list(dict.fromkeys(seconds)))
+        _draw_columns(axes[1], rows, curves)
         edges = np.append(epochs, epochs[-1] + 1) - 0.5
         axes[2].stairs(rates, edges, baseline=None, color="#444444", linewidth=1.8)
         axes[2].set_title("Learning rate")
@@ -50,8 +48,8 @@ def plot_history(rows: list[dict], metric: str, path: Path) -> None:
         for axis in axes:
             axis.set(xlabel="epoch", xlim=(edges[0], edges[-1]))
             axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-        if default == "auc_roc":
-            axes[1].set_ylim(0, 1.02)
+        if limits:
+            axes[1].set_ylim(*limits)
         for axis in axes[[0, 2]]:
             axis.update_datalim([(epochs[0], 0)])  # the margin above is then one of the whole axis
             axis.autoscale_view()

@@ -1,4 +1,4 @@
-"""worst_clips.html: the clips that the model got most wrong, as contact sheets on one page that needs no other file."""
+"""The page of the clips that the model got most wrong: contact sheets in one HTML file that needs no other."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from shardify.format.members.frames import decode_into
 from shardify.storage.local import write_atomically
 from trainer.data.shard_set import ShardSet
 from trainer.errors import FormatError
-from trainer.evaluation.metrics import predict, softmax
-from trainer.evaluation.predictions import Predictions
+from trainer.evaluation.predictions import Ranking
 
 MOST = 24  # clips
 SHEET_PIXELS = 480  # largest side of a sheet on the page
@@ -46,52 +45,16 @@ small { color: #666 }
 
 
 def write_worst_clips(
-    path: Path, shards: ShardSet, predictions: Predictions, threshold: float | None, rows: dict[str, dict[str, str]]
+    shards: ShardSet, numbers: np.ndarray, ranking: Ranking, rows: dict[str, dict[str, str]], path: Path
 ) -> None:
-    """The clips that were predicted wrongly, the surest first, then those that were right by the least.
-
-    In regression, those whose values are furthest from their targets. rows: key → row of samples.csv.
-    """
-    numbers, labels = predictions.numbers, predictions.labels
-    if predictions.is_regression:
-        errors = np.abs(predictions.logits[:, 0] - labels)
-        order = np.argsort(-errors, kind="stable")[:MOST].tolist()
-        captions = [f"target {labels[i]:.4g}, predicted {predictions.logits[i, 0]:.4g}" for i in order]
-        shares = [errors[i] / max(errors.max(), 1e-12) for i in order]
-        summary = f"The bar is the error, beside the largest of {len(labels)} clips."
-    else:
-        scores = softmax(predictions.logits)
-        chosen = predict(scores, threshold)
-        order = worst_first(labels, scores, chosen)[:MOST].tolist()
-        captions = [_caption(shards.classes, int(labels[i]), scores[i], int(chosen[i])) for i in order]
-        shares = [1 - scores[i, labels[i]] for i in order]
-        wrong = int((labels != chosen).sum())
-        summary = f"{wrong} of {len(labels)} clips are predicted wrongly" if wrong else "No clip is predicted wrongly"
-        if threshold is not None:
-            summary += f" (the threshold is {threshold:.3f})"
-        summary += "; the bar is the probability that was given to classes other than the true one."
+    """The page of the worst clips; numbers: int64 (N,), of the clips that are ranked; rows: of samples.csv, by key."""
     figures = [
-        _figure(shards, int(numbers[i]), caption, share, rows)
-        for i, caption, share in zip(order, captions, shares, strict=True)
+        _figure(shards, int(numbers[i]), ranking.caption(i), float(ranking.shares[i]), rows)
+        for i in ranking.order[:MOST].tolist()
     ]
     title = f"{html.escape(path.resolve().parent.parent.name)}: the clips that the model got most wrong"
-    page = f"{HEAD}<h1>{title}</h1>\n<p>{summary}</p>\n<main>\n" + "\n".join(figures) + "\n</main>\n</html>\n"
+    page = f"{HEAD}<h1>{title}</h1>\n<p>{ranking.summary}</p>\n<main>\n" + "\n".join(figures) + "\n</main>\n</html>\n"
     write_atomically(path, page.encode())
-
-
-def worst_first(labels: np.ndarray, scores: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-    """Places int (N,): wrong predictions before right ones, each by the probability of the true class."""
-    return np.lexsort((scores[np.arange(len(labels)), labels], labels == predictions))
-
-
-def _caption(classes: list[str], label: int, scores: np.ndarray, prediction: int) -> str:
-    names = [html.escape(name) for name in classes]
-    kind = "right" if label == prediction else "wrong"
-    shown = 1 if len(names) == 2 else prediction
-    return (
-        f'{names[label]}, predicted <span class="{kind}">{names[prediction]}</span> '
-        f"(score of {names[shown]}: {scores[shown]:.3f})"
-    )
 
 
 def _figure(shards: ShardSet, number: int, caption: str, share: float, rows: dict[str, dict[str, str]]) -> str:

@@ -1,1 +1,1 @@
-"""Parts of models that several tasks use."""
+"""Models and their parts, which several tasks use."""

@@ -1,4 +1,4 @@
-"""Frame encoders: (N, 3, S, S) → (N, D)."""
+"""Frame encoders (backbones): frames (N, 3, S, S) become features (N, D)."""
 
 from __future__ import annotations
 

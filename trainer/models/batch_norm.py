@@ -1,4 +1,4 @@
-"""Batch norm in training on a single value per channel, which is what one clip may leave of a batch."""
+"""Batch norm that can train on a single value per channel, which is what one clip may leave of a batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The backbone by torch.compile, where that works on this machine."""
+"""The compiled backbone, by torch.compile, where that works on this machine."""
 
 from __future__ import annotations
 

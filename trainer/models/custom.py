@@ -1,4 +1,4 @@
-"""A custom model, named in the settings as `package.module:Class`."""
+"""Custom models, which the settings name as `package.module:Class`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import nn
 
 from shardify.errors import ShardifyError
 from shardify.machine import is_out_of_memory
-from trainer.config.settings import ModelSettings, is_own
+from trainer.config.settings import ModelSettings, is_custom
 from trainer.errors import SettingsError
 from trainer.models.precision import keep_recurrent_layers_in_float32
 
@@ -25,17 +25,18 @@ def with_named_class(settings: ModelSettings, named: str | None, origin: Path) -
     To import a module and to call what is in it is to run it, wherever Python finds it. Raises SettingsError where the
     file's model is of a custom class and none is named, and the other way round.
     """
-    if is_own(settings) and not named:
+    if is_custom(settings) and not named:
         raise SettingsError(
             f"{origin}: its model is the custom class {settings.name}, and a file is no reason to run code; if you "
             f"trust it, pass --model {settings.name}, in the folder where its module lies or with that on PYTHONPATH"
         )
-    if named and not is_own(settings):
+    if named and not is_custom(settings):
         raise SettingsError(f"{origin}: its model is {settings.name}, no custom class; leave --model out")
     return dataclasses.replace(settings, name=named) if named else settings
 
 
 def build_custom(settings: ModelSettings, num_classes: int) -> nn.Module:
+    """The model of a class that the user has named, made with `num_classes` outputs. Raises SettingsError."""
     module, _, name = settings.name.partition(":")
     try:
         make = getattr(importlib.import_module(module), name)

@@ -1,4 +1,4 @@
-"""Less memory for the backbone: its activations are computed again in the backward pass instead of being kept."""
+"""Gradient checkpointing: the backward pass computes a backbone's activations again, which saves memory."""
 
 from __future__ import annotations
 

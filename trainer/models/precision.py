@@ -1,4 +1,4 @@
-"""Full precision for what autocast would run in float16, whatever its own type: recurrent layers.
+"""Recurrent layers in full precision, which autocast would run in float16, whatever its own type.
 
 cuDNN's autocast wrapper casts an RNN, its gradients included, to half (ATen/cudnn/AutocastRNN.cpp) even under bfloat16,
 where no scaler keeps small gradients from becoming 0; oneDNN's fails on CPUs that lack the type. No other operator has

@@ -1,4 +1,4 @@
-"""The stages of a backbone, from the pixels up: what is frozen, thawed and slowed down together."""
+"""The stages of a backbone, from the pixels up: they are frozen, unfrozen and slowed down as a whole."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def backbone_of(model: nn.Module, setting: str) -> nn.Module:
 
 
 def stage_numbers(backbone: nn.Module) -> dict[str, int]:
-    """Name of every module and parameter → its stage, from 0 (the stem); without known names all are stage 0."""
+    """The stage of every module and parameter by name, from 0 (the stem); without known names all are stage 0."""
     parameters = [name for name, _ in backbone.named_parameters()]
     names = [*(name for name, _ in backbone.named_modules()), *parameters]
     raw = {name: _raw_stage(name) for name in names}

@@ -1,1 +1,1 @@
-"""What is shown and recorded while a run goes on."""
+"""What is shown and recorded while a run trains."""

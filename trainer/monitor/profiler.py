@@ -1,4 +1,4 @@
-"""`profile=true`: a trace of some steps, and a table of where their time went, in the run's profile/."""
+"""The profiler of `profile=true`: a trace of some steps, and a table of where their time went."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""What a person sees while it trains: a bar on a terminal, plain lines elsewhere."""
+"""Progress of a run for people: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
@@ -12,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from shardify.text import duration
-from trainer.config.settings import Settings, is_own
+from trainer.config.settings import is_custom
 from trainer.data.shard_set import input_shape
 from trainer.devices import gpu
 from trainer.devices.gpu import gpu_memory
@@ -23,13 +24,14 @@ from trainer.run import weights_origin
 if TYPE_CHECKING:
     from trainer.run import Run
 
+logger = logging.getLogger(__name__)
 
 LINE_SECONDS = 15.0
 BAR_SECONDS = 0.5  # reading the loss makes the CPU wait for the GPU, so it is not read every step
 
 
 class Monitor:
-    """Shows how one epoch goes: loss, accuracy, speed, data wait, learning rate, the GPU, time left."""
+    """Shows how one epoch goes: the task's figures, speed, data wait, learning rate, the GPU, time left."""
 
     def __init__(self, run: Run) -> None:
         settings, progress = run.settings, run.progress
@@ -53,8 +55,8 @@ class Monitor:
         self._start = self._last = time.monotonic()
         self.clips = 0
 
-    def update(self, step: int, clips: int, sums: Tensor, wait_seconds: float) -> None:
-        """After every step; sums: loss, right predictions and clips of the epoch so far."""
+    def update(self, step: int, clips: int, sums: dict[str, Tensor], wait_seconds: float) -> None:
+        """After every step; sums: of the epoch so far, as the engine keeps them."""
         self.clips += clips
         self._bar.update()
         if self._profiler:
@@ -65,10 +67,9 @@ class Monitor:
             return
         self._last = now
         seconds = now - self._start
-        loss, right, count = sums.tolist()
+        totals = dict(zip(sums, torch.stack(list(sums.values())).tolist(), strict=True))
         figures = {
-            "train_loss": loss / max(count, 1),
-            f"train_{second_figure(self._run.settings)}": right / max(count, 1),
+            **self._run.task.train_figures(totals),
             "lr": self._run.engine.optimizer.param_groups[0]["lr"],
             "clips_per_second": self.clips / seconds,
             "data_wait": wait_seconds / seconds,
@@ -81,7 +82,7 @@ class Monitor:
         if self._is_terminal:
             self._bar.set_postfix_str(text, refresh=False)
         else:
-            self._run.say(f"{self._title}: step {step + 1}/{self._steps}, {text}")
+            logger.info(f"{self._title}: step {step + 1}/{self._steps}, {text}")
 
     def close(self) -> float:
         """Ends the display; the epoch's seconds, the device's work included."""
@@ -91,11 +92,6 @@ class Monitor:
         if self._profiler:
             self._profiler.close()
         return time.monotonic() - self._start
-
-
-def second_figure(settings: Settings) -> str:
-    """What training shows beside the loss."""
-    return "mae" if settings.loss.is_regression else "accuracy"
 
 
 def live_line(figures: dict[str, float], seconds_left: float) -> str:
@@ -135,36 +131,34 @@ def show_opening(run: Run) -> None:
     """What is about to be trained, on what, with which data."""
     shards, settings, loaders = run.shards, run.settings, run.loaders
     for note in run.notes:
-        run.say(f"note: {note}")
+        logger.info(f"note: {note}")
     weights = weights_origin(run)
     is_new = not (run.progress.epoch or run.progress.step)
     if is_new and settings.model.weights == "auto" and weights.startswith("random"):
-        run.say(f"warning: weights are {weights}; training starts from scratch")
-    model = settings.model.name if is_own(settings.model) else f"resnet_lstm on {settings.model.backbone}"
+        logger.warning(f"weights are {weights}; training starts from scratch")
+    model = settings.model.name if is_custom(settings.model) else f"resnet_lstm on {settings.model.backbone}"
     counts = ", ".join(f"{len(loader.numbers)} {split}" for split, loader in loaders.items())
     size = sum(parameter.numel() for parameter in run.model.parameters()) / 1e6
     where = gpu.environment(run.group.device, run.engine.dtype, run.group.world)
     frames, side = input_shape(shards, settings.data.frames, settings.data.size)
     less = (frames, side) != (shards.frames, shards.size)
     stored = f" (stored: {shards.frames}, {shards.size} px)" if less else ""
-    run.say(
+    logger.info(
         f"{shards.folder}: {counts} clips of {frames} frames, {side} px{stored}; classes {', '.join(shards.classes)}"
     )
-    run.say(
+    logger.info(
         f"{model}, {size:.1f} M parameters; {where['device']}, {where['precision']}; cache: {loaders['train'].cache}"
     )
 
 
-def epoch_line(row: dict, settings: Settings, better: bool) -> str:
-    """An epoch in one line; * marks the best so far."""
-    second = second_figure(settings)
-    name = settings.metric
-    if name in ("auto", "loss"):
-        name = "mae" if settings.loss.is_regression else "auc_roc"
-    value = row[f"val_{name}"]
+def epoch_line(row: dict, epochs: int, metric: str, better: bool) -> str:
+    """An epoch in one line; metric: of validation, beside the loss; * marks the best so far."""
+    others = [name for name in row if name.startswith("train_") and name != "train_loss"]
+    train = ", ".join(f"{name.removeprefix('train_')} {row[name]:.3f}" for name in others)
+    value = row[f"val_{metric}"]
     return (
-        f"epoch {row['epoch']}/{settings.epochs}: loss {row['train_loss']:.4f}, {second} {row[f'train_{second}']:.3f}; "
-        f"validation: loss {row['val_loss']:.4f}, {name} {'undefined' if value is None else f'{value:.4f}'}"
+        f"epoch {row['epoch']}/{epochs}: loss {row['train_loss']:.4f}, {train}; "
+        f"validation: loss {row['val_loss']:.4f}, {metric} {'undefined' if value is None else f'{value:.4f}'}"
         f"{' *' if better else ''}; {row['clips_per_second']:.0f} clips/s, data wait {row['data_wait']:.1%}, "
         f"{_cache_hits(row)}{row['epoch_seconds']:.1f} s"
     )
@@ -175,8 +169,8 @@ def _cache_hits(row: dict) -> str:
 
 
 def stopped_line(run: Run, reason: str | None) -> str:
-    """Why and where a run ended early, and how to go on."""
+    """Why and where a run ended early, and how to resume it."""
     return (
         f"{reason or 'another process was stopped'} at epoch {run.progress.epoch + 1}, step {run.progress.step}; "
-        f"a checkpoint is written; the same command with --out {run.out} --resume goes on"
+        f"a checkpoint is written; the same command with --out {run.out} --resume continues"
     )

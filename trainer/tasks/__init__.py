@@ -1,16 +1,27 @@
-"""What can be learned: each task is a folder."""
+"""The registry of tasks: what can be learned, each in a folder of its own."""
 
 from __future__ import annotations
 
-from torch import nn
+import importlib
+from typing import TYPE_CHECKING
 
 from trainer.config.settings import Settings
-from trainer.tasks.classification.task import build_model
-from trainer.tasks.regression.regressor import Regressor
+from trainer.errors import SettingsError
+
+if TYPE_CHECKING:
+    from trainer.tasks.base import Task
+
+TASKS = {  # the values of loss.name that ask for a task: its class
+    ("cross_entropy", "focal", "bce"): "trainer.tasks.classification.task:Classification",
+    ("mse", "l1"): "trainer.tasks.regression.task:Regression",
+}
 
 
-def build_for(settings: Settings, num_classes: int, size: int) -> nn.Module:
-    """The model of a run: (B, T, 3, S, S) → logits (B, num_classes), or in regression values (B, 1)."""
-    if settings.loss.is_regression:
-        return Regressor(build_model(settings.model, 1, size))
-    return build_model(settings.model, num_classes, size)
+def task_of(settings: Settings) -> Task:
+    """The task that the settings ask for, by their loss. Raises SettingsError where they do not go together."""
+    for losses, place in TASKS.items():
+        if settings.loss.name in losses:
+            module, _, name = place.partition(":")
+            return getattr(importlib.import_module(module), name)(settings)
+    known = ", ".join(loss for losses in TASKS for loss in losses)
+    raise SettingsError(f"loss.name is {settings.loss.name!r}; it must be one of {known}")

@@ -1,1 +1,1 @@
-"""Batched tensors on the device: floats, normalisation, augmentation."""
+"""Transforms of batched clips on the device: floats, normalisation, augmentation."""

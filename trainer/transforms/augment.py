@@ -1,4 +1,4 @@
-"""Small functions on batched device tensors; one draw per clip, the same for all its frames.
+"""Augmentation of batched clips on the device, with one draw per clip, the same for all its frames.
 
 Draws depend on (seed, epoch, the clip's number, how often it came before in the epoch) alone, never on the batch,
 rank or worker it came with.
@@ -20,7 +20,7 @@ DRAWS = 11  # random numbers per clip
 
 
 def augment(clips: Tensor, settings: AugmentSettings, seed: int, epoch: int, seeds: np.ndarray) -> Tensor:
-    """float (B, T, 3, S, S) in [0, 1] → the same, each clip changed by its own draw; seeds: int64 (B, 2) of a Batch."""
+    """Clips, float (B, T, 3, S, S) in [0, 1], each changed by its own draw; seeds: int64 (B, 2) of a Batch."""
     draws = torch.from_numpy(draw(seed, epoch, seeds)).to(clips.device, non_blocking=True)  # (B, DRAWS) in [0, 1)
     flip, scale, x, y, *colour, blur, noise, jpeg, own = draws.unbind(1)
     own_seeds = (own * 2**24).int()  # for what takes more than a number per clip

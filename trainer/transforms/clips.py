@@ -1,4 +1,4 @@
-"""Stored clips as normalised floats."""
+"""Stored clips as normalised floats: the chosen frames, the chosen size."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, which pr
 
 
 def to_float(clips: Tensor, frames: int | None = None, size: int | None = None) -> Tensor:
-    """uint8 (B, T, 3, S, S) → float32 (B, frames, 3, size, size) in [0, 1], channels last in memory as before.
+    """Stored clips, uint8 (B, T, 3, S, S), as float32 (B, frames, 3, size, size) in [0, 1], channels last in memory.
 
     frames: evenly chosen, the middles of equal segments as in a build; size: pixels, antialiased; None: all of them.
     """
@@ -27,6 +27,6 @@ def to_float(clips: Tensor, frames: int | None = None, size: int | None = None) 
 
 
 def normalise(clips: Tensor) -> Tensor:
-    """float (B, T, 3, S, S) in [0, 1] → zero mean and unit deviation over ImageNet."""
+    """Clips, float (B, T, 3, S, S) in [0, 1], with zero mean and unit deviation over ImageNet."""
     mean, std = (constant(values, clips.device).view(3, 1, 1) for values in (MEAN, STD))
     return (clips - mean) / std

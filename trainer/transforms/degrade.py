@@ -1,4 +1,4 @@
-"""What a bad camera, a bad link or a bad encoder does to clips: blur, noise, JPEG's losses, frames that repeat.
+"""Degradations that bad cameras, links and encoders cause: blur, noise, JPEG's losses, frames that repeat.
 
 All on batched device tensors, with a draw per clip, and without a loop over clips.
 """
@@ -103,7 +103,7 @@ def hashed_uniform(seeds: Tensor, count: int) -> Tensor:
 
 
 def _mix(x: Tensor) -> Tensor:
-    """int32 → int32, in which every bit depends on every bit: lowbias32 (C. Wellons, "hash-prospector", 2018)."""
+    """A hash of int32, in which every bit depends on every bit: lowbias32 (C. Wellons, "hash-prospector", 2018)."""
     x = (x ^ (x >> 16 & 0xFFFF)) * 0x7FEB352D
     x = (x ^ (x >> 15 & 0x1FFFF)) * (0x846CA68B - 2**32)
     return x ^ (x >> 16 & 0xFFFF)

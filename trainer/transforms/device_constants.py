@@ -1,4 +1,4 @@
-"""Numbers that calculations need on the device: made there once, for a copy to a GPU makes the CPU wait for it."""
+"""Constant tensors on the device, made there once: a copy to a GPU makes the CPU wait for it."""
 
 from __future__ import annotations
 

@@ -17,13 +17,6 @@ def test_by_device(device, backbone):
     assert resolve_by_device(own, torch.device(device)) == own
 
 
-@pytest.mark.parametrize(("loss", "metric"), [("focal", "auc_roc"), ("mse", "mae"), ("l1", "mae")])
-def test_the_metric_goes_with_the_loss(loss, metric):
-    settings = resolve_by_device(load_settings(None, (f"loss.name={loss}",)), torch.device("cpu"))
-    assert settings.metric == metric
-    assert settings.maximises == (metric == "auc_roc")
-
-
 @pytest.mark.parametrize(
     ("origin", "batch_norm"),
     [("torchvision ResNet50", "frozen"), ("a.pth", "frozen"), ("random (tiny)", "train"), (None, "train")],

@@ -21,10 +21,6 @@ from trainer.config.run_folder import (
 from trainer.errors import SettingsError
 
 
-def silent(line):
-    raise AssertionError(f"nothing to say, but: {line}")
-
-
 @pytest.fixture(autouse=True)
 def alone(tmp_path, monkeypatch):
     monkeypatch.delenv("LOCAL_RANK", raising=False)
@@ -90,7 +86,7 @@ def test_a_folder_of_other_things_is_refused_and_left_as_it_is(tmp_path, resume)
     message = (
         rf"{tmp_path} holds checkpoints, config.yaml, models and 1 more, but no run; pass an empty or a new folder"
     )
-    with pytest.raises(SettingsError, match=message), hold_folder(tmp_path, resume, silent):
+    with pytest.raises(SettingsError, match=message), hold_folder(tmp_path, resume):
         raise AssertionError("not taken")
     with pytest.raises(SettingsError, match=message):
         choose_out(tmp_path, None, resume)
@@ -111,22 +107,22 @@ def test_a_run_is_gone_on_with_and_not_begun_again(tmp_path, sign):
 
 
 def test_one_run_at_a_time(tmp_path):
-    with hold_folder(tmp_path / "run", False, silent):
+    with hold_folder(tmp_path / "run", False):
         (tmp_path / "run" / "config.yaml").touch()
         for resume in (True, False):
-            with pytest.raises((BusyError, SettingsError)) as caught, hold_folder(tmp_path / "run", resume, silent):
+            with pytest.raises((BusyError, SettingsError)) as caught, hold_folder(tmp_path / "run", resume):
                 raise AssertionError("held twice")
             if resume:
                 assert caught.value.exit_code == 4 and "another run is writing here; wait for it" in str(caught.value)
-    with hold_folder(tmp_path / "run", True, silent):
+    with hold_folder(tmp_path / "run", True):
         assert (tmp_path / "run" / LOCK).exists()
 
 
 def test_a_folder_in_which_nothing_was_written_does_not_stay(tmp_path):
-    with pytest.raises(ZeroDivisionError), hold_folder(tmp_path / "new", False, silent):
+    with pytest.raises(ZeroDivisionError), hold_folder(tmp_path / "new", False):
         raise ZeroDivisionError
     (tmp_path / "given").mkdir()
-    with pytest.raises(ZeroDivisionError), hold_folder(tmp_path / "given", False, silent):
+    with pytest.raises(ZeroDivisionError), hold_folder(tmp_path / "given", False):
         raise ZeroDivisionError
     assert os.listdir(tmp_path) == ["given"] and os.listdir(tmp_path / "given") == []
 
@@ -135,21 +131,19 @@ def test_a_lock_that_was_taken_away_holds_nothing(tmp_path, monkeypatch):
     """Opened before the first run took it away with the folder, locked after that."""
     path, flock = tmp_path / "run", fcntl.flock
     monkeypatch.setattr(fcntl, "flock", lambda *arguments: ((path / LOCK).unlink(), flock(*arguments)))
-    with pytest.raises(BusyError), hold_folder(path, False, silent):
+    with pytest.raises(BusyError), hold_folder(path, False):
         raise AssertionError("not held")
 
 
-def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch):
+def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch, caplog):
     def flock(*arguments):
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    said = []
-    with hold_folder(tmp_path / "run", False, said.append):
+    with hold_folder(tmp_path / "run", False):
         (tmp_path / "run" / "config.yaml").touch()
-    assert said == [
-        f"warning: {tmp_path / 'run'}: no locks on its file system (No locks available); see to it that no other run "
-        f"writes here"
+    assert caplog.messages == [
+        f"{tmp_path / 'run'}: no locks on its file system (No locks available); see to it that no other run writes here"
     ]
 
 

@@ -38,7 +38,6 @@ def test_damage_is_skipped_deterministically_and_counted(own_shards):
             for batch in run[epoch]:
                 pixels = np.stack([frames_of(shards, number) for number in batch.numbers])
                 assert np.array_equal(batch.clips.permute(0, 1, 3, 4, 2).numpy(), pixels)
-                assert batch.labels.tolist() == shards.samples["label"][batch.numbers].tolist()
     for clip_loader in loaders:
         assert list(clip_loader.damaged) == [train[5]]
         assert key in clip_loader.damaged[int(train[5])]
@@ -82,7 +81,6 @@ def test_an_error_that_passes_costs_one_occurrence(shards_folder, split, cache):
             pixels = np.stack([frames_of(shards, number) for number in batch.numbers])
             clips = batch.clips.permute(0, 1, 3, 4, 2).numpy()
             assert np.array_equal(clips[batch.mask], pixels[batch.mask])
-            assert batch.labels.tolist() == shards.samples["label"][batch.numbers].tolist()
             assert np.array_equal(batch.seeds[:, 0], order[: len(batch.mask)]), "what augmentation is drawn from"
             order = order[len(batch.mask) :]
     assert list(clip_loader.damaged) == [numbers[3]]

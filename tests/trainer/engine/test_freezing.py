@@ -12,8 +12,8 @@ from trainer.engine.freezing import Freezing
 from trainer.engine.optimizer import build_optimizer
 from trainer.errors import SettingsError
 from trainer.models.backbones import TinyResNet, make_backbone
+from trainer.models.build import build_model
 from trainer.models.stages import stage_numbers
-from trainer.tasks.classification.task import build_model
 
 CLIPS = torch.rand(2, 3, 3, 32, 32)
 

@@ -26,10 +26,18 @@ def test_the_gradients_scale_goes_along_where_both_have_one(shards_folder, tmp_p
     shards = open_shards(shards_folder)
     first, second = engine_of(shards, written), engine_of(shards, read)
     first.model.nan_share = 1.0  # the step is skipped, which halves the scale
-    first.train_step(next(ClipLoader(shards, batch_size=6).batches(0)), 0, 0, torch.zeros(3, dtype=torch.float64))
-    save_state(first, first.model, Progress(epoch=3), 5, tmp_path, shards.fingerprint)
-    progress = load_state(second, second.model, load_newest(tmp_path / "checkpoints", print))
+    first.train_step(next(ClipLoader(shards, batch_size=6).batches(0)), 0, 0, first.new_sums())
+    save_state(first, Progress(epoch=3), 5, tmp_path, shards.fingerprint)
+    progress = load_state(second, load_newest(tmp_path / "checkpoints"))
     assert (progress.epoch, progress.skips) == (3, [1, 1])
     expected = {("float16", "float16"): 2.0**15, ("float32", "float16"): 2.0**16}.get((written, read), 1.0)
     assert second.scaler.get_scale() == expected
     assert all(map(torch.equal, first.model.state_dict().values(), second.model.state_dict().values()))
+
+
+def test_sums_without_names_are_those_of_0_2_0(shards_folder, tmp_path):
+    shards = open_shards(shards_folder)
+    engine = engine_of(shards, "float32")
+    save_state(engine, Progress(step=2, sums=[1.5, 3.0, 4.0]), 5, tmp_path, shards.fingerprint)
+    progress = load_state(engine, load_newest(tmp_path / "checkpoints"))
+    assert progress.sums == {"loss": 1.5, "correct": 3.0, "clips": 4.0}

@@ -6,10 +6,11 @@ from sklearn import metrics as sk
 
 from trainer.evaluation.metrics import (
     best_threshold,
-    bootstrap_intervals,
     calibration_error,
+    classification_intervals,
     classification_metrics,
     predict,
+    regression_intervals,
     regression_metrics,
     softmax,
 )
@@ -131,20 +132,22 @@ def test_calibration_error_of_a_model_that_is_always_sure():
 
 def test_intervals_resample_groups():
     labels, scores = made(2, 120)
-    alone = bootstrap_intervals(labels, scores, np.arange(120))["auc_roc"]
+    alone = classification_intervals(labels, scores, np.arange(120))["auc_roc"]
     area = sk.roc_auc_score(labels, scores[:, 1])
     assert alone[0] < area < alone[1]
     # every clip twice, in one group with its copy: the interval must not shrink
-    doubled = bootstrap_intervals(np.tile(labels, 2), np.tile(scores, (2, 1)), np.tile(np.arange(120), 2))["auc_roc"]
+    doubled = classification_intervals(np.tile(labels, 2), np.tile(scores, (2, 1)), np.tile(np.arange(120), 2))[
+        "auc_roc"
+    ]
     assert doubled[1] - doubled[0] == pytest.approx(alone[1] - alone[0], rel=0.2)
 
 
 def test_nothing_to_resample_gives_no_interval():
     labels, scores = made(2, 40)
     none = {"auc_roc": None, "accuracy": None, "balanced_accuracy": None}
-    assert bootstrap_intervals(labels, scores, np.zeros(40, int)) == none
-    assert bootstrap_intervals(np.ones(40, int), scores, np.arange(40)) == none
-    values = bootstrap_intervals(np.arange(40.0), scores[:, :1], np.full(40, 7))
+    assert classification_intervals(labels, scores, np.zeros(40, int)) == none
+    assert classification_intervals(np.ones(40, int), scores, np.arange(40)) == none
+    values = regression_intervals(np.arange(40.0), scores[:, 0], np.full(40, 7))
     assert values == {"mae": None, "rmse": None, "r2": None}
 
 

@@ -10,10 +10,14 @@ import pytest
 from PIL import Image
 from sklearn.metrics import average_precision_score
 
+from trainer.config.load import load_settings
 from trainer.data.shard_set import open_shards
 from trainer.evaluation import plots, report
 from trainer.evaluation.metrics import softmax
 from trainer.evaluation.predictions import Predictions, predictions_csv, source_rows
+from trainer.tasks import task_of
+
+CLASSES, VALUES = (task_of(load_settings(None, (f"loss.name={loss}",))) for loss in ("cross_entropy", "mse"))
 
 
 @pytest.fixture
@@ -24,28 +28,31 @@ def predictions(shards_folder):
     return shards, Predictions(numbers, shards.samples["label"][numbers].astype(np.int64), logits, 0.7)
 
 
+def csv_of(task, shards, found, threshold=None, rows=None):
+    table = predictions_csv(shards, found.numbers, task.report(found, shards.classes, threshold), rows or {})
+    return list(csv.DictReader(io.StringIO(table.decode())))
+
+
 def test_a_row_per_clip(predictions):
     shards, found = predictions
-    table = predictions_csv(shards, found, None, source_rows(shards))
-    rows = list(csv.DictReader(io.StringIO(table.decode())))
+    rows = csv_of(CLASSES, shards, found, None, source_rows(shards))
     assert list(rows[0]) == ["key", "source", "group", "label", "score", "prediction"]
-    for row, logits in zip(rows, found.logits, strict=True):
+    for row, logits in zip(rows, found.outputs, strict=True):
         assert float(row["score"]) == pytest.approx(1 / (1 + np.exp(logits[0] - logits[1])), abs=1e-6)
         assert int(row["prediction"]) == logits.argmax()
 
 
 def test_the_threshold_decides(predictions):
     shards, found = predictions
-    table = predictions_csv(shards, found, 0.0, {})
-    assert {row["prediction"] for row in csv.DictReader(io.StringIO(table.decode()))} == {"1"}
+    assert {row["prediction"] for row in csv_of(CLASSES, shards, found, 0.0)} == {"1"}
 
 
 def test_names_are_no_formulas_and_numbers_stay(predictions):
     shards, found = predictions
     names = {"source": "=HYPERLINK(1)", "group": "-2+3"}
-    values = Predictions(found.numbers, np.full(len(found.labels), -0.5), found.logits[:, :1], found.loss)
-    table = predictions_csv(shards, values, None, {shards.key(number): names for number in found.numbers})
-    for row in csv.DictReader(io.StringIO(table.decode())):
+    values = Predictions(found.numbers, np.full(len(found.labels), -0.5), found.outputs[:, :1], found.loss)
+    rows = {shards.key(number): names for number in found.numbers}
+    for row in csv_of(VALUES, shards, values, None, rows):
         assert (row["source"], row["group"], row["target"]) == ("'=HYPERLINK(1)", "'-2+3", "-0.5")
         assert float(row["prediction"]) < 9
 
@@ -54,21 +61,24 @@ def test_without_samples_csv_the_keys_remain(predictions, own_shards):
     _, found = predictions
     (own_shards / "samples.csv").unlink()
     shards = open_shards(own_shards)
-    table = predictions_csv(shards, found, None, source_rows(shards))
-    rows = list(csv.DictReader(io.StringIO(table.decode())))
+    rows = csv_of(CLASSES, shards, found, None, source_rows(shards))
     assert len(rows) == 8
     assert {row["source"] for row in rows} == {""}
     assert all(row["key"] for row in rows)
 
 
-def row(epoch, **changes):
-    return dict.fromkeys(report.HISTORY_COLUMNS, 0.5) | {"epoch": epoch} | changes
+def row(epoch, task=CLASSES, **changes):
+    return dict.fromkeys((*task.history_columns(), "lr", *report.TIMES), 0.5) | {"epoch": epoch} | changes
+
+
+def write_history(task, folder, rows, metric):
+    report.write_history(folder, rows, task.history_columns(), task.history_curves(metric), task.metric_limits)
 
 
 @pytest.mark.parametrize("rows", [[row(1)], [row(1), row(2, val_auc_roc=None)]], ids=["one", "undefined"])
 @pytest.mark.parametrize("metric", ["auc_roc", "loss"])
 def test_history(tmp_path, rows, metric):
-    report.write_history(tmp_path, rows, metric)
+    write_history(CLASSES, tmp_path, rows, metric)
     with (tmp_path / "training_history.csv").open() as file:
         read = list(csv.DictReader(file))
     assert [int(each["epoch"]) for each in read] == [each["epoch"] for each in rows]
@@ -118,41 +128,44 @@ def test_names_are_drawn_as_they_are(tmp_path, monkeypatch):
         assert not any(text.get_parse_math() for text in axis.findobj(plots.matplotlib.text.Text) if "$" in str(text))
 
 
-def test_results_are_there_whatever_becomes_of_the_pictures(predictions, tmp_path, capfd):
+def test_results_are_there_whatever_becomes_of_the_pictures(predictions, tmp_path, caplog):
     shards, found = predictions
     (tmp_path / "evaluation").write_text("where the pictures' folder should be")
     (tmp_path / "worst_clips.html").mkdir()
     record = record_of(threshold=None)
-    report.write_results(tmp_path, record, shards, found)
+    report.write_results(tmp_path, record, shards, found, CLASSES.report(found, shards.classes, None))
     assert json.loads((tmp_path / "experiment_results.json").read_text()) == record
     assert (tmp_path / "experiment_report.txt").is_file() and (tmp_path / "test_predictions.csv").is_file()
-    said = capfd.readouterr().err.splitlines()
-    assert len(said) == 4 and all(line.startswith("warning: ") and "could not be made (" in line for line in said)
+    assert len(caplog.messages) == 4 and all("could not be made (" in message for message in caplog.messages)
     assert not plots.plt.get_fignums()
-    assert report.remove_results(tmp_path / "empty") is False
+    assert report.remove_results(tmp_path / "empty", CLASSES.plots) is False
 
 
 def texts(artists):
     return [artist.get_text() for artist in artists]
 
 
+def history_of(monkeypatch, task, rows, metric, folder):
+    curves = task.history_curves(metric)
+    return shown(monkeypatch, plots.plot_history, rows, curves, task.metric_limits, folder / "history.png")
+
+
 def test_the_highest_loss_has_room_above(tmp_path, monkeypatch):
     rows = [row(1, train_loss=2.0, val_loss=1.99), row(2, train_loss=1.98, val_loss=1.97)]
-    losses, _, rates = shown(monkeypatch, plots.plot_history, rows, "auc_roc", tmp_path / "history.png")
+    losses, _, rates = history_of(monkeypatch, CLASSES, rows, "auc_roc", tmp_path)
     assert losses.get_ylim()[0] == 0 and 2.05 < losses.get_ylim()[1] < 2.3
     assert rates.get_ylim()[1] > 0.5
 
 
 def test_what_is_undefined_in_every_epoch_is_not_in_the_legend(tmp_path, monkeypatch):
     rows = [row(1, val_auc_roc=None), row(2, val_auc_roc=None)]
-    _, seconds, _ = shown(monkeypatch, plots.plot_history, rows, "loss", tmp_path / "history.png")
+    _, seconds, _ = history_of(monkeypatch, CLASSES, rows, "loss", tmp_path)
     assert texts(seconds.get_legend().get_texts()) == ["train accuracy", "validation accuracy"]
     assert seconds.get_title("left") == "Accuracy"
 
 
 def test_errors_and_r2_do_not_share_an_axis(tmp_path, monkeypatch):
-    rows = [dict.fromkeys(report.VALUE_HISTORY_COLUMNS, 0.5) | {"epoch": 1}]
-    _, seconds, _ = shown(monkeypatch, plots.plot_history, rows, "r2", tmp_path / "history.png")
+    _, seconds, _ = history_of(monkeypatch, VALUES, [row(1, VALUES)], "r2", tmp_path)
     assert texts(seconds.get_legend().get_texts()) == ["validation R²"]
 
 
@@ -217,21 +230,26 @@ def record_of(**changes):
     } | changes  # fmt: skip
 
 
+def text_of(task=CLASSES, **changes):
+    record = record_of(**changes)
+    outputs = np.zeros((2, len(record["classes"])), np.float32)
+    part = task.report(
+        Predictions(np.arange(2), np.zeros(2, int), outputs, 0.5), record["classes"], record["threshold"]
+    )
+    return report.report_text(record, part)
+
+
 def test_the_report_says_how_it_was_decided_and_what_is_undefined():
-    text = report.report_text(record_of())
+    text = text_of()
     assert "95% intervals by group;\nthreshold 0.2500, chosen on validation" in text
     assert "accuracy           0.7500  (0.5000 to 0.8750)" in text and "recall             undefined\n" in text
-    alone = report.report_text(record_of(threshold=None, test_intervals={"accuracy": None}))
-    assert (
-        "no intervals (they take two groups, and clips of two classes);\nno threshold (validation has clips of one"
-        in alone
-    )
-    three = report.report_text(record_of(threshold=None, classes=["a", "b", "c"]))
-    assert "by group;\nthe largest probability decides\n" in three
-    values = record_of(test={"split": "test", "clips": 9, "mae": 2.0}, test_intervals={"mae": None}, threshold=None)
-    assert "no intervals (they take two groups, and targets that differ);\nin the targets' unit" in report.report_text(
-        values
-    )
+    alone = text_of(threshold=None, test_intervals={"accuracy": None})
+    undecided = "no threshold (validation has clips of one class), so the larger probability decides"
+    assert f"no intervals (they take two groups, and clips of two classes);\n{undecided}" in alone
+    assert "by group;\nthe largest probability decides\n" in text_of(threshold=None, classes=["a", "b", "c"])
+    figures = {"split": "test", "clips": 9, "mae": 2.0}
+    values = text_of(VALUES, test=figures, test_intervals={"mae": None}, threshold=None)
+    assert "no intervals (they take two groups, and targets that differ);\nin the targets' unit" in values
 
 
 def test_regression(predictions, tmp_path):
@@ -239,15 +257,14 @@ def test_regression(predictions, tmp_path):
     targets = np.linspace(20, 60, len(found.numbers))
     values = (targets + np.array([1, -1] * 4))[:, None].astype(np.float32)
     found = Predictions(found.numbers, targets, values, 0.1)
-    figures = report.split_figures(found, "test")
+    figures = VALUES.split_figures(found, "test")
     assert figures["mae"] == pytest.approx(1) and "accuracy" not in figures
-    intervals = report.intervals(shards, found, None)
+    intervals = VALUES.intervals(found, shards.samples["group"][found.numbers], None)
     assert intervals["mae"] == pytest.approx([1, 1], abs=1e-5)
-    rows = list(csv.DictReader(io.StringIO(predictions_csv(shards, found, None, {}).decode())))
+    rows = csv_of(VALUES, shards, found)
     assert list(rows[0]) == ["key", "source", "group", "target", "prediction"]
     assert (float(rows[0]["target"]), float(rows[0]["prediction"])) == (20, 21)
-    history = dict.fromkeys(report.VALUE_HISTORY_COLUMNS, 0.5) | {"epoch": 1, "val_pearson": None}
-    report.write_history(tmp_path, [history], "auto")
+    write_history(VALUES, tmp_path, [row(1, VALUES, val_pearson=None)], "auto")
     with (tmp_path / "training_history.csv").open() as file:
         assert next(csv.DictReader(file))["train_mae"] == "0.5"
     plots.plot_values(targets, values[:, 0], tmp_path / "values.png")

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from trainer.config.load import load_settings
 from trainer.data.shard_set import open_shards
 from trainer.evaluation import worst_clips
 from trainer.evaluation.metrics import predict, softmax
 from trainer.evaluation.predictions import Predictions, source_rows
+from trainer.tasks import task_of
+from trainer.tasks.classification.results import worst_first
 
 TAGS = ("h1", "p", "main", "figure", "img", "figcaption", "span", "div", "i", "small", "br", "html")
 
@@ -26,10 +29,15 @@ def predictions_of(shards, wrong=(1, 6)):
     return Predictions(numbers, labels, logits, 0.5)
 
 
-def page_of(folder, predictions, path, threshold=None):
-    shards = open_shards(folder)
-    worst_clips.write_worst_clips(path, shards, predictions, threshold, source_rows(shards))
+def write_page(shards, predictions, path, rows, loss="cross_entropy"):
+    part = task_of(load_settings(None, (f"loss.name={loss}",))).report(predictions, shards.classes, None)
+    worst_clips.write_worst_clips(shards, predictions.numbers, part.worst, rows, path)
     return path.read_text(encoding="utf-8")
+
+
+def page_of(folder, predictions, path, loss="cross_entropy"):
+    shards = open_shards(folder)
+    return write_page(shards, predictions, path, source_rows(shards), loss)
 
 
 @pytest.mark.parametrize("codec", ["jpeg", "raw"])
@@ -43,7 +51,7 @@ def test_the_surest_mistakes_come_first(codec, shards_folder, raw_folder, tmp_pa
     assert keys == [shards.key(numbers[i]) for i in expected]
     assert "2 of 8 clips are predicted wrongly" in page and page.count('class="wrong"') == 2
     assert all(row["source"] in page for row in source_rows(shards).values() if row["key"] in keys)
-    scores = softmax(predictions_of(shards).logits)[expected, 1]
+    scores = softmax(predictions_of(shards).outputs)[expected, 1]
     assert re.findall(r"score of b: ([\d.]+)", page) == [f"{score:.3f}" for score in scores]
     assert not re.search(r'(src|href)="(?!data:)', page)
     for data in re.findall(r'src="data:image/jpeg;base64,([^"]+)"', page):
@@ -56,8 +64,7 @@ def test_at_most_so_many_and_names_are_escaped(own_shards, tmp_path, monkeypatch
     shards = open_shards(own_shards)
     rows = {key: row | {"source": "<script>.mp4"} for key, row in source_rows(shards).items()}
     path = tmp_path / "results" / "worst_clips.html"
-    worst_clips.write_worst_clips(path, shards, predictions_of(shards, ()), None, rows)
-    page = path.read_text(encoding="utf-8")
+    page = write_page(shards, predictions_of(shards, ()), path, rows)
     assert page.count("<figure>") == 3 and "No clip is predicted wrongly" in page
     assert "<script>" not in page and "&lt;script&gt;.mp4" in page
 
@@ -68,8 +75,7 @@ def test_names_of_classes_sources_and_the_run_are_text(shards_folder, tmp_path, 
     shards = dataclasses.replace(open_shards(shards_folder), classes=["<b>&a", "<script>alert(1)</script>"])
     rows = {key: row | {"source": "<img src=x onerror=y>.mp4"} for key, row in source_rows(shards).items()}
     path = tmp_path / "<i>run" / "results" / "worst_clips.html"
-    worst_clips.write_worst_clips(path, shards, predictions_of(shards, wrong), None, rows)
-    page = path.read_text(encoding="utf-8")
+    page = write_page(shards, predictions_of(shards, wrong), path, rows)
     tags = set(re.findall(r"<(/?\w+)", page.partition("</style>")[2]))
     assert tags <= {f"{slash}{tag}" for slash in ("", "/") for tag in TAGS}
     assert "onerror=y>" not in page and page.count("&lt;img src=x onerror=y&gt;.mp4") == 8
@@ -93,7 +99,7 @@ def test_regression_shows_the_largest_errors(shards_folder, tmp_path):
     numbers = shards.numbers("test")
     errors = np.array([0.5, -4, 1, 0, 2, 0, 0, 0])
     found = Predictions(numbers, np.full(8, 10.0), (10 + errors)[:, None].astype(np.float32), 0.1)
-    page = page_of(shards_folder, found, tmp_path / "worst.html")
+    page = page_of(shards_folder, found, tmp_path / "worst.html", "mse")
     keys = re.findall(r'alt="([^"]+)"', page)
     assert keys[:3] == [shards.key(numbers[i]) for i in (1, 4, 2)]
     assert "target 10, predicted 6" in page and "width:50.0%" in page
@@ -104,13 +110,12 @@ def test_only_sheets_that_are_enlarged_keep_their_pixels(shards_folder, tmp_path
     """5 frames of 16 px are a sheet 48 px wide, of 120 px one of 360, where the page's columns have 340."""
     monkeypatch.setattr(worst_clips, "_picture", lambda shards, number: "data:,")
     shards = dataclasses.replace(open_shards(shards_folder), size=size)
-    worst_clips.write_worst_clips(tmp_path / "r" / "worst.html", shards, predictions_of(shards), None, {})
-    page = (tmp_path / "r" / "worst.html").read_text()
+    page = write_page(shards, predictions_of(shards), tmp_path / "r" / "worst.html", {})
     assert page.count('<img class="enlarged"') == (8 if is_enlarged else 0)
     assert ".enlarged { image-rendering: pixelated }" in page
 
 
 def test_what_the_threshold_makes_wrong_comes_before_what_it_makes_right():
     labels, scores = np.array([1, 0]), np.array([[0.7, 0.3], [0.75, 0.25]])
-    assert worst_clips.worst_first(labels, scores, predict(scores, 0.2)).tolist() == [1, 0]
-    assert worst_clips.worst_first(labels, scores, predict(scores, 0.5)).tolist() == [0, 1]
+    assert worst_first(labels, scores, predict(scores, 0.2)).tolist() == [1, 0]
+    assert worst_first(labels, scores, predict(scores, 0.5)).tolist() == [0, 1]

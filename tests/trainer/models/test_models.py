@@ -14,9 +14,9 @@ from trainer.config.load import load_settings
 from trainer.config.settings import ModelSettings
 from trainer.errors import SettingsError
 from trainer.models.backbones import TinyResNet, make_backbone
-from trainer.tasks import build_for
-from trainer.tasks.classification.resnet_lstm import with_differences
-from trainer.tasks.classification.task import build_model
+from trainer.models.build import build_model
+from trainer.models.resnet_lstm import with_differences
+from trainer.tasks import task_of
 
 CLIPS = torch.rand(2, 3, 3, 32, 32)
 
@@ -76,7 +76,7 @@ def test_weights_from_a_file(tmp_path, suffix, with_head):
 @pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
 def test_weights_of_an_earlier_run(tmp_path, suffix, loss):
     settings = load_settings(None, ("model.backbone=tiny", "model.lstm_hidden=8", f"loss.name={loss}"))
-    earlier = build_for(settings, 3, 32)
+    earlier = task_of(settings).build_model(settings.model, 3, 32)
     path = tmp_path / f"best_model{suffix}"
     state = earlier.state_dict()
     save_file(state, path) if suffix == ".safetensors" else torch.save({"model": state, "settings": {}}, path)

@@ -8,8 +8,8 @@ from recurrent import CLIPS, HALF, gradient_of_features, resnet_lstm
 from torch import nn
 
 from trainer.config.settings import ModelSettings
+from trainer.models.build import build_model
 from trainer.models.precision import keep_recurrent_layers_in_float32
-from trainer.tasks.classification.task import build_model
 
 
 @pytest.mark.parametrize("dtype", HALF)

@@ -21,6 +21,10 @@ def run(shards_folder, tmp_path):
     return prepare(settings, shards_folder, tmp_path / "run", Group(0, 1, CPU), None)
 
 
+def sums(loss, correct, clips):
+    return {"loss": torch.tensor(loss), "correct": torch.tensor(correct), "clips": torch.tensor(clips)}
+
+
 @pytest.fixture
 def every_step(monkeypatch):
     monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
@@ -29,7 +33,7 @@ def every_step(monkeypatch):
 def test_lines_off_a_terminal(run, every_step, capfd):
     run.progress.epoch, run.progress.step = 1, 2
     display = progress.Monitor(run)
-    display.update(2, 16, torch.tensor([8.0, 12.0, 16.0]), 0.0)
+    display.update(2, 16, sums(8.0, 12.0, 16.0), 0.0)
     display.close()
     out, err = capfd.readouterr()
     assert out == ""
@@ -44,8 +48,8 @@ def test_the_time_left_is_that_of_all_epochs(run, every_step, capfd, monkeypatch
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(times))
     run.progress.epoch = 3
     display = progress.Monitor(run)  # 10 of 25 steps are to come
-    display.update(0, 4, torch.ones(3), 0.0)
-    display.update(1, 4, torch.ones(3), 0.0)
+    display.update(0, 4, sums(1.0, 1.0, 1.0), 0.0)
+    display.update(1, 4, sums(1.0, 1.0, 1.0), 0.0)
     display.close()
     lines = capfd.readouterr().err.splitlines()
     assert lines[0].endswith("27 s left") and lines[1].endswith("24 s left")  # 9 and 8 steps of 3 s
@@ -69,7 +73,7 @@ def test_the_gpus_part_of_the_line():
 def test_only_the_first_process_speaks(run, every_step, capfd):
     run.group = Group(1, 2, CPU)
     display = progress.Monitor(run)
-    display.update(0, 4, torch.ones(3), 0.0)
+    display.update(0, 4, sums(1.0, 1.0, 1.0), 0.0)
     display.close()
     assert capfd.readouterr().err == ""
 
@@ -79,8 +83,8 @@ def test_a_bar_on_a_terminal(run, capfd, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setattr(progress, "BAR_SECONDS", 0.0)
     display = progress.Monitor(run)
-    display.update(0, 4, torch.tensor([4.0, 2.0, 4.0]), 0.0)
-    display.update(1, 4, torch.tensor([4.0, 2.0, 4.0]), 0.0)
+    display.update(0, 4, sums(4.0, 2.0, 4.0), 0.0)
+    display.update(1, 4, sums(4.0, 2.0, 4.0), 0.0)
     assert display.close() > 0
     assert "epoch 1/5" in capfd.readouterr().err
 
@@ -89,7 +93,7 @@ def test_lines_in_a_notebook_whose_commands_see_a_terminal(run, every_step, capf
     monkeypatch.setenv("JPY_PARENT_PID", "1")
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     display = progress.Monitor(run)
-    display.update(0, 4, torch.tensor([4.0, 2.0, 4.0]), 0.0)
+    display.update(0, 4, sums(4.0, 2.0, 4.0), 0.0)
     display.close()
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith("epoch 1/5: step 1/5, loss 1.000, ")
@@ -129,9 +133,8 @@ def test_an_epoch_in_a_line():
         "epoch": 3, "train_loss": 0.5, "train_accuracy": 0.75, "val_loss": 0.25, "val_auc_roc": None,
         "clips_per_second": 100.0, "data_wait": 0.01, "epoch_seconds": 2.0,
     }  # fmt: skip
-    settings = load_settings(None, ("epochs=9",))
-    assert progress.epoch_line(row, settings, True) == (
+    assert progress.epoch_line(row, 9, "auc_roc", True) == (
         "epoch 3/9: loss 0.5000, accuracy 0.750; validation: loss 0.2500, auc_roc undefined *; 100 clips/s, "
         "data wait 1.0%, 2.0 s"
     )
-    assert "auc_roc 0.9000;" in progress.epoch_line(row | {"val_auc_roc": 0.9}, settings, False)
+    assert "auc_roc 0.9000;" in progress.epoch_line(row | {"val_auc_roc": 0.9}, 9, "auc_roc", False)

@@ -1,1 +1,1 @@
-"""Classification of clips."""
+"""Classification: one class of several per clip."""

@@ -1,11 +1,6 @@
-"""Losses by name: (B, K) logits and (B,) labels → (B,) losses, one per clip, so that padding can be masked.
-
-In regression: (B, 1) values and (B,) targets → (B,) losses.
-"""
+"""The losses of classification by name: logits (B, K) and classes (B,) give (B,) losses, one per clip."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -14,21 +9,14 @@ from torch.nn import functional
 
 from trainer.config.settings import LossSettings
 from trainer.errors import SettingsError
+from trainer.tasks.base import Loss
 
-Loss = Callable[[Tensor, Tensor], Tensor]
 
-
-def build_loss(
-    settings: LossSettings, class_counts: np.ndarray, device: torch.device, unit: Tensor | float = 1.0
-) -> Loss:
+def build_loss(settings: LossSettings, class_counts: np.ndarray, device: torch.device) -> Loss:
     """The loss over K classes; class_counts, int (K,), are the train split's clips of each, for the class weights.
 
-    unit: in regression, what errors are measured in: the deviation of train's targets.
     Raises SettingsError where the loss does not fit the number of classes.
     """
-    if settings.is_regression:
-        distance = functional.mse_loss if settings.name == "mse" else functional.l1_loss
-        return lambda values, target: distance(values[:, 0].float() / unit, target.float() / unit, reduction="none")
     weight = None
     if settings.class_weights:
         weights = class_counts.sum() / (len(class_counts) * class_counts.clip(1))

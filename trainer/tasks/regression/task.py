@@ -1,33 +1,117 @@
-"""Regression: the clips' targets, and the unit that errors are measured in."""
+"""The task of regression: its labels, model, loss, figures and report."""
 
 from __future__ import annotations
 
-import numpy as np
-from torch import Tensor, nn
+from functools import partial
+from typing import ClassVar
 
-from trainer.config.settings import Settings
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trainer.config.settings import ModelSettings, Settings
 from trainer.data.shard_set import ShardSet
-from trainer.errors import FormatError
+from trainer.errors import FormatError, SettingsError
+from trainer.evaluation.metrics import Figures, regression_intervals, regression_metrics
+from trainer.evaluation.predictions import Predictions, Ranking, ReportPart
+from trainer.models.build import build_model
+from trainer.tasks.base import Loss, Task
 from trainer.tasks.regression.regressor import Regressor
 
 
-def targets_of(shards: ShardSet, numbers: np.ndarray) -> np.ndarray:
-    """float64 (N,). Raises FormatError where that of any clip, of whatever split, is not finite."""
-    targets = shards.samples["target"]
-    is_bad = ~np.isfinite(targets)
-    if is_bad.any():
-        number = int(is_bad.argmax())
-        raise FormatError(f"{shards.where(number)}: its target is {targets[number]}; correct the manifest, build again")
-    return targets[numbers]
+class Regression(Task):
+    """The target of a clip, by a value (B, 1) in the targets' unit; the loss counts errors in deviations."""
 
+    label = "target"
+    metrics = ("mae", "rmse", "r2", "pearson")
+    lower_is_better = ("loss", "mae", "rmse")
+    history = metrics
+    train_metrics: ClassVar = {"absolute_error": "mae"}
+    plots = ("predicted_values.png",)
 
-def target_notes(settings: Settings, shards: ShardSet) -> list[str]:
-    """For people: what regression would learn without saying so."""
-    if settings.loss.is_regression and (shards.samples["target"] == shards.samples["label"]).all():
-        return [f"every target is its class's number, 0 for {shards.classes[0]}: the shards were built without targets"]
-    return []
+    def check_settings(self, settings: Settings) -> None:
+        name = settings.loss.name
+        if settings.loss.class_weights:
+            raise SettingsError(
+                f"loss.class_weights is true, but loss.name={name} has no classes; leave one of them out"
+            )
+        if settings.data.balanced:
+            raise SettingsError(
+                f"data.balanced is true, but loss.name={name} learns targets, not classes; leave it out"
+            )
 
+    def labels(self, shards: ShardSet) -> np.ndarray:
+        targets = super().labels(shards)
+        is_bad = ~np.isfinite(targets)
+        if is_bad.any():
+            number = int(is_bad.argmax())
+            raise FormatError(
+                f"{shards.where(number)}: its target is {targets[number]}; correct the manifest, build again"
+            )
+        return targets
 
-def loss_unit(model: nn.Module) -> Tensor | float:
-    """What errors are measured in; a tensor is on the model's device."""
-    return model.deviation if isinstance(model, Regressor) else 1.0
+    def notes(self, shards: ShardSet, splits: dict[str, np.ndarray]) -> dict[str, str]:
+        if (shards.samples["target"] != shards.samples["label"]).any():
+            return {}
+        number = f"every target is its class's number, 0 for {shards.classes[0]}"
+        return {"train": f"{number}: the shards were built without targets"}
+
+    def perfect_outputs(self, labels: np.ndarray, num_classes: int) -> np.ndarray:
+        return labels[:, None]
+
+    def build_model(self, settings: ModelSettings, num_classes: int, size: int) -> nn.Module:
+        return Regressor(build_model(settings, 1, size))
+
+    def fit(self, model: nn.Module, labels: np.ndarray) -> None:
+        model.fit(labels)
+
+    def build_loss(self, model: nn.Module, class_counts: np.ndarray, device: torch.device) -> Loss:
+        distance = functional.mse_loss if self.loss.name == "mse" else functional.l1_loss
+        unit = model.deviation if isinstance(model, Regressor) else 1.0
+        return lambda values, target: distance(values[:, 0].float() / unit, target.float() / unit, reduction="none")
+
+    def clip_values(self, outputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        return {"absolute_error": (outputs[:, 0].float() - labels).abs()}
+
+    def figures(self, predictions: Predictions, threshold: float | None = None) -> Figures:
+        return regression_metrics(predictions.labels, predictions.outputs[:, 0])
+
+    def intervals(
+        self, predictions: Predictions, groups: np.ndarray, threshold: float | None
+    ) -> dict[str, list[float] | None]:
+        return regression_intervals(predictions.labels, predictions.outputs[:, 0], groups)
+
+    def history_curves(self, metric: str) -> list[str]:
+        curves = super().history_curves(metric)
+        return curves[-1:] if metric in ("r2", "pearson") else curves  # flat beside errors in the targets' unit
+
+    def report(self, predictions: Predictions, classes: list[str], threshold: float | None) -> ReportPart:
+        from trainer.evaluation import plots
+
+        targets, values = predictions.labels, predictions.outputs[:, 0]
+        errors = np.abs(values - targets)
+        worst = Ranking(
+            order=np.argsort(-errors, kind="stable"),
+            shares=errors / max(errors.max(), 1e-12),
+            caption=lambda i: f"target {targets[i]:.4g}, predicted {values[i]:.4g}",
+            summary=f"The bar is the error, beside the largest of {len(targets)} clips.",
+        )
+        return ReportPart(
+            table=[
+                {"target": f"{target:.6g}", "prediction": f"{value:.6g}"}
+                for target, value in zip(targets, values.tolist(), strict=True)
+            ],
+            decision="in the targets' unit",
+            intervals_need="targets that differ",
+            plots={self.plots[0]: partial(plots.plot_values, targets, values)},
+            worst=worst,
+        )
+
+    def verdict(self, outputs: np.ndarray, classes: list[str], threshold: float | None) -> dict[str, object]:
+        """The mean of the clips' values, as score and as prediction."""
+        value = f"{outputs[:, 0].astype(np.float64).mean():.6g}"
+        return {"score": value, "prediction": value}
+
+    def scores_and_predictions(self, outputs: Tensor, threshold: float | None) -> tuple[Tensor, Tensor]:
+        return outputs, outputs[:, 0]

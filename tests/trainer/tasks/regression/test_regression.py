@@ -16,16 +16,15 @@ from shardify.build.build import build
 from shardify.build.request import BuildRequest
 from shardify.format.settings import BuildSettings
 from trainer.config.load import load_settings
-from trainer.config.settings import LossSettings
 from trainer.data.shard_set import open_shards
 from trainer.errors import FormatError
 from trainer.evaluate import evaluate_run
 from trainer.export import export
 from trainer.predict import main as predict
-from trainer.tasks.classification.losses import build_loss
+from trainer.tasks import task_of
 from trainer.tasks.regression.regressor import Regressor
-from trainer.tasks.regression.task import target_notes, targets_of
 
+REGRESSION = task_of(load_settings(None, ("loss.name=mse",)))
 SHORT = ("loss.name=mse", "epochs=4", "ema=0.2", "optimizer.lr=1e-2")
 
 
@@ -101,9 +100,8 @@ def test_one_class_has_nothing_to_classify(lit_folder, tmp_path):
 
 def test_class_numbers_as_targets_are_noted(shards_folder, lit_folder):
     for folder, noted in ((shards_folder, True), (lit_folder, False)):
-        notes = target_notes(load_settings(None, ("loss.name=mse",)), open_shards(folder))
+        notes = REGRESSION.notes(open_shards(folder), {})
         assert bool(notes) == noted
-    assert target_notes(load_settings(None, ()), open_shards(shards_folder)) == []
 
 
 def test_targets_that_are_no_numbers(lit_folder):
@@ -112,12 +110,15 @@ def test_targets_that_are_no_numbers(lit_folder):
     samples["target"][3] = np.nan
     damaged = dataclasses.replace(shards, samples=samples)
     with pytest.raises(FormatError, match=f"clip {shards.key(3)}: its target is nan"):
-        targets_of(damaged, np.arange(2))
+        REGRESSION.labels(damaged)
 
 
 @pytest.mark.parametrize(("name", "expected"), [("mse", [1.0, 4.0]), ("l1", [1.0, 2.0])])
 def test_losses_by_hand(name, expected):
-    loss = build_loss(LossSettings(name=name), np.zeros(2), torch.device("cpu"), unit=10.0)
+    model = Regressor(nn.Identity())
+    model.fit(np.array([90.0, 110.0]))
+    task = task_of(load_settings(None, (f"loss.name={name}",)))
+    loss = task.build_loss(model, np.zeros(2), torch.device("cpu"))
     losses = loss(torch.tensor([[110.0], [80.0]]), torch.tensor([100.0, 100.0], dtype=torch.float64))
     assert losses.tolist() == pytest.approx(expected)
 

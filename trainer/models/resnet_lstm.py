@@ -1,4 +1,4 @@
-"""ResNet per frame, then bidirectional LSTM and multi-head self-attention over time.
+"""The model resnet_lstm: a ResNet per frame, then a bidirectional LSTM and self-attention over time.
 
 Shapes: B clips, T frames, S pixels, D features of a frame, C channels over time, K classes.
 """

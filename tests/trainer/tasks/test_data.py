@@ -9,7 +9,7 @@ from trainer.config.load import load_settings
 from trainer.data.shard_set import open_shards
 from trainer.data.splits import choose_splits
 from trainer.errors import FormatError
-from trainer.tasks.classification.task import check_classes
+from trainer.tasks import task_of
 
 SETTINGS = load_settings(None, (*SMALL, "metric=auc_roc"))
 
@@ -26,6 +26,10 @@ def lopsided(tmp_path_factory):
 def finished(lopsided, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "run"
     return out, run_small(lopsided, out, "epochs=4")
+
+
+def check_data(settings, shards, splits):
+    return task_of(settings).check_data(settings, shards, splits)
 
 
 def splits_of(shards):
@@ -67,14 +71,14 @@ def test_such_a_run_goes_on(lopsided, tmp_path, finished):
 @pytest.mark.parametrize(("metric", "chosen"), [("f1", "loss"), ("accuracy", "accuracy"), ("loss", "loss")])
 def test_only_an_undefined_metric_is_replaced(lopsided, metric, chosen):
     shards = open_shards(lopsided)
-    settings, notes = check_classes(load_settings(None, (*SMALL, f"metric={metric}")), shards, splits_of(shards))
+    settings, notes = check_data(load_settings(None, (*SMALL, f"metric={metric}")), shards, splits_of(shards))
     assert settings.metric == chosen
     assert ("best epoch" in notes[0]) == (metric == "f1")
 
 
 def test_whole_splits_need_no_word(shards_folder):
     shards = open_shards(shards_folder)
-    assert check_classes(SETTINGS, shards, splits_of(shards)) == (SETTINGS, [])
+    assert check_data(SETTINGS, shards, splits_of(shards)) == (SETTINGS, [])
 
 
 def test_training_on_one_class_is_refused(lopsided, tmp_path):
@@ -83,7 +87,7 @@ def test_training_on_one_class_is_refused(lopsided, tmp_path):
     with pytest.raises(
         FormatError, match=r"shards: what is left of train once val is held out has one class, a; build"
     ):
-        check_classes(SETTINGS, shards, splits)
+        check_data(SETTINGS, shards, splits)
     data = make_clips(tmp_path / "data", {"train/b": 4, "val/a": 2, "val/b": 2}, frames=6)
     with pytest.raises(FormatError, match=r"shards: train has one class, b; build shards .*loss\.name=mse"):
         run_small(build_shards(data, tmp_path / "shards"), tmp_path / "run")
@@ -100,6 +104,6 @@ def test_outputs_that_are_all_the_same_have_no_correlation_and_do_not_stop_a_run
 def test_targets_that_are_all_the_same_give_no_r2(lopsided):
     shards = open_shards(lopsided)  # without a manifest, a clip's target is its label
     settings = load_settings(None, (*SMALL, "loss.name=mse", "metric=r2"))
-    settings, notes = check_classes(settings, shards, splits_of(shards))
-    assert settings.metric == "loss" and notes[0].startswith("val's targets are all the same: r2 is undefined there")
+    settings, notes = check_data(settings, shards, splits_of(shards))
+    assert settings.metric == "loss" and notes[-1].startswith("val's targets are all the same: r2 is undefined there")
     assert np.ptp(shards.samples["target"][shards.numbers("train")]) > 0

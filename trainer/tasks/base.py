@@ -1,0 +1,171 @@
+"""The contract of a task: all that the trainer asks of what is learned."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from trainer.config.settings import ModelSettings, Settings
+from trainer.data.shard_set import ShardSet
+from trainer.errors import SettingsError
+from trainer.evaluation.metrics import Figures
+from trainer.evaluation.predictions import Predictions, ReportPart
+
+Loss = Callable[[Tensor, Tensor], Tensor]  # outputs (B, K) and labels (B,) to float32 (B,), one loss per clip
+
+
+class Task(ABC):
+    """What is learned: which labels of a clip, by which model and loss, and which figures say how well.
+
+    `trainer.tasks.task_of` makes it from the settings of a run or of a saved model; it holds nothing of the data.
+    Shapes: B clips of a step, N clips of a split, K outputs of the model per clip. Clips that a model gets are float32
+    (B, T, 3, S, S), normalised.
+    """
+
+    label: str  # the field of samples.npy that is learned
+    metrics: tuple[str, ...]  # that the best model may be chosen by; the first one is what `metric: auto` comes to
+    lower_is_better: tuple[str, ...] = ("loss",)
+    history: tuple[str, ...]  # the metrics of validation in training_history.csv
+    train_metrics: dict[str, str]  # what a step sums over its clips: the metric that its mean is called
+    metric_limits: tuple[float, float] | None = None  # of the axis on which the history's plot shows them
+    plots: tuple[str, ...]  # the files that `report` draws, in results/evaluation/
+    keeps_classes = False  # whether clips are held out so that train and val have every class
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises SettingsError where a setting does not go with the task."""
+        self.loss = settings.loss
+        self.check_settings(settings)
+        fits = ("auto", "loss", *self.metrics)
+        if settings.metric not in fits:
+            raise SettingsError(
+                f"metric is {settings.metric}, which does not go with loss.name={self.loss.name}; use {', '.join(fits)}"
+            )
+
+    @abstractmethod
+    def check_settings(self, settings: Settings) -> None:
+        """Raises SettingsError where settings other than the metric do not go with the task."""
+
+    # the data
+
+    def labels(self, shards: ShardSet) -> np.ndarray:
+        """What is learned of each clip, by its number: int64 or float64 (clips of all splits,).
+
+        Raises FormatError where one cannot be learned.
+        """
+        values = shards.samples[self.label]
+        return values.astype(np.float64 if values.dtype.kind == "f" else np.int64)
+
+    @abstractmethod
+    def notes(self, shards: ShardSet, splits: dict[str, np.ndarray]) -> dict[str, str]:
+        """What the user should know about the labels, by split. Raises FormatError where nothing can be learned."""
+
+    @abstractmethod
+    def perfect_outputs(self, labels: np.ndarray, num_classes: int) -> np.ndarray:
+        """Outputs (N, K) without an error, which show the metrics that no model could have on these labels."""
+
+    def check_data(
+        self, settings: Settings, shards: ShardSet, splits: dict[str, np.ndarray]
+    ) -> tuple[Settings, list[str]]:
+        """The settings with a definite metric, and notes; where it is undefined on val, the loss takes its place.
+
+        Raises FormatError where nothing can be learned.
+        """
+        metric = self.metrics[0] if settings.metric == "auto" else settings.metric
+        notes, labels = self.notes(shards, splits), self.labels(shards)[splits["val"]]
+        perfect = Predictions(splits["val"], labels, self.perfect_outputs(labels, len(shards.classes)), 0.0)
+        if self.figures(perfect).get(metric, 0) is None:
+            why = notes.get("val", f"val's {self.label}s are all the same")
+            notes["val"] = f"{why}: {metric} is undefined there, so the best epoch is chosen by val's loss"
+            metric = "loss"
+        return dataclasses.replace(settings, metric=metric), list(notes.values())
+
+    def match_classes(self, shards: ShardSet, classes: list[str]) -> ShardSet:
+        """Other shards with labels as a model has them that learned `classes`. Raises TrainerError where it cannot."""
+        return shards
+
+    # the model
+
+    @abstractmethod
+    def build_model(self, settings: ModelSettings, num_classes: int, size: int) -> nn.Module:
+        """The model: clips (B, T, 3, size, size) to outputs, float (B, K). Raises SettingsError."""
+
+    def fit(self, model: nn.Module, labels: np.ndarray) -> None:  # noqa: B027 (most models need nothing)
+        """Take over from the labels of train, (N,), what the model needs to know of them before training."""
+
+    @abstractmethod
+    def build_loss(self, model: nn.Module, class_counts: np.ndarray, device: torch.device) -> Loss:
+        """The loss per clip of a model that is on `device`; class_counts: int64 (classes,), the clips of train.
+
+        Raises SettingsError where it does not fit the number of classes.
+        """
+
+    @abstractmethod
+    def clip_values(self, outputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """What a step sums beside loss and clips, by the names in `train_metrics`: (B,) each, on their device."""
+
+    # figures
+
+    def train_figures(self, sums: dict[str, float]) -> dict[str, float]:
+        """The figures of training, by their columns of the history; sums: of an epoch, loss, `train_metrics`, clips."""
+        clips = max(sums["clips"], 1)  # with every step skipped, none counts
+        names = {"loss": "loss", **self.train_metrics}
+        return {f"train_{figure}": sums[name] / clips for name, figure in names.items()}
+
+    @abstractmethod
+    def figures(self, predictions: Predictions, threshold: float | None = None) -> Figures:
+        """The metrics by name, None where one is undefined; threshold: the score from which class 1 is predicted."""
+
+    def split_figures(self, predictions: Predictions, split: str, threshold: float | None = None) -> dict:
+        """The metrics of one split, with its name and number of clips."""
+        about = {"split": split, "clips": len(predictions.labels), "loss": predictions.loss}
+        return {**about, **self.figures(predictions, threshold)}
+
+    @abstractmethod
+    def intervals(
+        self, predictions: Predictions, groups: np.ndarray, threshold: float | None
+    ) -> dict[str, list[float] | None]:
+        """95% intervals of the main metrics, whole groups resampled; groups: int (N,), of the clips."""
+
+    def thresholds(self, predictions: Predictions, videos: np.ndarray) -> dict[str, float | None]:
+        """The scores from which class 1 of two is predicted: of a clip, and of a video, whose score is its clips' mean.
+
+        They differ: means lie closer together. videos: which one each clip comes from, (N,).
+        """
+        return {"threshold": None, "video_threshold": None}
+
+    def maximises(self, metric: str) -> bool:
+        """Whether more of the metric is better."""
+        return metric not in self.lower_is_better
+
+    def shown_metric(self, metric: str) -> str:
+        """The metric that is shown beside the loss, where `metric` chooses the best model."""
+        return self.metrics[0] if metric in ("auto", "loss") else metric
+
+    # what people see
+
+    def history_columns(self) -> list[str]:
+        """The figures of an epoch in training_history.csv."""
+        train = [f"train_{name}" for name in ("loss", *self.train_metrics.values())]
+        return [*train, *(f"val_{name}" for name in ("loss", *self.history))]
+
+    def history_curves(self, metric: str) -> list[str]:
+        """The columns that the history's plot shows beside the losses, where `metric` chooses the best model."""
+        names = [f"{split}_{name}" for name in self.train_metrics.values() for split in ("train", "val")]
+        return list(dict.fromkeys([*names, f"val_{self.shown_metric(metric)}"]))
+
+    @abstractmethod
+    def report(self, predictions: Predictions, classes: list[str], threshold: float | None) -> ReportPart:
+        """The task's part of the report on predictions, and its columns of their table."""
+
+    @abstractmethod
+    def verdict(self, outputs: np.ndarray, classes: list[str], threshold: float | None) -> dict[str, object]:
+        """The score and the prediction of one video for `trainer.predict`; outputs: float32 (N, K), of its clips."""
+
+    @abstractmethod
+    def scores_and_predictions(self, outputs: Tensor, threshold: float | None) -> tuple[Tensor, Tensor]:
+        """The end of an exported model: outputs (B, K) to scores (B, K) and predictions (B,)."""
