@@ -105,8 +105,8 @@ trainer/data/splits.py data/test_shard_set.py
 trainer/data/loader.py data/test_decoder.py data/test_loader_elsewhere.py
   - mask[decoded[i]] = False
   + mask[decoded[i]] = True
-  - labels = torch.from_numpy(self.shards.samples["label"][numbers].astype(np.int64))
-  + labels = torch.from_numpy(self.shards.samples["label"][pending.seeds[:, 0]].astype(np.int64))
+  - labels = torch.from_numpy(self.shards.samples["label"][batch.numbers].astype(np.int64))
+  + labels = torch.from_numpy(self.shards.samples["label"][np.sort(batch.numbers)].astype(np.int64))
   - self.epoch, self._first_step = self._position = state["epoch"], state["step"]
   + self.epoch, self._first_step = self._position = state["epoch"], 0
 trainer/data/transfer.py data/test_loader.py
