@@ -39,7 +39,7 @@ READS = re.compile(r"openat\([^)]*O_RDONLY(?!\|O_CREAT)")
 WAYS = ("signal=KILL", "error=ENOSPC", "signal=KILL", "signal=INT", "signal=KILL", "error=EIO", "signal=KILL")
 FINE = {"signal=KILL": {-signal.SIGKILL}, "signal=INT": {0, 130}, "error=ENOSPC": {0, 1}, "error=EIO": {0, 1}}
 # temporary names are random, but strace watches files by their names: here each attempt has the same
-FIXED_NAMES = "import secrets; secrets.token_hex = lambda size: '0' * 2 * size; from shardify.__main__ import main; main()"
+FIXED_NAMES = "import secrets; secrets.token_hex = lambda n: '0' * 2 * n; from shardify.__main__ import main; main()"
 SHARDIFY = (sys.executable, "-c", FIXED_NAMES)
 OPTIONS = ("--size", "32", "--frames", "4", "--shard-size", "6", "--workers", "2")
 CHANGES = ("--prune", "--rebuild-changed", "--retry-failed")
