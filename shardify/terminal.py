@@ -32,13 +32,18 @@ def warn(line: object) -> None:
 
 
 class _Lines(logging.Handler):
+    """Messages as plain lines on standard error, whatever that is by then; a warning says that it is one."""
+
     def emit(self, record: logging.LogRecord) -> None:
-        warn(record.getMessage())
+        warn(f"{'warning: ' if record.levelno >= logging.WARNING else ''}{record.getMessage()}")
 
 
-def show_log() -> None:
-    """Let `warn` show what the packages log: for programs, once; libraries leave that to who imports them."""
-    logger = logging.getLogger("shardify")
-    if not logger.handlers:
-        logger.addHandler(_Lines())
+_LINES = _Lines()
+
+
+def show_log(*packages: str) -> None:
+    """Let `warn` show what the packages log. For programs: in others, logging's own settings hold."""
+    for package in packages:
+        logger = logging.getLogger(package)
+        logger.addHandler(_LINES)  # which is added once, however often it is asked for
         logger.setLevel(logging.INFO)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-import sys
-
 import click
 
-from shardify.text import printable
+from shardify.terminal import show_log
 
 model_option = click.option(
     "--model",
@@ -15,24 +12,6 @@ model_option = click.option(
     metavar="MODULE:CLASS",
     help="The class of a run with a custom model. Its code is run: trust it.",
 )
-
-
-class _Lines(logging.Handler):
-    """Messages as plain lines on standard error, whatever that is by then; a warning says that it is one."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        prefix = "warning: " if record.levelno >= logging.WARNING else ""
-        print(printable(f"{prefix}{record.getMessage()}"), file=sys.stderr, flush=True)
-
-
-_LINES = _Lines()
-
-
-def log_to_stderr() -> None:
-    """Show the trainer's messages; without it, as in other programs, logging's own settings hold."""
-    logger = logging.getLogger("trainer")
-    logger.addHandler(_LINES)  # which is added once, however often it is asked for
-    logger.setLevel(logging.INFO)
 
 
 class Command(click.Command):
@@ -50,5 +29,5 @@ class Command(click.Command):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> object:
-        log_to_stderr()
+        show_log("trainer", "shardify")
         return super().invoke(ctx)

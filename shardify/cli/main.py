@@ -80,7 +80,7 @@ def build_options(command):
 @click.version_option(__version__, prog_name="shardify")
 def main() -> None:
     """Decode videos once, into WebDataset shards of resized frames."""
-    show_log()
+    show_log("shardify")
 
 
 for command in COMMANDS:

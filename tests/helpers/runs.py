@@ -14,12 +14,12 @@ import torch
 from matplotlib.figure import Figure
 from torch import nn
 
+from shardify.terminal import show_log
 from trainer.config.load import load_settings
 from trainer.devices.distributed import Group
 from trainer.engine.checkpoint import load_newest
 from trainer.evaluation import metrics
 from trainer.models.backbones import TinyResNet
-from trainer.options import log_to_stderr
 from trainer.train import train
 
 CPU = torch.device("cpu")
@@ -29,7 +29,7 @@ SMALL = (
 )  # fmt: skip
 ALONE = Group(0, 1, CPU)
 torch.set_num_threads(1)  # threads that wait for each other on busy cores take longer than one alone
-log_to_stderr()  # as the commands do
+show_log("trainer")  # as the commands do
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """Names in any script on any terminal: what its encoding lacks is escaped, by every command of both packages."""
 
 import io
+import logging
 import os
 import runpy
 import signal
@@ -8,7 +9,7 @@ import sys
 
 import pytest
 
-from shardify.terminal import escape_unprintable
+from shardify.terminal import escape_unprintable, show_log
 
 PROGRAMS = (
     "shardify", "trainer", "trainer.predict", "trainer.evaluate", "trainer.export", "trainer.audit",
@@ -53,3 +54,13 @@ def test_every_program_does_so_before_its_first_line(program, monkeypatch):
     sys.stdout.flush()
     assert ended.value.code == 0 and b"Usage: " in written.getvalue()
     assert sys.stdout.errors == "backslashreplace"
+
+
+def test_messages_are_plain_lines_each_shown_once(capsys):
+    show_log("shardify")
+    show_log("trainer", "shardify")
+    logger = logging.getLogger("shardify.build.somewhere")
+    logger.debug("nothing")
+    logger.info("a share of 5%")
+    logger.warning("a name\x1b[2J")
+    assert capsys.readouterr() == ("", "a share of 5%\nwarning: a name\\x1b[2J\n")
