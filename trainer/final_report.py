@@ -11,7 +11,6 @@ from trainer.data.shard_set import input_shape
 from trainer.devices import gpu
 from trainer.devices.gpu import gpu_memory
 from trainer.evaluation import report
-from trainer.run import weights_origin
 from trainer.saved_model import read_best
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ def describe_run(run: Run) -> dict:
         "model": {
             "name": settings.model.name,
             "backbone": None if is_custom(settings.model) else settings.model.backbone,
-            "weights": weights_origin(run),
+            "weights": progress.weights_origin,
             "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
             "input": dict(
                 zip(("frames", "size"), input_shape(shards, settings.data.frames, settings.data.size), strict=True)

@@ -115,17 +115,17 @@ def predict_videos(
     group = join_group(num_devices(devices) > 0)
     saved = load_saved(run, group.device, model_class)
     settings = build_settings(saved, run, has_boxes=boxes is not None)
-    tasks = list(video_tasks(videos, read_boxes(boxes) if boxes else None))
+    jobs = list(video_jobs(videos, read_boxes(boxes) if boxes else None))
 
     def rows() -> Iterator[dict]:  # of its own, so that all checks come before the first row is asked for
-        usable = (task for task, reason in tasks if not reason)
+        usable = (job for job, reason in jobs if not reason)
         outcomes = pack_videos(usable, settings, workers=workers, timeout_seconds=timeout)
-        for task, reason in tasks:
+        for job, reason in jobs:
             outcome = reason or next(outcomes)
             if isinstance(outcome, str):
-                yield {"source": printable(task.source), "error": outcome}
+                yield {"source": printable(job.source), "error": outcome}
             else:
-                yield {"source": task.source, **score_clips(saved, outcome, settings.codec, group.device)}
+                yield {"source": job.source, **score_clips(saved, outcome, settings.codec, group.device)}
 
     return rows()
 
@@ -188,8 +188,8 @@ def outputs_of(saved, clips, device):
     return in_parts(run, 1, most=len(clips))
 
 
-def video_tasks(videos: tuple[Path, ...], boxes: dict | None) -> Iterator[tuple[Job, str | None]]:
-    """A task for every file named and for every video below every folder named, and why it has no score, if so.
+def video_jobs(videos: tuple[Path, ...], boxes: dict | None) -> Iterator[tuple[Job, str | None]]:
+    """A job for every file named and for every video below every folder named, and why it has no score, if so.
 
     boxes: by a video's path below the folder named, or by the name of a file named; None without boxes.
     Raises TrainerError where there is none in a folder.

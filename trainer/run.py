@@ -38,8 +38,3 @@ class Run:
     @property
     def task(self) -> Task:
         return self.engine.task
-
-
-def weights_origin(run: Run) -> str:
-    """Where the weights came from before training."""
-    return getattr(run.model, "weights_origin", "the model's own")

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
-from shardify.storage.local import rename, write_atomically
+from shardify.storage.local import file_sha256, rename, write_atomically
 from trainer.config.load import from_dict
 from trainer.config.settings import Settings
 from trainer.data.shard_set import build_settings, class_counts, input_shape, videos_of
@@ -157,7 +157,7 @@ def settle_best_model(out: Path, progress: Progress) -> None:
     best one. Raises TrainerError where the best model is lost: the report at the run's end is on that.
     """
     new = unpublished(out, "best_model.pth")
-    if new.exists() and sha256_of(new) != progress.best_sha256:  # cut off before the checkpoint that would name it
+    if new.exists() and file_sha256(new) != progress.best_sha256:  # cut off before the checkpoint that would name it
         for name in reversed(MODEL_FILES):
             unpublished(out, name).unlink(missing_ok=True)
     publish_model(out)
@@ -167,7 +167,7 @@ def settle_best_model(out: Path, progress: Progress) -> None:
     remedy = "put it back from a copy, or start a new run with another --out"
     try:
         saved = read_torch_file(path, mmap=True)
-        sha256 = sha256_of(path)
+        sha256 = file_sha256(path)
     except Exception as error:  # the reader raises a dozen types for damaged files
         what = "cannot be read" if path.exists() else "is missing"
         raise TrainerError(f"{path} {what}, the best model so far (epoch {progress.best_epoch}); {remedy}") from error
@@ -177,11 +177,6 @@ def settle_best_model(out: Path, progress: Progress) -> None:
         raise TrainerError(f"{path} is not the best model so far, which is of epoch {progress.best_epoch}; {remedy}")
     progress.best_epoch, progress.best_value, progress.best_sha256 = saved["epoch"], saved["value"], sha256
     logger.warning(f"{path} is of epoch {progress.best_epoch}, after the checkpoint; it stays until one is better")
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def is_state_dict(value: object) -> bool:

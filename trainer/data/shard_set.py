@@ -11,6 +11,7 @@ import numpy as np
 
 from shardify.format.index import PAYLOAD_EXTENSION, ShardIndex, read_index, read_meta
 from shardify.format.schema import SPLITS
+from shardify.storage.local import file_sha256
 from trainer.data.locate import find_shards
 from trainer.data.webdataset import scan_tars
 from trainer.errors import FormatError, SettingsError
@@ -122,9 +123,8 @@ def _open_index(index: ShardIndex, tars: list[Path] | None) -> ShardSet:
     if len(samples) == 0:
         raise FormatError(f"{folder}: holds no clip; see samples.csv for the reasons")
     fingerprint = index.meta["sha256"]["samples.npy"]
-    with open(folder / "samples.npy", "rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != fingerprint:
-            raise FormatError(f"{folder / 'samples.npy'}: differs from index.json; copy the folder again")
+    if file_sha256(folder / "samples.npy") != fingerprint:
+        raise FormatError(f"{folder / 'samples.npy'}: differs from index.json; copy the folder again")
     paths = {_shard_id(name): folder / place for name, place in places.items()}
     unpacked = frozenset(folder / place for name, place in places.items() if place != name)
     if tars is not None:

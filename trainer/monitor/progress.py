@@ -19,7 +19,6 @@ from trainer.devices import gpu
 from trainer.devices.gpu import gpu_memory
 from trainer.monitor.profiler import StepProfiler
 from trainer.monitor.tensorboard import open_events, write_events
-from trainer.run import weights_origin
 
 if TYPE_CHECKING:
     from trainer.run import Run
@@ -132,7 +131,7 @@ def show_opening(run: Run) -> None:
     shards, settings, loaders = run.shards, run.settings, run.loaders
     for note in run.notes:
         logger.info(f"note: {note}")
-    weights = weights_origin(run)
+    weights = run.progress.weights_origin
     is_new = not (run.progress.epoch or run.progress.step)
     if is_new and settings.model.weights == "auto" and weights.startswith("random"):
         logger.warning(f"weights are {weights}; training starts from scratch")

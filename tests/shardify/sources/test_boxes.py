@@ -5,7 +5,7 @@ from builds import make_videos, run_build
 
 from shardify.errors import UsageError
 from shardify.sources.boxes import match_boxes, read_boxes
-from trainer.predict import video_tasks
+from trainer.predict import video_jobs
 
 
 def test_boxes_with_and_without_margin(tmp_path):
@@ -49,6 +49,6 @@ def test_a_build_and_predict_find_boxes_in_another_unicode_form(tmp_path, capsys
     boxes.write_text("path,x,y,width,height\nreal/\u00e9.mp4,8,8,16,16\nfake/a.mp4,8,8,16,16\n", encoding="utf-8")
     assert run_build(data, tmp_path / "s", boxes=boxes).ok_inputs == 2
     assert any("boxes file spells" in note for note in caplog.messages)
-    found = list(video_tasks((data,), read_boxes(boxes)))
+    found = list(video_jobs((data,), read_boxes(boxes)))
     assert [(task.box, reason) for task, reason in found] == [((8, 8, 16, 16), None)] * 2
     assert "boxes file spells" in capsys.readouterr().err
