@@ -1,4 +1,4 @@
-"""A CPU's training and scoring speed on idle cores and beside other busy processes, by how OpenMP's threads wait.
+"""A CPU's loading, training and scoring speed on idle cores and beside busy processes, by how OpenMP's threads wait.
 
     python scripts/bench_contention.py                        # the demo's model, clips and batches
     python scripts/bench_contention.py --busy 1 --rounds 9 --spins 300 3000 30000
@@ -31,7 +31,7 @@ from trainer.devices.threads import bound_spinning
 CORES = len(os.sched_getaffinity(0))
 CHOICES = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 LEAD = 6  # steps before the clock starts
-WAYS = ("train", "score")
+WAYS = ("load", "train", "score")
 
 
 def make_shards(folder: Path) -> Path:
@@ -65,6 +65,9 @@ def measure(shards: Path, config: Path, seconds: float) -> None:
     engine = make_engine(resolve_by_model(settings, model), found, numbers, model, group)
     sums = engine.new_sums()
 
+    def load(batch) -> None:
+        pass
+
     def train(batch) -> None:
         engine.train_step(batch, 0, 0, sums)
 
@@ -73,8 +76,10 @@ def measure(shards: Path, config: Path, seconds: float) -> None:
         model(normalise(to_float(batch.clips)))
 
     rates = {}
-    for way, step in zip(WAYS, (train, score), strict=True):
-        engine.begin_epoch(0) if way == "train" else model.eval()
+    for way, step in zip(WAYS, (load, train, score), strict=True):
+        engine.begin_epoch(0)
+        if way == "score":
+            model.eval()
         loader = ClipLoader(found, batch_size=settings.batch_size)
         batches = itertools.chain.from_iterable(map(loader.batches, itertools.count()))
         for batch in itertools.islice(batches, LEAD):

@@ -128,16 +128,16 @@ def resident_bytes():
 
 
 @pytest.mark.parametrize("cache", ["none", "ram"])
-def test_two_hundred_epochs_take_no_more_memory_or_files(shards_folder, cache):
-    before = threading.active_count()
+def test_two_hundred_epochs_take_no_more_memory_or_files(shards_folder, own_threads, cache):
     clip_loader = ClipLoader(shards_folder, batch_size=8, cache=cache)
     seen = []
     for epochs in (20, 180):
         for _ in range(epochs):
             for _ in clip_loader:
-                assert threading.active_count() <= READERS + clip_loader.workers + before
+                assert len(own_threads()) <= READERS + clip_loader.workers
         clip_loader.close()  # what it reads ahead would come and go
-        seen.append((resident_bytes(), len(os.listdir("/proc/self/fd")), threading.active_count()))
-    (memory, files, threads), (later_memory, later_files, later_threads) = seen
+        assert not own_threads()
+        seen.append((resident_bytes(), len(os.listdir("/proc/self/fd"))))
+    (memory, files), (later_memory, later_files) = seen
     assert later_memory - memory < 4 << 20
-    assert (later_files, later_threads) == (files, threads)
+    assert later_files <= files  # fewer where files that an earlier test had left open were closed meanwhile
