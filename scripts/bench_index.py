@@ -16,8 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from shardify.format.index import SAMPLE_DTYPE, json_bytes, npy_bytes, sha256, shard_name
-from shardify.format.members import frames
+from shardify.format.index import json_bytes, sha256, shard_name
+from shardify.format.members.frames import Frames
+from shardify.format.records import npy_bytes, sample_dtype
+from shardify.format.settings import BuildSettings
 
 FRAMES, SIZE, PER_SHARD = 4, 16, 256
 MEASURE = """
@@ -40,12 +42,13 @@ print(f"{len(shards.samples):>9} {opened:9.3f} {time.perf_counter() - start - op
 
 def make_shards(folder: Path, clips: int) -> None:
     """A whole index over shards that are links to one: every clip has the same pixels."""
-    payload = frames.encode_jpeg(frames.to_sheet(np.full((FRAMES, SIZE, SIZE, 3), 128, np.uint8)), 90)
+    member = Frames.of(BuildSettings(frames=FRAMES, size=SIZE))
+    payload = member.encode(np.full((FRAMES, SIZE, SIZE, 3), 128, np.uint8))
     (folder / "one").write_bytes(payload)
-    samples = np.zeros(clips, SAMPLE_DTYPE)
+    samples = np.zeros(clips, sample_dtype())
     samples["key"] = np.char.add("a-rather-long-name-of-a-video-", np.arange(clips).astype(str)).astype("S80")
-    samples["shard"], samples["label"] = np.arange(clips) // PER_SHARD, np.arange(clips) % 2
-    samples["length"], samples["crc"] = len(payload), zlib.crc32(payload)
+    samples["shard"], samples["label_class"] = np.arange(clips) // PER_SHARD, np.arange(clips) % 2
+    samples["frames_length"], samples["frames_crc"] = len(payload), zlib.crc32(payload)
     names = [shard_name("train", number) for number in range(-(-clips // PER_SHARD))]
     for name in names:
         os.symlink("one", folder / name)
@@ -57,9 +60,12 @@ def make_shards(folder: Path, clips: int) -> None:
     empty = {"samples": 0, "failed": 0, "shards": []}
     index = {
         "format": "shardify",
-        "version": 1,
+        "version": 2,
         "settings": {"frames": FRAMES, "size": SIZE, "codec": "jpeg"},
+        "members": {"frames": member.to_dict()},
+        "heads": [{"name": "class", "classes": ["real", "fake"]}],
         "classes": ["real", "fake"],
+        "generated": False,
         "splits": {"train": {"samples": clips, "failed": 0, "shards": shards}, "val": empty, "test": empty},
         "failed": 0,
         "sha256": {"samples.npy": sha256(npy_bytes(samples)), "samples.csv": sha256(b"")},

@@ -72,7 +72,7 @@ def test_energon_prepares_and_reads_a_copy_that_stays_ours(shards, tmp_path):
         ours = open_shards(folder)
         records = ours.samples[ours.numbers(split)]
         assert {key: clip.label for key, clip in read.items()} == {
-            key.decode(): [label] for key, label in zip(records["key"], records["label"], strict=True)
+            key.decode(): [label] for key, label in zip(records["key"], records["label_class"], strict=True)
         }
         for clip in read.values():
             picture = np.moveaxis((clip.image[0].numpy() * 255).round().astype(np.uint8), 0, -1)

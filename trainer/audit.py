@@ -43,7 +43,7 @@ def audit(shards: ShardSet) -> list[str]:
     if len(shards.classes) < 2:
         return [f"nothing to audit: all clips are of one class, {shards.classes[0]}"]
     table = metadata_table(shards)
-    labels, groups = shards.samples["label"].astype(int), shards.samples["group"].astype(int)
+    labels, groups = shards.labels.astype(int), shards.samples["group"].astype(int)
     num_groups = [len(np.unique(groups[labels == label])) for label in range(len(shards.classes))]
     if min(num_groups) < MIN_PER_CLASS:
         return [f"too few groups per class to audit ({min(num_groups)}; it takes {MIN_PER_CLASS})"]
@@ -109,15 +109,12 @@ def metadata_table(shards: ShardSet) -> dict[str, np.ndarray]:
 def read_records(shards: ShardSet) -> dict[str, dict]:
     """The `<key>.json` of every clip by key, from the tars or the unpacked folders."""
     records = {}
-    for path in sorted({shards.payload_path(number) for number in range(len(shards.samples))}):
+    for path in shards.paths.values():
         try:
-            if path.suffix == ".tar":
-                with open_archive(path) as archive:
-                    for member in archive.members:
-                        if member.name.endswith(".json"):
-                            records[member.name.removesuffix(".json")] = json.loads(archive.read(member, member.length))
-            else:
-                records[path.stem] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+            with open_archive(path) as archive:
+                for member in archive.members:
+                    if member.name.endswith(".json"):
+                        records[member.name.removesuffix(".json")] = json.loads(archive.read(member, member.length))
         except (OSError, ValueError) as error:
             raise FormatError(f"{path}: its records cannot be read ({error}); copy the folder again") from error
     return records

@@ -30,6 +30,7 @@ from trainer.options import Command, model_option
 
 if TYPE_CHECKING:
     from shardify.build.job import Job
+    from shardify.format.members import Member
     from shardify.format.settings import BuildSettings
     from shardify.video.resize import Box
 
@@ -107,6 +108,7 @@ def predict_videos(
 ) -> Iterator[dict]:  # fmt: skip
     """A row of COLUMNS for every video, in order. Raises ShardifyError, before the first row for all but damage."""
     from shardify.build.encode import pack_videos
+    from shardify.format.members import members_of
     from shardify.sources.boxes import read_boxes
     from shardify.sources.catalog import printable
     from trainer.devices.distributed import join_group, num_devices
@@ -115,6 +117,7 @@ def predict_videos(
     group = join_group(num_devices(devices) > 0)
     saved = load_saved(run, group.device, model_class)
     settings = build_settings(saved, run, has_boxes=boxes is not None)
+    member = next(iter(members_of(settings).values()))
     jobs = list(video_jobs(videos, read_boxes(boxes) if boxes else None))
 
     def rows() -> Iterator[dict]:  # of its own, so that all checks come before the first row is asked for
@@ -125,7 +128,7 @@ def predict_videos(
             if isinstance(outcome, str):
                 yield {"source": printable(job.source), "error": outcome}
             else:
-                yield {"source": job.source, **score_clips(saved, outcome, settings.codec, group.device)}
+                yield {"source": job.source, **score_clips(saved, outcome, member, group.device)}
 
     return rows()
 
@@ -151,25 +154,16 @@ def build_settings(saved, run: Path, has_boxes: bool) -> BuildSettings:
     return settings
 
 
-def score_clips(saved, samples: list, codec: str, device) -> dict:
-    """The score and the prediction of one video, from all its clips.
+def score_clips(saved, samples: list, member: Member, device) -> dict:
+    """The score and the prediction of one video, from all its clips; member: the one that the model sees.
 
     Raises torch.OutOfMemoryError where memory does not hold a single clip.
     """
+    import numpy as np
     import torch
 
-    from shardify.format.members.frames import decode_into, from_sheet, grid_shape
-
-    frames, size = saved.stored_frames, saved.stored_size
-    rows, columns = grid_shape(frames)
-    shape = (frames, size, size) if codec == "raw" else (rows * size, columns * size)
-    clips = []
-    for sample in samples:
-        picture = torch.empty((*shape, 3), dtype=torch.uint8)
-        decode_into(next(sample.members[name] for name in ("jpg", "npy") if name in sample.members), codec, picture)
-        pixels = picture.numpy() if codec == "raw" else from_sheet(picture.numpy(), frames)
-        clips.append(torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2))
-    outputs = outputs_of(saved, torch.stack(clips), device).float().cpu().numpy()
+    clips = torch.from_numpy(np.stack([member.decode(sample.members[member.extension]) for sample in samples]))
+    outputs = outputs_of(saved, member.arrange(clips), device).float().cpu().numpy()
     return saved.task.verdict(outputs, saved.classes, saved.video_threshold)
 
 

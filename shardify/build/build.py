@@ -20,6 +20,7 @@ from shardify.build.previous import Previous, load_previous
 from shardify.build.request import BuildRequest
 from shardify.build.tables import write_tables
 from shardify.format import index
+from shardify.format.members import members_of
 from shardify.format.schema import SPLITS
 from shardify.format.shard import read_journal
 from shardify.interrupt import Interrupts
@@ -72,7 +73,7 @@ def build(request: BuildRequest) -> BuildReport:
         commit.begin(out, settings)
         decoders = Counter()
         entries, resumed = _build_shards(request, plan.shards, decoders)
-        entries += [rewrite_shard(out, rewrite, settings.codec) for rewrite in rewrites]
+        entries += [rewrite_shard(out, rewrite, members_of(settings)) for rewrite in rewrites]
         if previous:
             commit.give_up(out, previous.rewritten)
         meta, rows = write_tables(out, settings, plan, entries, previous)
@@ -105,6 +106,7 @@ def plan_after(previous: Previous | None, catalog: Catalog, request: BuildReques
 def _build_shards(request: BuildRequest, shards: list[ShardPlan], decoders: Counter) -> tuple[list[dict], int]:
     """Journal entries of all shards in plan order, and how many of them were finished already."""
     out, settings = request.out, request.settings
+    members = members_of(settings)
     ids = {shard.name: plan_hash(shard, settings) for shard in shards}
     done = {name: read_journal(out, name, plan_id) for name, plan_id in ids.items()}
     missing = [shard for shard in shards if done[shard.name] is None]
@@ -130,7 +132,7 @@ def _build_shards(request: BuildRequest, shards: list[ShardPlan], decoders: Coun
         counted = _count(outcomes, progress, decoders)
         for in_hand, shard in enumerate(missing):  # noqa: B007 (read by `jobs`)
             own = itertools.islice(counted, len(shard.jobs))
-            done[shard.name] = build_shard(out, shard, ids[shard.name], settings.codec, own)
+            done[shard.name] = build_shard(out, shard, ids[shard.name], members, own)
             for _ in own:
                 pass  # were the shard finished after all, the next one must not get its outcomes
             if interrupts.requested:

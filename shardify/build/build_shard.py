@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,11 +13,14 @@ from shardify.build.encode import Outcome
 from shardify.build.job import failed_row
 from shardify.build.plan import ShardPlan
 from shardify.format.index import VERSION, json_bytes, sha256
+from shardify.format.members import Member
 from shardify.format.settings import BuildSettings
 from shardify.format.shard import ShardWriter, read_journal
 
 
-def build_shard(out: Path, shard: ShardPlan, plan_id: str, codec: str, outcomes: Iterable[Outcome]) -> dict:
+def build_shard(
+    out: Path, shard: ShardPlan, plan_id: str, members: Mapping[str, Member], outcomes: Iterable[Outcome]
+) -> dict:
     """Write one tar and its journal entry, which is returned; nothing is done where an earlier attempt has finished.
 
     This is the whole, idempotent unit of a build: an executor for many machines would hand out one call per shard,
@@ -31,7 +34,7 @@ def build_shard(out: Path, shard: ShardPlan, plan_id: str, codec: str, outcomes:
     entry = read_journal(out, shard.name, plan_id)
     if entry is not None:
         return entry
-    with ShardWriter(out, shard.name, codec) as writer:
+    with ShardWriter(out, shard.name, members) as writer:
         for job, outcome in zip(shard.jobs, outcomes, strict=True):
             if isinstance(outcome, str):
                 writer.add_failure(failed_row(job, outcome))

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from shardify.build.plan import ShardPlan
 from shardify.build.previous import Previous
 from shardify.build.request import Changes
 from shardify.errors import FormatError, ShardifyError
 from shardify.format.index import json_bytes, sha256, shard_name
+from shardify.format.members import Member
 from shardify.format.schema import SPLITS
 from shardify.format.shard import ShardWriter, read_journal
 from shardify.format.tar import read_shard
@@ -135,7 +139,7 @@ def _differs(path: Path, row: dict, whole: bool, built_ns: int, thorough: bool) 
 def plan_rewrites(previous: Previous, new_shards: list[ShardPlan]) -> list[Rewrite]:
     """Copies under new numbers: a finished shard is never written to, so that a crash leaves the old or the new."""
     rewritten = previous.rewritten
-    crcs = {record["key"].decode(): int(record["crc"]) for record in previous.samples} if rewritten else {}
+    crcs = _crcs(previous.samples) if rewritten else {}
     plans = []
     for split in SPLITS:
         number = previous.next_number(split) + sum(shard.split == split for shard in new_shards)
@@ -143,14 +147,23 @@ def plan_rewrites(previous: Previous, new_shards: list[ShardPlan]) -> list[Rewri
             if shard["name"] not in rewritten:
                 continue
             rows = [row for row in previous.rows if row["shard"] == shard["name"]]
-            stay = tuple({**row, "crc": crcs[row["key"]]} for row in rows if row["source"] not in previous.dropped)
+            stay = tuple({**row, **crcs[row["key"]]} for row in rows if row["source"] not in previous.dropped)
             if stay:
                 plans.append(Rewrite(shard_name(split, number), shard, stay))
                 number += 1
     return plans
 
 
-def rewrite_shard(folder: Path, plan: Rewrite, codec: str) -> dict:
+def _crcs(samples: np.ndarray) -> dict[str, dict[str, int]]:
+    """The fields NAME_crc of every clip, by its key."""
+    names = [name for name in samples.dtype.names if name.endswith("_crc")]
+    keys = [key.decode() for key in samples["key"].tolist()]
+    return {
+        key: dict(zip(names, values, strict=True)) for key, values in zip(keys, samples[names].tolist(), strict=True)
+    }
+
+
+def rewrite_shard(folder: Path, plan: Rewrite, members: Mapping[str, Member]) -> dict:
     """The journal entry of the copy. Raises FormatError when the finished shard is damaged."""
     plan_id = sha256(
         json_bytes(["rewrite", plan.name, plan.old["sha256"], [[row["key"], row["group"]] for row in plan.rows]])
@@ -161,11 +174,11 @@ def rewrite_shard(folder: Path, plan: Rewrite, codec: str) -> dict:
     old = folder / plan.old["name"]
     if not old.exists() or file_sha256(old) != plan.old["sha256"]:
         raise FormatError(f"{old}: is missing or damaged; run shardify verify --repair DATA {folder} first")
-    members = defaultdict(dict)  # key → extension → bytes
+    contents = defaultdict(dict)  # key → extension → bytes
     for name, _, content in read_shard(old):
         key, _, extension = name.partition(".")
-        members[key][extension] = content
-    with ShardWriter(folder, plan.name, codec) as writer:
+        contents[key][extension] = content
+    with ShardWriter(folder, plan.name, members) as writer:
         for row in plan.rows:
-            writer.copy(row, members[row["key"]])
+            writer.copy(row, contents[row["key"]])
         return writer.finish(plan_id, plan.old["versions"])

@@ -12,8 +12,10 @@ from shardify.build.job import Job
 from shardify.errors import VideoError
 from shardify.executors.base import Limits, Result
 from shardify.executors.local import LocalExecutor
-from shardify.format.index import CSV_COLUMNS, PAYLOAD_EXTENSION, json_bytes, sha256
-from shardify.format.members import frames
+from shardify.format.index import json_bytes, row_of, sha256
+from shardify.format.members import members_of
+from shardify.format.members.frames import grid_shape
+from shardify.format.records import PRIMARY
 from shardify.format.settings import BuildSettings
 from shardify.format.shard import Sample
 from shardify.machine import usable_cores
@@ -50,6 +52,7 @@ def make_samples(job: Job, settings: BuildSettings) -> list[Sample]:
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise VideoError("changed while it was read; build again when it is complete")
     source = {"source": job.source, "source_bytes": before.st_size, "source_fingerprint": fingerprint}
+    source["box"] = [round(side, 3) for side in picture.used_box]
     return [_pack_clip(job, settings, video, number, source) for number in range(len(video.clips))]
 
 
@@ -71,25 +74,42 @@ def pack_videos(
 
 
 def _pack_clip(job: Job, settings: BuildSettings, video: DecodedVideo, number: int, source: dict) -> Sample:
-    clip, info = video.clips[number], video.info
     key = job.key if settings.clips == 1 else f"{job.key}-{number:03d}"
-    if settings.codec == "jpeg":
-        payload = frames.encode_jpeg(frames.to_sheet(clip.frames), settings.quality)
-    else:
-        payload = frames.encode_raw(clip.frames)
-    record = {
-        "key": key,
-        **source,
+    members = members_of(settings)
+    payloads = {"frames": members["frames"].encode(video.clips[number].frames)}
+    hashes = {"payload_sha256": sha256(payloads["frames"])}
+    record = {"key": key, **source, **_describe(job, settings, video, number), **hashes}
+    record_bytes = json_bytes(record)
+    row = {
+        **row_of(record),
+        "status": "ok",
+        "record_sha256": sha256(record_bytes),
+        **{f"{name}_crc": zlib.crc32(payload) for name, payload in payloads.items()},
+    }
+    own = {members[name].extension: payload for name, payload in payloads.items()}
+    return Sample(key, {"cls": str(job.label).encode(), **own, "json": record_bytes}, row, video.decoder)
+
+
+def _describe(job: Job, settings: BuildSettings, video: DecodedVideo, number: int) -> dict:
+    """What the record of a clip says of it beside its source and hashes."""
+    clip, info = video.clips[number], video.info
+    return {
+        "original": "",  # not known yet, as are kind and faces
+        "kind": "",
+        "faces": 0,
+        "face_score": 0.0,
         "split": job.split,
         "label": job.label,
         "class": job.class_name,
+        "labels": {PRIMARY: job.label},
+        "classes": {PRIMARY: job.class_name},
         "target": float(job.target),
         "group": job.group,
         "clip": number,
         "clips": settings.clips,
         "frames": settings.frames,
         "size": settings.size,
-        "grid": list(frames.grid_shape(settings.frames)),
+        "grid": list(grid_shape(settings.frames)),
         "fit": settings.fit,
         "pts_seconds": [round(float(seconds), 6) for seconds in clip.pts_seconds],
         "frame_index": [int(index) for index in clip.frame_index],
@@ -106,18 +126,4 @@ def _pack_clip(job: Job, settings: BuildSettings, video: DecodedVideo, number: i
         "decoder": video.decoder,
         "decode_errors": int(video.decode_errors),
         "repeated_frames": sum(number == before for before, number in pairwise(clip.frame_index)),
-        "payload_sha256": sha256(payload),
     }
-    record_bytes = json_bytes(record)
-    row = {
-        **{name: record[name] for name in CSV_COLUMNS if name in record},
-        "status": "ok",
-        "record_sha256": sha256(record_bytes),
-        "crc": zlib.crc32(payload),
-    }
-    members = {
-        "cls": str(job.label).encode(),
-        PAYLOAD_EXTENSION[settings.codec]: payload,
-        "json": record_bytes,
-    }
-    return Sample(key, members, row, video.decoder)

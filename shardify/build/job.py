@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from shardify.format.records import PRIMARY, Head
 from shardify.sources.fingerprint import source_bytes
 from shardify.video.resize import Box
 
@@ -35,6 +36,7 @@ def failed_row(job: Job, error: str) -> dict:
         "class": job.class_name,
         "target": job.target,
         "group": job.group,
+        Head(PRIMARY, []).column: job.label,
         "status": "failed",
         "error": " ".join(error.split()),
     }

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from shardify.errors import FormatError, UsageError
-from shardify.format.index import ShardIndex, is_as_written, read_index, read_rows, shard_names
+from shardify.format.index import VERSION, ShardIndex, is_as_written, read_index, read_rows, shard_names
 from shardify.format.schema import SHARD
 from shardify.format.settings import BuildSettings
 from shardify.format.shard import journal_path
@@ -50,6 +50,7 @@ def load_previous(folder: Path, settings: BuildSettings) -> Previous | None:
     previous = None
     if (folder / "index.json").exists():
         index = read_index(folder)
+        check_version(index.meta, folder)
         _check_tables(index)
         _check_settings(folder, index.settings, settings)
         previous = Previous(index.meta, np.array(index.samples), read_rows(folder))
@@ -63,6 +64,15 @@ def load_previous(folder: Path, settings: BuildSettings) -> Previous | None:
         if SHARD.fullmatch(name) and name not in ours and not journal_path(folder, name).exists():
             raise UsageError(f"{folder}: holds {name}, which no build has put there; move it away, or pass a new one")
     return previous
+
+
+def check_version(meta: dict, folder: Path) -> None:
+    """Raises UsageError where the folder is of an earlier format: its clips have not all that new ones would have."""
+    if meta["version"] != VERSION:
+        raise UsageError(
+            f"{folder}: is of format version {meta['version']}, which is read, trained on and verified, but no longer "
+            f"written; build into a new folder"
+        )
 
 
 def _check_tables(index: ShardIndex) -> None:

@@ -11,9 +11,12 @@ from shardify.build import commit
 from shardify.build.plan import BuildPlan
 from shardify.build.previous import Previous
 from shardify.format import card
-from shardify.format.index import FORMAT, SAMPLE_DTYPE, VERSION, csv_bytes, json_bytes, npy_bytes, sha256
+from shardify.format.index import FORMAT, VERSION, csv_columns, heads_in, json_bytes, sha256
+from shardify.format.members import members_of
+from shardify.format.records import PRIMARY, UNLABELLED, Head, npy_bytes, sample_dtype
 from shardify.format.schema import SPLITS
 from shardify.format.settings import BuildSettings
+from shardify.storage.table import table_bytes
 
 
 def write_tables(
@@ -34,13 +37,14 @@ def write_tables(
         rows += [row for row in old_rows if row["split"] == split and row["class"] in plan.classes] + new_rows[split]
     placed = {id(row) for row in rows}
     rows += [row for row in old_rows if id(row) not in placed] + plan.rejected
-    samples = sample_records(rows, old_places, plan.classes)
-    csv_table, npy_table = csv_bytes(rows), npy_bytes(samples)
     meta = {
         "format": FORMAT,
         "version": VERSION,
         "settings": settings.to_dict(),
+        "members": {name: member.to_dict() for name, member in members_of(settings).items()},
+        "heads": [{"name": PRIMARY, "classes": plan.classes}],
         "classes": plan.classes,
+        "generated": False,
         "splits": {
             split: {
                 "samples": sum(shard["samples"] for shard in shards[split]),
@@ -50,8 +54,10 @@ def write_tables(
             for split in SPLITS
         },
         "failed": sum(row["status"] == "failed" for row in rows),
-        "sha256": {"samples.npy": sha256(npy_table), "samples.csv": sha256(csv_table)},
     }
+    samples = sample_records(rows, old_places, list(meta["members"]), heads_in(meta))
+    csv_table, npy_table = table_bytes(csv_columns(meta), rows), npy_bytes(samples)
+    meta["sha256"] = {"samples.npy": sha256(npy_table), "samples.csv": sha256(csv_table)}
     if joined := joined_groups(previous, plan.renamed):
         meta["joined_groups"] = joined
     meta["index_sha256"] = sha256(json_bytes(meta))  # of everything above
@@ -85,19 +91,33 @@ def _kept(previous: Previous | None) -> tuple[list[dict], dict[str, list[dict]]]
     return [row for row in rows if row["shard"] not in previous.rewritten], shards
 
 
-def sample_records(rows: list[dict], places: Mapping[str, Mapping], classes: list[str]) -> np.ndarray:
-    """SAMPLE_DTYPE of the rows of clips; `places`: key → offset, length, crc of those whose row does not say."""
-    ok = [row for row in rows if row["status"] == "ok"]
-    samples = np.zeros(len(ok), SAMPLE_DTYPE)
+def sample_records(
+    rows: list[dict], places: Mapping[str, Mapping], members: list[str], heads: list[Head]
+) -> np.ndarray:
+    """The records of the rows that are clips, in `sample_dtype(members, heads)`.
+
+    rows: all of samples.csv, since inputs are numbered as they come there. places: by key, the fields NAME_offset,
+    NAME_length and NAME_crc of those clips whose row does not have them.
+    """
+    clips = [row for row in rows if row["status"] == "ok"]
+    samples = np.zeros(len(clips), sample_dtype(members, [head.name for head in heads]))
+    placed = [f"{name}_{what}" for name in members for what in ("offset", "length", "crc")]
     groups: dict[str, int] = {}
-    for record, row in zip(samples, ok, strict=True):
-        place = row if "offset" in row else places[row["key"]]
+    sources: dict[str, int] = {}
+    for row in rows:
+        sources.setdefault(row["source"], len(sources))
+    for record, row in zip(samples, clips, strict=True):
+        place = row if placed[0] in row else places[row["key"]]
         record["key"] = row["key"].encode()
         record["split"] = SPLITS.index(row["split"])
         record["shard"] = int(row["shard"].removesuffix(".tar").split("-")[1])
-        for name in ("offset", "length", "crc"):
-            record[name] = place[name]
-        record["label"] = classes.index(row["class"])
-        record["target"] = float(row["target"])
         record["group"] = groups.setdefault(row["group"], len(groups))
+        record["target"] = float(row["target"])
+        record["source"] = sources[row["source"]]
+        record["original"] = sources.get(row["original"], -1)
+        for name in placed:
+            record[name] = place[name]
+        for head in heads[1:]:
+            record[head.field] = UNLABELLED if row[head.column] == "" else int(row[head.column])
+        record[heads[0].field] = heads[0].classes.index(row["class"])
     return samples

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FRACTION = "Share held out as {}.  [default: 0.1; none of a laid-out train/]"
 BUILD_OPTIONS = (
     click.option("--frames", type=int, default=16, help="Frames per clip."),
-    click.option("--size", type=int, default=128, help="Frames are SIZE×SIZE pixels; a multiple of 8."),
+    click.option("--size", type=int, default=128, help="Frames are SIZE×SIZE pixels."),
     click.option("--clips", type=int, default=1, help="Clips per video, one from each equal segment."),
     click.option("--stride", type=int, help="Take every N-th frame around the segment's middle; else spread evenly."),
     click.option(

@@ -170,7 +170,7 @@ class _Pool:
         code = worker.end()
         if not worker.has_begun:
             raise ShardifyError(
-                f"a decoding process could not start (exit code {code}); a script of your own that builds needs "
+                f"a worker could not start (exit code {code}); a script of your own that builds needs "
                 "`if __name__ == '__main__':` around it"
             )
         number, unit = worker.queue.popleft()
@@ -204,7 +204,7 @@ def _reason(code: int | None, limits: Limits) -> str:
     if code == -signal.SIGXCPU:
         return f"took more than {limits.cpu_seconds:g} s of CPU time; raise --timeout if the file is sound"
     known = code is not None and -code in set(signal.Signals)
-    return f"the decoder crashed on it ({signal.Signals(-code).name if known else f'exit code {code}'})"
+    return f"its process crashed ({signal.Signals(-code).name if known else f'exit code {code}'})"
 
 
 def _work(pipe: Connection, work: Callable, limits: Limits) -> None:
@@ -248,7 +248,7 @@ def _outcome(work: Callable[[Unit], Result], unit: Unit) -> Result | str | OSErr
             if isinstance(cause, OSError) and cause.errno in NOT_THE_UNITS_FAULT:
                 return OSError(cause.errno, cause.strerror)
             if isinstance(cause, ImportError):
-                return ShardifyError(f"a decoding process cannot import what it needs ({cause})")
+                return ShardifyError(f"a worker cannot import what it needs ({cause})")
         return str(error) if isinstance(error, ShardifyError) else f"cannot be packed ({type(error).__name__}: {error})"
 
 

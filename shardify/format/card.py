@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import yaml
 
+from shardify.format.index import heads_in
 from shardify.format.schema import SPLITS
 
 
@@ -24,7 +25,7 @@ def card_bytes(meta: dict, samples: np.ndarray) -> bytes:
         "```sh\npython -m trainer --shards .\n```",
         '```python\nimport webdataset as wds\n\nclips = wds.WebDataset("train-000000.tar", shardshuffle=False)\n'
         '```\n\n```python\nfrom datasets import load_dataset\n\nclips = load_dataset(".", split="train")\n```',
-        "Made by `shardify build` (format version 1).",
+        f"Made by `shardify build` (format version {meta['version']}).",
     ]
     return ("\n\n".join(text) + "\n").encode("utf-8")
 
@@ -44,8 +45,9 @@ def _counts(meta: dict, samples: np.ndarray, used: list[str]) -> str:
         f"| split | {' | '.join(meta['classes'])} | shards | failed |",
         "|---|" + "---|" * (len(meta["classes"]) + 2),
     ]
+    primary = heads_in(meta)[0].field
     for split in used:
-        labels = samples["label"][samples["split"] == SPLITS.index(split)]
+        labels = samples[primary][samples["split"] == SPLITS.index(split)]
         counts = np.bincount(labels, minlength=len(meta["classes"]))
         part = meta["splits"][split]
         lines.append(f"| {split} | {' | '.join(map(str, counts))} | {len(part['shards'])} | {part['failed']} |")

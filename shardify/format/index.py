@@ -1,52 +1,41 @@
-"""The tables of a shards folder, format version 1: index.json, samples.npy and samples.csv, written and read."""
+"""The tables of a shards folder: index.json, samples.npy and samples.csv; version 2 is written, 1 and 2 are read."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import io
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from shardify.errors import FormatError
-from shardify.format.schema import REQUIRED, SHARD, SPLITS, check_meta, check_row, unsafe_keys
+from shardify.format.members import Member, members_from, members_of
+from shardify.format.records import DTYPE_1, PRIMARY, Head, name_fields, sample_dtype, unsafe_keys, wrong_labels
+from shardify.format.schema import REQUIRED, SHARD, SPLITS, check_meta, check_row
+from shardify.format.settings import BuildSettings
 from shardify.storage.local import list_names
-from shardify.storage.table import TABLE_ERRORS, from_cell, read_csv, table_bytes
+from shardify.storage.table import TABLE_ERRORS, from_cell, read_csv
 
 FORMAT = "shardify"
-VERSION = 1
-PAYLOAD_EXTENSION = {"jpeg": "jpg", "raw": "npy"}
+VERSION = 2
+READABLE = (1, VERSION)
 
 # What a build leaves behind before there is an index: shards, their journal, temporary files, the tables.
 BUILT = re.compile(r"\.?(train|val|test)-\d{6}(\.|$)|\.build\.json|\.new-|\.?samples\.(npy|csv)")
 
-# One record per clip, in plan order. `shard` is the number in the shard's name; `split` counts in SPLITS;
-# offset and length are bytes of the payload inside its tar; crc is zlib.crc32 of the payload.
-SAMPLE_DTYPE = np.dtype(
-    [
-        ("key", "S80"),
-        ("split", "u1"),
-        ("shard", "<u4"),
-        ("offset", "<u8"),
-        ("length", "<u4"),
-        ("label", "<i4"),
-        ("target", "<f8"),
-        ("crc", "<u4"),
-        ("group", "<u4"),
-    ]
-)
-
-ADDED_COLUMNS = ("decode_errors", "repeated_frames", "hdr")  # not in the tables of 0.1.0
-CSV_COLUMNS = (
+# Version 1 of 0.1.0 ends here, and its cells stand as they are; 0.2 added the next three.
+COLUMNS_0_1 = (
     "key", "source", "source_bytes", "source_fingerprint", "split", "label", "class", "target", "group",
     "status", "error", "shard", "payload_sha256", "record_sha256", "duration_seconds", "source_width",
-    "source_height", "codec", *ADDED_COLUMNS,
+    "source_height", "codec",
 )  # fmt: skip
-FIRST_COLUMNS = CSV_COLUMNS[: -len(ADDED_COLUMNS)]  # of 0.1.0, which wrote cells as they are
+ADDED_COLUMNS = ("decode_errors", "repeated_frames", "hdr")
+COLUMNS_1 = (*COLUMNS_0_1, *ADDED_COLUMNS)
+COLUMNS = (*COLUMNS_1, "kind", "original")  # then one label.NAME for each head
 
 TABLES = ("samples.npy", "samples.csv", "README.md")
 
@@ -57,10 +46,20 @@ class ShardIndex:
 
     folder: Path
     meta: dict  # index.json
-    samples: np.ndarray  # SAMPLE_DTYPE, memory-mapped
+    samples: np.ndarray  # memory-mapped, with the fields of `records.sample_dtype`; version 1 lacks source and original
+
+    @functools.cached_property
+    def members(self) -> dict[str, Member]:
+        """By name; without those of kinds that this release does not know."""
+        return members_in(self.meta)
+
+    @functools.cached_property
+    def heads(self) -> list[Head]:
+        return heads_in(self.meta)
 
     @property
     def classes(self) -> list[str]:
+        """Of the primary head."""
         return self.meta["classes"]
 
     @property
@@ -74,6 +73,40 @@ class ShardIndex:
 
 def shard_name(split: str, number: int) -> str:
     return f"{split}-{number:06d}.tar"
+
+
+def members_in(meta: Mapping) -> dict[str, Member]:
+    """The members of a folder's clips by name, without those of kinds that this release does not know."""
+    if meta["version"] == 1:
+        return members_of(BuildSettings.from_dict(meta["settings"]))
+    return members_from(meta["members"])
+
+
+def heads_in(meta: Mapping) -> list[Head]:
+    """The named labels of a folder's clips, the primary one first."""
+    if meta["version"] == 1:
+        return [Head(PRIMARY, meta["classes"])]
+    return [Head(head["name"], head["classes"]) for head in meta["heads"]]
+
+
+def dtype_in(meta: Mapping) -> np.dtype:
+    """The dtype of a folder's samples.npy."""
+    if meta["version"] == 1:
+        return DTYPE_1
+    return sample_dtype(meta["members"], [head["name"] for head in meta["heads"]])
+
+
+def csv_columns(meta: Mapping) -> tuple[str, ...]:
+    """The columns of a folder's samples.csv; version 1 of 0.1.0 has COLUMNS_0_1 alone."""
+    if meta["version"] == 1:
+        return COLUMNS_1
+    return (*COLUMNS, *(head.column for head in heads_in(meta)))
+
+
+def row_of(record: Mapping) -> dict:
+    """What samples.csv says of a clip, as far as its record, `<key>.json`, knows it."""
+    labels = {f"label.{name}": label for name, label in record["labels"].items()}
+    return {**{name: record[name] for name in COLUMNS if name in record}, **labels}
 
 
 def all_shards(meta: dict) -> list[dict]:
@@ -93,12 +126,12 @@ def read_index(folder: Path) -> ShardIndex:
         samples = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # a damaged header makes NumPy raise from ValueError to tokenize.TokenError
         raise FormatError(f"{path}: cannot be read ({_on_one_line(error)}); build the folder again") from error
-    if samples.dtype != SAMPLE_DTYPE or samples.ndim != 1:
-        raise FormatError(f"{path}: holds {samples.dtype}, not version {VERSION} records; build the folder again")
+    if samples.dtype != dtype_in(meta) or samples.ndim != 1:
+        raise FormatError(f"{path}: holds {samples.dtype}, not what index.json says; build or copy the folder again")
     expected = sum(split["samples"] for split in meta["splits"].values())
     if len(samples) != expected:
         raise FormatError(f"{path}: holds {len(samples)} records, index.json says {expected}; copy the folder again")
-    index = ShardIndex(folder, meta, samples)
+    index = ShardIndex(folder, meta, name_fields(samples) if meta["version"] == 1 else samples)
     _check_samples(index)
     return index
 
@@ -115,12 +148,12 @@ def _check_samples(index: ShardIndex) -> None:
     for found in np.setdiff1d(ids, listed):
         key = samples["key"][ids == found][0].decode()
         raise FormatError(f"{path}: clip {key} is in no shard of index.json; copy both again")
-    labels = samples["label"]
-    for wrong in np.flatnonzero((labels < 0) | (labels >= len(index.classes))):
+    for wrong, head in wrong_labels(samples, index.heads):
         name = shard_name(SPLITS[samples["split"][wrong]], samples["shard"][wrong])
+        label = f"{samples[head.field][wrong]} ({head.name})"
         raise FormatError(
-            f"{index.folder / name}: clip {samples['key'][wrong].decode()} has the label {labels[wrong]}, which is "
-            f"none of the {len(index.classes)} classes of index.json; build or copy the folder again"
+            f"{index.folder / name}: clip {samples['key'][wrong].decode()} has the label {label}, which is none of "
+            f"the {len(head.classes)} classes of index.json; build or copy the folder again"
         )
 
 
@@ -147,8 +180,8 @@ def read_meta(folder: Path) -> dict:
         raise FormatError(f"{path}: cannot be read ({error}); build or copy the folder again") from error
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise FormatError(f"{path}: is not an index of shardify; point to a folder made by `shardify build`")
-    if meta.get("version") is True or meta.get("version") != VERSION:
-        raise FormatError(f"{path}: has format version {meta.get('version')}; this release reads {VERSION}")
+    if meta.get("version") is True or meta.get("version") not in READABLE:
+        raise FormatError(f"{path}: has format version {meta.get('version')}; this release reads 1 and {VERSION}")
     try:
         check_meta(meta)
     except ValueError as error:
@@ -193,7 +226,7 @@ def read_rows(folder: Path) -> list[dict[str, str]]:
     missing = [name for name in REQUIRED if name not in columns]
     if missing:
         raise FormatError(f"{path}: has no column {missing[0]}; build or copy the folder again")
-    if has_escapes(columns):
+    if set(ADDED_COLUMNS) <= set(columns):  # else it is of 0.1.0, whose cells stand as they are
         rows = [
             {name: from_cell(value) if isinstance(value, str) else value for name, value in row.items()} for row in rows
         ]
@@ -203,22 +236,6 @@ def read_rows(folder: Path) -> list[dict[str, str]]:
         except ValueError as error:
             raise FormatError(f"{path} row {number}: {error}; build or copy the folder again") from error
     return rows
-
-
-def has_escapes(columns: Iterable[str]) -> bool:
-    """Whether cells of a table with these columns went through `as_cell`."""
-    return set(ADDED_COLUMNS) <= set(columns)
-
-
-def csv_bytes(rows: Iterable[Mapping[str, object]], columns: tuple[str, ...] = CSV_COLUMNS) -> bytes:
-    """samples.csv with these rows."""
-    return table_bytes(columns, rows, escapes=has_escapes(columns))
-
-
-def npy_bytes(samples: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, samples, version=(1, 0), allow_pickle=False)
-    return buffer.getvalue()
 
 
 def json_bytes(value: object) -> bytes:

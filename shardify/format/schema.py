@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import re
-from collections.abc import Iterator, Mapping
-
-import numpy as np
+from collections.abc import Mapping
 
 from shardify.errors import UsageError
+from shardify.format.members import members_from, members_of
 from shardify.format.settings import BuildSettings
 
 SPLITS = ("train", "val", "test")
@@ -22,9 +20,8 @@ REQUIRED = (  # of a row: what is read again; the other columns are for people
     "error", "shard", "payload_sha256", "record_sha256",
 )  # fmt: skip
 MAX_COUNT = 2**63
-CHUNK = 1 << 16  # keys that are looked at at a time: 5 MB
-_IN_KEYS = np.zeros(256, bool)
-_IN_KEYS[np.frombuffer(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-", np.uint8)] = True
+MAX_CLASSES = 32_767  # int16 in samples.npy
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")  # of a member or a head: part of a field's name
 
 
 def check_meta(meta: Mapping) -> None:
@@ -33,8 +30,11 @@ def check_meta(meta: Mapping) -> None:
     for name, value, kind in (("classes", classes, list), ("settings", settings, dict), ("splits", splits, dict)):
         if not isinstance(value, kind):
             raise ValueError(f"has no {name}")
-    _expect(_all_text(classes) and len(set(classes)) == len(classes), "classes", classes, "names, none of them twice")
+    _check_classes(classes, "classes")
     _check_settings(settings)
+    if meta["version"] > 1:
+        _check_members(meta)
+        _check_heads(meta)
     _expect(set(splits) == set(SPLITS), "splits", list(splits), "train, val and test")
     for name, split in splits.items():
         where = f"splits.{name}"
@@ -59,11 +59,42 @@ def _check_settings(settings: dict) -> None:
     """Those that this release knows; the rest belongs to a later one."""
     for name in ("frames", "size", "codec"):
         _expect(name in settings, "settings", list(settings), f"settings with {name}")
-    known = {field.name for field in dataclasses.fields(BuildSettings)}
     try:
-        BuildSettings(**{name: value for name, value in settings.items() if name in known})
+        BuildSettings.from_dict(settings)
     except UsageError as error:
         raise ValueError(f"settings: {error}") from error
+
+
+def _check_classes(classes: object, where: str) -> None:
+    is_right = isinstance(classes, list) and _all_text(classes) and len(set(classes)) == len(classes) <= MAX_CLASSES
+    _expect(is_right, where, classes, "names, none of them twice")
+
+
+def _check_members(meta: Mapping) -> None:
+    """What is decoded must be what the settings say was built."""
+    entries = meta.get("members")
+    _expect(isinstance(entries, dict) and len(entries) > 0, "members", entries, "entries by name")
+    for name, about in entries.items():
+        _expect(NAME.fullmatch(name) is not None, "members", name, "a name")
+        _expect(isinstance(about, dict) and isinstance(about.get("kind"), str), f"members.{name}", about, "of a kind")
+    members_from(entries)
+    for name, member in members_of(BuildSettings.from_dict(meta["settings"])).items():
+        _expect(entries.get(name) == member.to_dict(), f"members.{name}", entries.get(name), "what the settings say")
+
+
+def _check_heads(meta: Mapping) -> None:
+    heads = meta.get("heads")
+    _expect(isinstance(heads, list) and len(heads) > 0, "heads", heads, "a list")
+    for number, head in enumerate(heads):
+        where = f"heads[{number}]"
+        _expect(isinstance(head, dict), where, head, "an object")
+        is_name = isinstance(head.get("name"), str) and NAME.fullmatch(head["name"]) is not None
+        _expect(is_name, f"{where}.name", head.get("name"), "a name")
+        _check_classes(head.get("classes"), f"{where}.classes")
+    names = [head["name"] for head in heads]
+    _expect(len(set(names)) == len(names), "heads", names, "heads, none of them twice")
+    _expect(heads[0]["classes"] == meta["classes"], "heads[0].classes", heads[0]["classes"], "the classes")
+    _expect(isinstance(meta.get("generated"), bool), "generated", meta.get("generated"), "true or false")
 
 
 def _check_shard(shard: object, split: str, where: str) -> None:
@@ -96,17 +127,6 @@ def _all_text(values: list) -> bool:
 
 def _is_sha256(value: object) -> bool:
     return isinstance(value, str) and SHA256.fullmatch(value) is not None
-
-
-def unsafe_keys(keys: np.ndarray) -> Iterator[int]:
-    """Numbers of the keys, `S80` (N,), that are no `[A-Za-z0-9_-]{1,80}`: a key becomes a file's name."""
-    for start in range(0, len(keys), CHUNK):
-        part = np.ascontiguousarray(keys[start : start + CHUNK])
-        letters = part.view(np.uint8).reshape(len(part), -1)
-        is_end = letters == 0
-        wrong = ~(_IN_KEYS[letters] | is_end).all(axis=1) | is_end[:, 0]
-        wrong |= (is_end[:, :-1] & ~is_end[:, 1:]).any(axis=1)  # a zero byte within
-        yield from start + np.flatnonzero(wrong)
 
 
 def check_row(row: Mapping) -> None:

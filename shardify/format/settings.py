@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from shardify.errors import UsageError
@@ -21,7 +22,7 @@ class BuildSettings:
     """
 
     frames: int = 16  # T, frames per clip
-    size: int = 128  # S, pixels; frames are S×S; a multiple of 8
+    size: int = 128  # S, pixels; frames are S×S
     clips: int = 1  # clips per video
     stride: int | None = None  # every N-th frame around the segment's middle; None: spread evenly
     fit: str = "stretch"  # how a picture that is not square becomes S×S
@@ -43,7 +44,7 @@ class BuildSettings:
             is_right = any(type(value) in TYPES[kind] for kind in kinds)
             _check(is_right, f"--{field.name.replace('_', '-')}", value, f"of type {field.type}")
         _check(1 <= self.frames <= 256, "--frames", self.frames, "1 to 256")
-        _check(8 <= self.size <= 1024 and self.size % 8 == 0, "--size", self.size, "a multiple of 8, 8 to 1024")
+        _check(8 <= self.size <= 1024, "--size", self.size, "8 to 1024")
         _check(1 <= self.clips <= 1000, "--clips", self.clips, "1 to 1000")
         _check(self.stride is None or 1 <= self.stride <= 1000, "--stride", self.stride, "1 to 1000")
         _check(self.fit in FITS, "--fit", self.fit, " | ".join(FITS))
@@ -59,6 +60,12 @@ class BuildSettings:
 
     def to_dict(self) -> dict:
         return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping) -> BuildSettings:
+        """Those of index.json that this release knows; the rest belongs to a later one."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        return cls(**{name: value for name, value in values.items() if name in known})
 
 
 def _check(ok: bool, option: str, value: object, allowed: str) -> None:

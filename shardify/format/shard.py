@@ -7,10 +7,12 @@ import io
 import json
 import secrets
 import tarfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from shardify.format.index import PAYLOAD_EXTENSION, json_bytes
+from shardify.format.index import json_bytes
+from shardify.format.members import Member
 from shardify.format.tar import open_archive
 from shardify.storage.local import file_sha256, rename, write_atomically
 
@@ -22,8 +24,8 @@ class ShardWriter:
     has an entry, or was never ours. Temporary names are those of this attempt alone.
     """
 
-    def __init__(self, folder: Path, name: str, codec: str) -> None:
-        self.folder, self.name, self.codec = folder, name, codec
+    def __init__(self, folder: Path, name: str, members: Mapping[str, Member]) -> None:
+        self.folder, self.name, self._members = folder, name, members
         self.rows: list[dict] = []
         self._attempt = f".{secrets.token_hex(4)}"
         self.temporary = folder / f".{name}{self._attempt}.tmp"
@@ -80,12 +82,13 @@ class ShardWriter:
 
     def _locate_payloads(self) -> None:
         """Where each payload lies in the tar, so that readers need not scan it."""
-        extension = PAYLOAD_EXTENSION[self.codec]
         with open_archive(self.temporary) as archive:
             places = {member.name: (member.offset, member.length) for member in archive.members}
         for row in self.rows:
-            if row["status"] == "ok":
-                row["offset"], row["length"] = places[f"{row['key']}.{extension}"]
+            for name, member in self._members.items():
+                if row["status"] == "ok":
+                    place = places[f"{row['key']}.{member.extension}"]
+                    row[f"{name}_offset"], row[f"{name}_length"] = place
 
 
 def journal_path(folder: Path, name: str) -> Path:

@@ -16,26 +16,26 @@ NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
 class TableWriter:
     """Writes a table's head and then its rows to a text file, every line ended by one line feed.
 
-    escapes: whether text that would be a formula begins with a quote. What a row has beyond `columns` is left out.
+    Text that would be a formula begins with a quote. What a row has beyond `columns` is left out.
     """
 
-    def __init__(self, file: TextIO, columns: Sequence[str], escapes: bool = True) -> None:
-        self._file, self._escapes = file, escapes
+    def __init__(self, file: TextIO, columns: Sequence[str]) -> None:
+        self._file = file
         # the csv module quotes a carriage return only where line ends hold one, so they do until `write`
         self._writer = csv.DictWriter(self, columns, lineterminator="\r\n", extrasaction="ignore", restval="")
         self._writer.writeheader()
 
     def write_row(self, row: Mapping[str, object]) -> None:
-        self._writer.writerow({name: as_cell(value) for name, value in row.items()} if self._escapes else row)
+        self._writer.writerow({name: as_cell(value) for name, value in row.items()})
 
     def write(self, line: str) -> None:
         self._file.write(line.removesuffix("\r\n") + "\n")
 
 
-def table_bytes(columns: Sequence[str], rows: Iterable[Mapping[str, object]], escapes: bool = True) -> bytes:
+def table_bytes(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> bytes:
     """A whole table as UTF-8."""
     buffer = io.StringIO(newline="")
-    writer = TableWriter(buffer, columns, escapes)
+    writer = TableWriter(buffer, columns)
     for row in rows:
         writer.write_row(row)
     return buffer.getvalue().encode("utf-8")

@@ -18,7 +18,7 @@ def describe(folder: Path) -> dict:
     splits = {}
     for number, name in enumerate(SPLITS):
         part = index.meta["splits"][name]
-        labels = index.samples["label"][index.samples["split"] == number]
+        labels = index.samples[index.heads[0].field][index.samples["split"] == number]
         counts = np.bincount(labels, minlength=len(index.classes))
         splits[name] = {
             "clips": part["samples"],

@@ -8,8 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from shardify.errors import FormatError
-from shardify.format.index import PAYLOAD_EXTENSION, ShardIndex, read_index, shard_name
-from shardify.format.members.frames import decode_jpeg, decode_raw, from_sheet
+from shardify.format.index import ShardIndex, read_index, shard_name
 from shardify.format.schema import SPLITS
 from shardify.format.tar import read_clip
 
@@ -21,7 +20,7 @@ def write_preview(folder: Path, out: Path, per_class: int = 3) -> int:
     index = read_index(folder)
     rows = []
     for label in range(len(index.classes)):
-        chosen = index.samples[index.samples["label"] == label]
+        chosen = index.samples[index.samples[index.heads[0].field] == label]
         for number in np.linspace(0, len(chosen) - 1, min(per_class, len(chosen)), dtype=int):
             rows.append(_checked_strip(index, chosen[number]))
     if not rows:
@@ -47,12 +46,12 @@ def _checked_strip(index: ShardIndex, record: np.void) -> np.ndarray:
 
 def _strip(index: ShardIndex, record: np.void) -> np.ndarray:
     """uint8 (lines + S, T·S, 3): a clip's frames side by side below its caption and times."""
-    codec, count = index.settings["codec"], index.settings["frames"]
+    member = next(iter(index.members.values()))
     path = index.folder / shard_name(SPLITS[record["split"]], int(record["shard"]))
     key = record["key"].decode()
-    payload, notes = read_clip(path, key, PAYLOAD_EXTENSION[codec])
-    frames = decode_raw(payload) if codec == "raw" else from_sheet(decode_jpeg(payload), count)
-    size = frames.shape[1]
+    payload, notes = read_clip(path, key, member.extension)
+    frames = member.decode(payload)
+    count, size = frames.shape[:2]
     strip = Image.new("RGB", (count * size, size + 2 * LINE_HEIGHT), "white")
     strip.paste(Image.fromarray(np.concatenate(list(frames), axis=1)), (0, 2 * LINE_HEIGHT))
     draw = ImageDraw.Draw(strip)

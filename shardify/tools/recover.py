@@ -12,18 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from shardify.build.tables import sample_records
-from shardify.format.index import (
-    CSV_COLUMNS,
-    FIRST_COLUMNS,
-    PAYLOAD_EXTENSION,
-    all_shards,
-    csv_bytes,
-    has_escapes,
-    npy_bytes,
-    sha256,
-)
+from shardify.format.index import all_shards, csv_columns, heads_in, members_in, row_of, sha256
+from shardify.format.records import npy_bytes
 from shardify.format.tar import read_shard
-from shardify.storage.table import TABLE_ERRORS, from_cell, read_csv
+from shardify.storage.table import TABLE_ERRORS, from_cell, read_csv, table_bytes
 
 
 def propose_csv(folder: Path, meta: dict, npy_keys: list[str]) -> Iterator[bytes]:
@@ -32,25 +24,24 @@ def propose_csv(folder: Path, meta: dict, npy_keys: list[str]) -> Iterator[bytes
     A clip's row is made from its record; only samples.csv itself knows the failed inputs.
     """
     known = {row["key"]: row for shard in all_shards(meta) for row in _rows_of_records(folder, meta, shard)}
-    for columns in (CSV_COLUMNS, FIRST_COLUMNS):
-        rows = _legible_rows(folder / "samples.csv", columns)
-        clips = [row for row in rows if row["status"] != "failed"]
-        for order in (npy_keys, [row["key"] for row in clips], list(known)):
-            again = [known.get(key, old) for key, old in zip(order, clips + [{}] * len(order), strict=False)]
-            waiting = iter(again)
-            merged = [row if row["status"] == "failed" else next(waiting, row) for row in rows]
-            yield csv_bytes([*merged, *waiting], columns)
+    columns = csv_columns(meta)
+    rows = _legible_rows(folder / "samples.csv", columns)
+    clips = [row for row in rows if row["status"] != "failed"]
+    for order in (npy_keys, [row["key"] for row in clips], list(known)):
+        again = [known.get(key, old) for key, old in zip(order, clips + [{}] * len(order), strict=False)]
+        waiting = iter(again)
+        merged = [row if row["status"] == "failed" else next(waiting, row) for row in rows]
+        yield table_bytes(columns, [*merged, *waiting])
 
 
 def _legible_rows(path: Path, columns: tuple[str, ...]) -> list[dict]:
     """The rows as they stand, under the columns that they should have."""
-    cell = from_cell if has_escapes(columns) else str
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     try:
         rows, _ = read_csv(io.StringIO(text, newline=""), columns)
     except TABLE_ERRORS:
         return []
-    return [{name: cell(value or "") for name, value in row.items() if name} for row in rows][1:]
+    return [{name: from_cell(value or "") for name, value in row.items() if name} for row in rows][1:]
 
 
 def _rows_of_records(folder: Path, meta: dict, shard: dict) -> Iterator[dict]:
@@ -58,9 +49,8 @@ def _rows_of_records(folder: Path, meta: dict, shard: dict) -> Iterator[dict]:
         if name.endswith(".json"):
             try:
                 record = json.loads(content)
-                taken = {column: record[column] for column in CSV_COLUMNS if column in record}
                 yield {
-                    **taken,
+                    **row_of(record),
                     "group": meta.get("joined_groups", {}).get(record["group"], record["group"]),
                     "key": record["key"],
                     "status": "ok",
@@ -72,18 +62,20 @@ def _rows_of_records(folder: Path, meta: dict, shard: dict) -> Iterator[dict]:
 
 
 def propose_npy(folder: Path, meta: dict, rows: list[dict[str, str]]) -> Iterator[bytes]:
-    """samples.npy from a sound samples.csv and the payloads in the shards, all of which must be there."""
-    payload = PAYLOAD_EXTENSION[meta["settings"]["codec"]]
+    """samples.npy from the rows of a sound samples.csv and the payloads in the shards, all of which must be there."""
+    names = {member.extension: name for name, member in members_in(meta).items()}
     places: dict[str, dict] = {}
     for shard in all_shards(meta):
-        members = {name: content for name, _, content in read_shard(folder / shard["name"])}
+        files = {name: content for name, _, content in read_shard(folder / shard["name"])}
         at = 0
         for row in rows:
             if row["status"] != "ok" or row["shard"] != shard["name"]:
                 continue
-            for extension in sorted(("cls", payload, "json")):  # one header block, then whole blocks
-                content = members.get(f"{row['key']}.{extension}", b"")
-                if extension == payload:
-                    places[row["key"]] = {"offset": at + 512, "length": len(content), "crc": zlib.crc32(content)}
+            place = places[row["key"]] = {}
+            for extension in sorted(("cls", *names, "json")):  # one header block, then whole blocks
+                content = files.get(f"{row['key']}.{extension}", b"")
+                if name := names.get(extension):
+                    found = (at + 512, len(content), zlib.crc32(content))
+                    place |= zip((f"{name}_offset", f"{name}_length", f"{name}_crc"), found, strict=True)
                 at += 512 + -(-len(content) // 512) * 512
-    yield npy_bytes(sample_records(rows, places, meta["classes"]))
+    yield npy_bytes(sample_records(rows, places, list(names.values()), heads_in(meta)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import itertools
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator
@@ -17,10 +16,10 @@ from shardify.build.build_shard import library_versions
 from shardify.build.commit import lock_folder, roll_forward
 from shardify.build.encode import pack_videos
 from shardify.build.job import Job
+from shardify.build.previous import check_version
 from shardify.errors import FormatError, UsageError
 from shardify.format.card import card_bytes
 from shardify.format.index import (
-    PAYLOAD_EXTENSION,
     all_shards,
     is_as_written,
     json_bytes,
@@ -29,6 +28,7 @@ from shardify.format.index import (
     read_rows,
     sha256,
 )
+from shardify.format.members import Member, members_of
 from shardify.format.settings import BuildSettings
 from shardify.format.shard import Sample, ShardWriter
 from shardify.format.tar import read_shard
@@ -38,8 +38,6 @@ from shardify.storage.local import file_sha256, rename, write_atomically
 from shardify.tools.recover import propose_csv, propose_npy
 
 logger = logging.getLogger(__name__)
-
-ADDED_FIELDS = ("mirrored", "hdr", "repeated_frames")  # not in the records of 0.1.0
 
 
 def repair_folder(data: Path, folder: Path, *, boxes: Path | None = None) -> None:
@@ -60,15 +58,17 @@ def repair_folder(data: Path, folder: Path, *, boxes: Path | None = None) -> Non
         for left in [*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")]:
             left.unlink()
         meta = read_meta(folder)
+        check_version(meta, folder)
         _check_known(folder, meta["settings"])
         settings = BuildSettings(**meta["settings"])
         if settings.boxes != (file_sha256(boxes) if boxes else None):
             raise UsageError(f"{folder}: was built with {'' if settings.boxes else 'no '}--boxes; pass the same")
         _repair_csv(folder, meta)
-        rows = [row for row in read_rows(folder) if row["status"] == "ok"]
+        all_rows = read_rows(folder)
+        rows = [row for row in all_rows if row["status"] == "ok"]
         found, _ = match_boxes(read_boxes(boxes), data) if boxes else ({}, [])
         _repair_shards(data, folder, meta, settings, rows, found)
-        _repair_file(folder / "samples.npy", meta["sha256"]["samples.npy"], lambda: propose_npy(folder, meta, rows))
+        _repair_file(folder / "samples.npy", meta["sha256"]["samples.npy"], lambda: propose_npy(folder, meta, all_rows))
         if not _is(folder / "samples.npy", meta["sha256"]["samples.npy"]):
             return
         card = card_bytes(meta, read_index(folder).samples)
@@ -119,7 +119,7 @@ def _repair_shards(
     with Interrupts() as interrupts:
         for shard in all_shards(meta):
             mine = [row for row in rows if row["shard"] == shard["name"]]
-            if _is_sound(folder, shard, mine, settings):
+            if _is_sound(folder, shard, mine, members_of(settings)):
                 continue
             jobs = list(_jobs(data, mine, settings, boxes))
             restore = functools.partial(_as_packed, mine, meta.get("joined_groups", {}))
@@ -128,12 +128,12 @@ def _repair_shards(
                 raise KeyboardInterrupt
 
 
-def _is_sound(folder: Path, shard: dict, rows: list[dict], settings: BuildSettings) -> bool:
+def _is_sound(folder: Path, shard: dict, rows: list[dict], members: dict[str, Member]) -> bool:
     """Whether the tar has its hash, or every member of the folder that it was unpacked into the right bytes."""
     if (folder / shard["name"]).is_file():
         return _is(folder / shard["name"], shard["sha256"])
     found = {name: sha256(content) for name, _, content in read_shard(folder / shard["name"])}
-    payload = PAYLOAD_EXTENSION[settings.codec]
+    payload = next(iter(members.values())).extension
     due = {}
     for row in rows:
         due[f"{row['key']}.cls"] = sha256(row["label"].encode())
@@ -158,13 +158,11 @@ def _jobs(data: Path, rows: list[dict], settings: BuildSettings, boxes: dict) ->
 
 
 def _as_packed(rows: list[dict], joined: dict[str, str], sample: Sample) -> Sample:
-    """The sample with the record that was packed: of 0.1.0, or of a group that later videos have joined to another."""
+    """The sample with the record that was packed, of a group that later videos may have joined to another."""
     row = next(row for row in rows if row["key"] == sample.key)
     record = json.loads(sample.members["json"])
-    older = {name: value for name, value in record.items() if name not in ADDED_FIELDS}
-    groups = [row["group"], *(name for name, now in joined.items() if now == row["group"])]
-    for fields, group in itertools.product((record, older), groups):
-        content = json_bytes({**fields, "group": group})
+    for group in [row["group"], *(name for name, now in joined.items() if now == row["group"])]:
+        content = json_bytes({**record, "group": group})
         if sha256(content) == row["record_sha256"]:
             return dataclasses.replace(sample, members={**sample.members, "json": content})
     return sample
@@ -177,7 +175,7 @@ def _rebuild(
     """What became of one shard. The damaged one stays until its replacement is known to be right."""
     with (
         contextlib.closing(pack_videos(jobs, settings)) as results,
-        ShardWriter(folder, shard["name"], settings.codec) as writer,
+        ShardWriter(folder, shard["name"], members_of(settings)) as writer,
     ):
         for job, result in zip(jobs, results, strict=True):
             if isinstance(result, str):

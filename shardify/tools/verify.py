@@ -16,18 +16,16 @@ import numpy as np
 from shardify.errors import FormatError
 from shardify.format.card import card_bytes
 from shardify.format.index import (
-    CSV_COLUMNS,
-    FIRST_COLUMNS,
-    PAYLOAD_EXTENSION,
+    COLUMNS_0_1,
     ShardIndex,
     all_shards,
+    csv_columns,
     is_as_written,
     read_index,
     read_rows,
     sha256,
     shard_name,
 )
-from shardify.format.members.frames import decode_jpeg, decode_raw, grid_shape
 from shardify.format.schema import SHARD, SPLITS
 from shardify.format.shard import journal_path
 from shardify.format.tar import read_shard
@@ -69,8 +67,11 @@ def verify_folder(folder: Path, workers: int) -> list[Damage]:
         rows = read_rows(folder)
     except FormatError as error:
         return [Damage("samples.csv", "", str(error))]
-    if rows and tuple(rows[0]) not in (CSV_COLUMNS, FIRST_COLUMNS):
+    columns = (csv_columns(index.meta), *([COLUMNS_0_1] if index.meta["version"] == 1 else []))
+    if rows and tuple(rows[0]) not in columns:
         return [Damage("samples.csv", "", "does not have the columns of this version")]
+    if unknown := sorted(set(index.meta.get("members", {})) - set(index.members)):
+        return [Damage("index.json", "", f"has the member {unknown[0]}, which a newer release has made; use that")]
     failed = sum(row["status"] == "failed" for row in rows)
     rows = [row for row in rows if row["status"] == "ok"]
     damage = [*_check_index(index, failed), *_check_tables(index, rows)]
@@ -171,8 +172,8 @@ def _check_tar(index: ShardIndex, path: Path, shard: dict, expected: list[Expect
 def _check_members(
     index: ShardIndex, file: str, members: Iterator[tuple[str, int, bytes]], expected: list[Expected], in_tar: bool
 ) -> Iterator[Damage]:
-    payload = PAYLOAD_EXTENSION[index.settings["codec"]]
-    extensions = sorted(["cls", payload, "json"])
+    payloads = {member.extension: name for name, member in index.members.items()}
+    extensions = sorted(["cls", *payloads, "json"])
     due = {f"{clip.row['key']}.{extension}": clip for clip in expected for extension in extensions}
     order = list(due)
     seen: dict[str, str] = {}
@@ -184,10 +185,10 @@ def _check_members(
         seen[name] = key
         if in_tar and place < len(order) and order[place] != name:
             yield Damage(file, key, f"{name} is out of order")
-        for problem in _check_member(index, due[name], extension, content):
+        for problem in _check_file(index, due[name], extension, content):
             yield Damage(file, key, problem)
         record = due[name].record
-        if in_tar and extension == payload and (offset, len(content)) != (record["offset"], record["length"]):
+        if in_tar and (member := payloads.get(extension)) and not _is_at(record, member, offset, len(content)):
             yield Damage(file, key, "payload does not lie where samples.npy says")
     lost = defaultdict(list)
     for name in order:
@@ -197,22 +198,39 @@ def _check_members(
         yield Damage(file, key, f"{', '.join(extensions)} missing")
 
 
-def _check_member(index: ShardIndex, clip: Expected, extension: str, content: bytes) -> Iterator[str]:
+def _is_at(record: np.void, member: str, offset: int, length: int) -> bool:
+    return (offset, length) == (record[f"{member}_offset"], record[f"{member}_length"])
+
+
+def _check_file(index: ShardIndex, clip: Expected, extension: str, content: bytes) -> Iterator[str]:
     row, record = clip.row, clip.record
     if extension == "cls":
-        if content != str(record["label"]).encode():
-            yield f"cls is not {record['label']}"
+        label = record[index.heads[0].field]
+        if content != str(label).encode():
+            yield f"cls is not {label}"
     elif extension == "json":
         if sha256(content) != row["record_sha256"]:
             yield "json differs"
         elif not _agrees(content, row):
             yield "json does not agree with samples.csv"
-    elif sha256(content) != row["payload_sha256"]:
+    else:
+        yield from _check_payload(index, clip, extension, content)
+
+
+def _check_payload(index: ShardIndex, clip: Expected, extension: str, content: bytes) -> Iterator[str]:
+    """samples.csv has the hash of the first member's payload; the others have a CRC alone."""
+    number, member = next(
+        (number, member) for number, member in enumerate(index.members.values()) if member.extension == extension
+    )
+    if number == 0 and sha256(content) != clip.row["payload_sha256"]:
         yield "payload differs"
-    elif zlib.crc32(content) != record["crc"]:
+    elif zlib.crc32(content) != clip.record[f"{member.name}_crc"]:
         yield "payload does not have the CRC of samples.npy"
     else:
-        yield from _check_picture(index.settings, content)
+        try:
+            member.decode(content)
+        except Exception as error:  # Pillow and NumPy raise a dozen unrelated types for damaged bytes
+            yield f"payload cannot be decoded ({error})"
 
 
 def _agrees(content: bytes, row: dict[str, str]) -> bool:
@@ -221,16 +239,3 @@ def _agrees(content: bytes, row: dict[str, str]) -> bool:
         return all(str(found[name]) == row[name] for name in ("key", "source", "split", "label", "payload_sha256"))
     except (ValueError, KeyError, TypeError, RecursionError):
         return False
-
-
-def _check_picture(settings: dict, content: bytes) -> Iterator[str]:
-    frames, size = settings["frames"], settings["size"]
-    rows, columns = grid_shape(frames)
-    is_jpeg = settings["codec"] == "jpeg"
-    try:
-        shape = (decode_jpeg if is_jpeg else decode_raw)(content).shape
-    except Exception as error:  # Pillow and NumPy raise a dozen unrelated types for damaged bytes
-        yield f"payload cannot be decoded ({error})"
-        return
-    if shape != ((rows * size, columns * size, 3) if is_jpeg else (frames, size, size, 3)):
-        yield f"payload has shape {shape}"

@@ -101,12 +101,13 @@ class PictureMaker:
     """Makes S×S RGB pictures of one video's decoded frames; keeps its filter graph while frames stay alike.
 
     fit: "stretch", "crop" or "pad". box: (x, y, width, height) in pixels of the picture as shown (turned, pixels made
-    square), to which it is cut.
+    square), to which it is cut. used_box: the one that the first picture was cut to, None before it.
     """
 
     size: int = 128
     fit: str = "stretch"
     box: Box | None = None
+    used_box: Box | None = None
     _matrix: str | None = None
     _graph_key: tuple | None = None
     _graph: av.filter.Graph | None = None
@@ -119,7 +120,9 @@ class PictureMaker:
         """A picture, uint8 (S, S, 3) RGB. Raises VideoError where the box lies outside it."""
         self._matrix = self._matrix or _matrix(frame)
         geometry = geometry_of(frame, pixel_aspect)
-        box, (width, height) = fit_box(self.fit, clamp_box(self.box, *geometry.shown_size), self.size)
+        box = clamp_box(self.box, *geometry.shown_size)
+        self.used_box = self.used_box or box
+        box, (width, height) = fit_box(self.fit, box, self.size)
         if any(component.is_alpha for component in frame.format.components):
             rgba = self._filter(frame, (0, 0, frame.width, frame.height), frame.width, frame.height, "rgba")
             frame = _over_black(rgba)

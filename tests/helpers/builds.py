@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
-import json
 from pathlib import Path
 
 from media import numbered_picture, numbered_video
@@ -13,7 +10,6 @@ from media import numbered_picture, numbered_video
 from shardify.build.build import BuildReport, build
 from shardify.build.job import Job
 from shardify.build.request import BuildRequest
-from shardify.format.index import FIRST_COLUMNS, json_bytes, read_rows, sha256
 from shardify.format.settings import BuildSettings
 
 SMALL = {"frames": 4, "size": 32, "shard_size": 4}
@@ -50,20 +46,6 @@ def run_build(data: Path, out: Path, *, workers: int = 2, timeout_seconds: float
 def tree(folder: Path) -> dict[str, str]:
     """Name → SHA-256 of every entry of a folder, hidden ones included."""
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
-
-
-def as_table_of_0_1_0(folder: Path) -> None:
-    """Writes samples.csv as 0.1.0 did: fewer columns, and every cell as it is."""
-    rows, meta = read_rows(folder), json.loads((folder / "index.json").read_bytes())
-    buffer = io.StringIO(newline="")
-    writer = csv.DictWriter(buffer, FIRST_COLUMNS, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    table = buffer.getvalue().encode()
-    (folder / "samples.csv").write_bytes(table)
-    meta["sha256"]["samples.csv"] = sha256(table)
-    del meta["index_sha256"]
-    (folder / "index.json").write_bytes(json_bytes(meta | {"index_sha256": sha256(json_bytes(meta))}))
 
 
 def make_job(path: Path, split: str = "train", label: int = 0) -> Job:

@@ -6,15 +6,16 @@ import numpy as np
 import webdataset
 from folders import FRAMES, SIZE
 
-from shardify.format.members import frames
+from shardify.format.members.frames import Frames
 from trainer import ClipLoader
 
 RNG = np.random.default_rng(0)
 CLIPS = [RNG.integers(0, 256, (FRAMES, SIZE, SIZE, 3), np.uint8) for _ in range(6)]
+MEMBER = Frames(codec="jpeg", frames=FRAMES, size=SIZE, cell=SIZE, quality=90)
 
 
 def jpg(i):
-    return frames.encode_jpeg(frames.to_sheet(CLIPS[i]), 90)
+    return MEMBER.encode(CLIPS[i])
 
 
 def write(path, samples):

@@ -1,43 +1,60 @@
-"""What the loader's tests share: a clip's pixels by the format's own decoder, damage, shards that tell what is read."""
+"""What the loader's tests share: a clip's pixels by another decoder, damage, shards that tell what is read."""
 
 import dataclasses
+import io
+import math
 import queue
 
-from shardify.format.members import frames
+import numpy as np
+from PIL import Image
+
 from trainer.data.shard_set import ShardSet, open_shards
 from trainer.errors import FormatError
 
 
 def frames_of(shards, number):
-    """uint8 (T, S, S, 3), by the format's own decoder."""
-    payload = shards.read(number)
-    if shards.codec == "raw":
-        return frames.decode_raw(payload)
-    return frames.from_sheet(frames.decode_jpeg(payload), shards.frames)
+    """uint8 (T, S, S, 3), by Pillow or NumPy alone."""
+    payload, member = io.BytesIO(*shards.read(number)), shards.first_member
+    if member.codec == "raw":
+        return np.load(payload)
+    return np.stack(cut(np.asarray(Image.open(payload).convert("RGB")), member.frames, member.cell, member.size))
 
 
-def damage(folder, number):
-    """Flip a byte of a clip's payload; returns its key."""
+def cut(sheet, num_frames, cell, size):
+    """The frames of a contact sheet, one after the other."""
+    columns = math.ceil(math.sqrt(num_frames))
+    corners = [(cell * (i // columns), cell * (i % columns)) for i in range(num_frames)]
+    return [sheet[y : y + size, x : x + size] for y, x in corners]
+
+
+def damage(folder, number, name="frames"):
+    """Flip a byte of the payload of a clip's member; returns the clip's key."""
     shards = open_shards(folder)
-    with open(shards.payload_path(number), "r+b") as file:
-        file.seek(int(shards.samples["offset"][number]) + int(shards.samples["length"][number]) // 2)
+    path, record = shards.payload_path(number, name), shards.samples[number]
+    start = 0 if path.parent in shards.unpacked else int(record[f"{name}_offset"])
+    with open(path, "r+b") as file:
+        file.seek(start + int(record[f"{name}_length"]) // 2)
         byte = file.read(1)
         file.seek(-1, 1)
         file.write(bytes([byte[0] ^ 255]))
     return shards.key(number)
 
 
+def like(kind, shards):
+    """The same shards as another class."""
+    return kind(**{item.name: getattr(shards, item.name) for item in dataclasses.fields(shards)})
+
+
 class WatchedShards(ShardSet):
     """Keeps the numbers that are read, in `asked`."""
 
-    def read(self, number, check=True):
+    def read(self, number, names=(), check=True):
         self.asked.put(number)
-        return super().read(number, check)
+        return super().read(number, names, check)
 
 
 def watched(folder):
-    plain = open_shards(folder)
-    shards = WatchedShards(**{item.name: getattr(plain, item.name) for item in dataclasses.fields(plain)})
+    shards = like(WatchedShards, open_shards(folder))
     object.__setattr__(shards, "asked", queue.SimpleQueue())
     return shards
 
@@ -45,16 +62,15 @@ def watched(folder):
 class FlakyShards(ShardSet):
     """Storage that fails at one reading of a clip, and not again: `failures`, number → for each reading, whether."""
 
-    def read(self, number, check=True):
+    def read(self, number, names=(), check=True):
         if number in self.failures and self.failures[number].pop():
             raise FormatError(f"{self.where(number)} cannot be read (Input/output error); copy the folder again")
-        return super().read(number, check)
+        return super().read(number, names, check)
 
 
 def flaky(folder, *numbers):
     """The first of the numbers fails at its first reading, the second at its second, and so on."""
-    plain = open_shards(folder)
-    shards = FlakyShards(**{item.name: getattr(plain, item.name) for item in dataclasses.fields(plain)})
+    shards = like(FlakyShards, open_shards(folder))
     failures = {number: [False] * 20 + [True] + [False] * i for i, number in enumerate(numbers)}
     object.__setattr__(shards, "failures", failures)
     return shards

@@ -1,10 +1,11 @@
 """One rank of a group whose ranks share the cache in RAM; prints what it has read and what its batches held."""
 
-import dataclasses
 import json
 import os
 import sys
 import zlib
+
+from loading import like
 
 from trainer import ClipLoader
 from trainer.data.shard_set import ShardSet, open_shards
@@ -14,15 +15,14 @@ from trainer.devices.distributed import join_group, leave_group
 class CountedShards(ShardSet):
     reads = 0
 
-    def read(self, number, check=True):
+    def read(self, number, names=(), check=True):
         CountedShards.reads += 1
-        return super().read(number, check)
+        return super().read(number, names, check)
 
 
 def main():
     group = join_group(use_gpu=False)
-    plain = open_shards(sys.argv[1])
-    shards = CountedShards(**{item.name: getattr(plain, item.name) for item in dataclasses.fields(plain)})
+    shards = like(CountedShards, open_shards(sys.argv[1]))
     clip_loader = ClipLoader(
         shards, batch_size=4, cache="ram", rank=group.rank, world=group.world, allot=group.shared_memory
     )

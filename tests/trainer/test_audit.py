@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from shardify.build.build import build
 from shardify.build.request import BuildRequest
+from shardify.format.records import Head
 from shardify.format.settings import BuildSettings
 from trainer.audit import audit, chance_deviation, main
 from trainer.data.shard_set import open_shards
@@ -74,7 +75,7 @@ def test_clips_of_one_group_count_once():
 
 def test_one_class_has_nothing_to_audit(tmp_path):
     data = make_clips(tmp_path / "data", {"a": 3, "b": 3}, frames=2, pixels=8)
-    shards = dataclasses.replace(shards_of(data, tmp_path / "shards"), classes=["a"])
+    shards = dataclasses.replace(shards_of(data, tmp_path / "shards"), heads=[Head("class", ["a"])])
     assert audit(shards) == ["nothing to audit: all clips are of one class, a"]
 
 

@@ -68,7 +68,8 @@ def fake_engine(monkeypatch, *overrides):
     settings = load_settings(
         None, ("batch_size=4", "amp=bfloat16", "model.backbone=tiny", "model.weights=none", *overrides)
     )
-    shards = SimpleNamespace(classes=["fake", "real"], samples=np.zeros(10, [("label", "i8"), ("target", "f8")]))
+    samples = np.zeros(10, [("target", "f8")])
+    shards = SimpleNamespace(classes=["fake", "real"], labels=np.zeros(10, np.int16), samples=samples)
     size = settings.data.size or 32
     with torch._subclasses.fake_tensor.unset_fake_temporarily():
         model = task_of(settings).build_model(settings.model, 2, size)
@@ -87,7 +88,7 @@ def fake_engine(monkeypatch, *overrides):
 def fake_batch():
     clips = torch.zeros(4, 8, 32, 32, 3, dtype=torch.uint8, device=CUDA).permute(0, 1, 4, 2, 3)
     numbers = np.arange(4)
-    return Batch(clips, numbers, np.ones(4, bool), np.stack((numbers, numbers), 1))
+    return Batch({"frames": clips}, numbers, np.ones(4, bool), np.stack((numbers, numbers), 1))
 
 
 EVERY_AUGMENTATION = (

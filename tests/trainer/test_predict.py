@@ -151,7 +151,7 @@ def test_a_balanced_part_of_train(shards_folder, tmp_path):
     shards = open_shards(shards_folder)
     train_numbers = shards.numbers("train")
     parts = {most: limit_per_class(shards, train_numbers, most, seed=3) for most in (2, 4, 99)}
-    assert np.bincount(shards.samples["label"][parts[4]]).tolist() == [4, 4]
+    assert np.bincount(shards.labels[parts[4]]).tolist() == [4, 4]
     assert set(parts[2]) < set(parts[4]) and np.array_equal(parts[99], train_numbers)
     assert np.array_equal(parts[4], limit_per_class(shards, train_numbers, 4, seed=3))
     assert not np.array_equal(parts[4], limit_per_class(shards, train_numbers, 4, seed=4))

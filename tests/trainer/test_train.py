@@ -204,8 +204,8 @@ def test_a_loss_that_explodes_ends_the_run(shards_folder, tmp_path):
 def test_damaged_clips_are_counted_in_the_results(own_shards, tmp_path):
     shards = open_shards(own_shards)
     number = shards.numbers("test")[0]
-    with open(shards.payload_path(number), "r+b") as file:
-        file.seek(int(shards.samples["offset"][number]))
+    with open(shards.shard(number), "r+b") as file:
+        file.seek(int(shards.samples["frames_offset"][number]))
         file.write(b"??")
     record = run_small(own_shards, tmp_path / "run", "data.on_error=skip", "data.max_errors=0.2")
     assert record["test"]["clips"] == 7

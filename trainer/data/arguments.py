@@ -1,18 +1,24 @@
-"""The checks of ClipLoader's arguments: a mistake is named when the loader is made, not during a run."""
+"""The options of ClipLoader and their checks: a mistake is named when the loader is made, not during a run."""
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
 import logging
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from shardify.format.members import Member
 from shardify.text import printable
 from trainer.config.settings import not_negative, positive, share
-from trainer.data.cache import TIERS
+from trainer.data.cache import TIERS, private_memory
 from trainer.data.shard_set import ShardSet, open_shards
 from trainer.errors import SettingsError
 
@@ -20,18 +26,48 @@ CHOICES = {"cache": ("auto", *TIERS), "on_error": ("stop", "skip")}
 WHOLE = ("batch_size", "seed", "workers", "shuffle_shards", "rank", "world")
 
 
-def check_arguments(arguments: dict[str, Any]) -> None:
-    """Raises SettingsError, which names the argument."""
-    for name in WHOLE:
-        _check_whole(name, arguments[name])
-    positive("batch_size", arguments["batch_size"])
-    positive("world", arguments["world"])
-    if arguments["rank"] >= arguments["world"]:
-        raise SettingsError(f"rank is {arguments['rank']}; with world={arguments['world']} ranks count from 0 on")
-    share("max_errors", arguments["max_errors"])
-    for name, allowed in CHOICES.items():
-        if arguments[name] not in allowed:
-            raise SettingsError(f"{name} is {arguments[name]!r}; choose one of {', '.join(allowed)}")
+@dataclass(frozen=True, kw_only=True)
+class LoaderOptions:
+    """How clips are loaded. Raises SettingsError, which names the option."""
+
+    batch_size: int = 16  # clips per step, over all ranks
+    members: Collection[str] | None = None  # of each clip; None: the first one that the shards have
+    device: torch.device | str = "cpu"
+    shuffle: bool | None = None  # None: the train split only
+    seed: int = 0
+    cache: str = "none"  # where decoded clips stay after the first epoch: none | ram | device | auto
+    workers: int = 0  # decoding threads; 0: one per core
+    on_error: str = "stop"  # skip: the next clip replaces a damaged one; in evaluation it is masked
+    max_errors: float = 0.01  # skip: the share of damaged clips at which loading stops all the same
+    balanced: bool = False  # draw every class equally often
+    shuffle_shards: int = 0  # mix clips within so many shards at a time, for slow disks; 0: over all clips
+    numbers: np.ndarray | None = None  # of the clips, int64 (N,); None: all of the split
+    rank: int = 0  # of this process
+    world: int = 1  # processes that share each batch
+    allot: Callable[[int], Tensor] = private_memory  # makes the memory of a cache in RAM, of so many bytes
+
+    def __post_init__(self) -> None:
+        for name in WHOLE:
+            _check_whole(name, getattr(self, name))
+        positive("batch_size", self.batch_size)
+        positive("world", self.world)
+        if self.rank >= self.world:
+            raise SettingsError(f"rank is {self.rank}; with world={self.world} ranks count from 0 on")
+        share("max_errors", self.max_errors)
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise SettingsError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(allowed)}")
+
+
+def make_options(options: dict[str, Any]) -> LoaderOptions:
+    """Raises SettingsError, for one that there is not with the nearest that there is."""
+    known = [field.name for field in dataclasses.fields(LoaderOptions)]
+    for name in options:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+            raise SettingsError(f"unknown option {name} of ClipLoader; {hint}")
+    return LoaderOptions(**options)
 
 
 def _check_whole(name: str, value: Any) -> None:
@@ -63,6 +99,15 @@ def check_device(wanted: torch.device | str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= count:
         raise SettingsError(f"device is {device}, but torch finds {count} GPUs here; use cpu, or run shardify doctor")
     return device
+
+
+def choose_members(wanted: Collection[str] | None, shards: ShardSet) -> dict[str, Member]:
+    """The members of these names, in this order; without names the shards' first one. Raises SettingsError."""
+    names = [wanted] if isinstance(wanted, str) else wanted or [shards.first_member.name]
+    for name in names:
+        if name not in shards.members:
+            raise SettingsError(f"members has {name!r}; the clips of {shards.folder} have {', '.join(shards.members)}")
+    return {name: shards.members[name] for name in names}
 
 
 def check_numbers(numbers: np.ndarray, count: int) -> np.ndarray:

@@ -8,19 +8,44 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from torch import Tensor
+
+from shardify.format.members import Member
+
+Values = dict[str, Tensor]  # by member, (B, …) each
+
+
+def empty_values(members: dict[str, Member], count: int, *, stored: bool = False, **options) -> Values:
+    """Room for the members of `count` clips; stored: for their payloads as they are decoded, before they are unpacked.
+
+    options: of torch.empty.
+    """
+    return {
+        name: torch.empty(
+            (count, *(member.stored_shape if stored else member.shape)),
+            dtype=getattr(torch, member.dtype.name),
+            **options,
+        )
+        for name, member in members.items()
+    }
 
 
 @dataclass(frozen=True)
 class Batch:
     """Clips on the device. What is learned of them is looked up by their numbers."""
 
-    clips: Tensor  # uint8 (B, T, 3, S, S), channels last in memory, on the device
+    members: Values  # as models take them: frames uint8 (B, T, 3, S, S), channels last in memory
     numbers: np.ndarray  # int64 (B,), the clips' numbers in samples.npy
     mask: np.ndarray  # bool (B,), False where a clip only pads
     # int64 (B, 2), what augmentation is drawn from: the number in the order (not of a clip that stands in for it),
     # and how often it came before in the epoch
     seeds: np.ndarray
+
+    @property
+    def clips(self) -> Tensor:
+        """The first member."""
+        return next(iter(self.members.values()))
 
 
 @dataclass
@@ -31,7 +56,7 @@ class Pending:
     mask: np.ndarray
     decoded: np.ndarray  # places in the batch of the clips in `buffer`; the others come from the device's cache
     hits: int  # clips that a cache holds
-    buffer: Tensor | None = None  # host memory
+    buffer: Values | None = None  # host memory
     futures: list[Future] = field(default_factory=list)
 
 

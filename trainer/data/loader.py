@@ -1,4 +1,4 @@
-"""ClipLoader: uint8 batches (B, T, 3, S, S) on the device, read and decoded ahead of time.
+"""ClipLoader: batches of clips on the device, read and decoded ahead of time.
 
 Reader threads hide slow storage, decoder threads (the JPEG decoder lets go of the interpreter's lock) write straight
 into reused batch buffers. A pass that ends has begun the next one, so that nothing waits between epochs.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,17 @@ import torch
 from torch import Tensor
 from torch.profiler import record_function
 
-from trainer.data.arguments import check_arguments, check_device, check_numbers, check_position, open_and_tell
-from trainer.data.batches import Batch, ClipDataset, Pass, Pending
-from trainer.data.cache import ClipCache, make_caches, private_memory
-from trainer.data.decoder import ClipDecoder
+from trainer.data.arguments import (
+    check_device,
+    check_numbers,
+    check_position,
+    choose_members,
+    make_options,
+    open_and_tell,
+)
+from trainer.data.batches import Batch, ClipDataset, Pass, Pending, Values
+from trainer.data.cache import ClipCache, make_caches
+from trainer.data.decoder import ClipDecoder, Payloads
 from trainer.data.order import count_repeats, epoch_order, num_steps, rank_batch
 from trainer.data.shard_set import ShardSet
 from trainer.data.thread_pools import READERS, Stages
@@ -34,12 +41,12 @@ AHEAD = 4  # batches that are being read and decoded while one is in use
 class ClipLoader:
     """Batches of one split of a shards folder, for any training loop: `for clips, labels in ClipLoader(…)`.
 
-    Each pass over it is one epoch, in a new order where it shuffles. clips: uint8 (B, T, 3, S, S), contiguous; labels:
-    int64 (B,). The last batch may be smaller. Raises FormatError when the folder or a clip is damaged; with on_error
-    "skip", a damaged clip is replaced by the next one (in evaluation: masked) and counted in `damaged`. Raises
-    SettingsError for arguments that cannot be.
-    allot: makes the memory of a cache in RAM; `Group.shared_memory` shares it between the ranks of a machine.
-    Pickled or copied, it keeps its arguments and its epoch; threads, begun batches and cached clips stay behind.
+    Each pass over it is one epoch, in a new order where it shuffles. clips: uint8 (B, T, 3, S, S), contiguous, or with
+    several `members` named each by its name; labels: int64 (B,), of the primary head. The last batch may be smaller.
+    options: those of `LoaderOptions`. Raises FormatError when the folder or a clip is damaged; with on_error "skip", a
+    damaged clip is replaced by the next one (in evaluation: masked) and counted in `damaged`. Raises SettingsError for
+    options that cannot be. Pickled or copied, it keeps its options and its epoch, but not `allot`; threads, begun
+    batches and cached clips stay behind.
     """
 
     def __init__(
@@ -48,48 +55,33 @@ class ClipLoader:
         split: str = "train",
         batch_size: int = 16,
         *,
-        shuffle: bool | None = None,
-        seed: int = 0,
+        members: Collection[str] | None = None,
         device: torch.device | str = "cpu",
-        cache: str = "none",
-        workers: int = 0,
-        on_error: str = "stop",
-        max_errors: float = 0.01,
-        balanced: bool = False,
-        shuffle_shards: int = 0,
-        numbers: np.ndarray | None = None,
-        rank: int = 0,
-        world: int = 1,
-        allot: Callable[[int], Tensor] = private_memory,
+        **options: Any,
     ) -> None:
-        arguments = dict(locals())
-        del arguments["self"], arguments["allot"]
-        check_arguments(arguments)
+        self.options = make_options({"batch_size": batch_size, "members": members, "device": device, **options})
         self.device = check_device(device)
         self.shards = shards if isinstance(shards, ShardSet) else open_and_tell(shards)
-        self._arguments = arguments | {"shards": self.shards}
-        known = self.shards.numbers(split)  # which refuses what is no split
+        self._members, self._split = choose_members(members, self.shards), split
+        known, numbers = self.shards.numbers(split), self.options.numbers  # which refuses what is no split
         self.numbers = known if numbers is None else check_numbers(numbers, len(self.shards.samples))
         self.dataset = ClipDataset(self.numbers)
         if len(self.numbers) == 0:
             raise FormatError(f"{self.shards.folder}: has no {split} split")
-        self.batch_size, self.seed, self.rank, self.world = batch_size, seed, rank, world
-        self.shuffle = split == "train" if shuffle is None else shuffle
-        self.balanced, self.shuffle_shards = balanced, shuffle_shards
-        self.workers = workers or len(os.sched_getaffinity(0))
+        self.batch_size = batch_size
+        self.shuffle = split == "train" if self.options.shuffle is None else self.options.shuffle
+        self.workers = self.options.workers or len(os.sched_getaffinity(0))
         self.epoch = self._first_step = 0  # where the next plain pass begins
         self._position = 0, 0  # epoch and step after the last batch that a plain pass has handed out
         self.wait_seconds = 0.0  # time that the consumer has waited for data
         self.hits = self.misses = 0  # clips that came from the cache, and those that did not
-        self._decoder = ClipDecoder(self.shards, self.numbers, on_error, max_errors, replace=self.shuffle)
-        share = math.ceil(min(batch_size, len(self.numbers)) / world)
+        self._decoder = ClipDecoder(self.shards, self._members, self.numbers, self.options, replace=self.shuffle)
+        share = math.ceil(min(batch_size, len(self.numbers)) / self.options.world)
         self._ahead = max(AHEAD, math.ceil(READERS / share))
-        self._transfer = Transfer(self.shards.codec, self.shards.frames, self.shards.size, share, self.device)
+        self._transfer = Transfer(self._members, share, self.device)
         self._place = np.full(len(self.shards.samples), -1, np.int64)  # number → place in the caches
         self._place[self.numbers] = np.arange(len(self.numbers))
-        clip_shape = (self.shards.frames, self.shards.size, self.shards.size, 3)
-        shapes = clip_shape, self._transfer.host_shape
-        caches = make_caches(cache, len(self.numbers), *shapes, self.device, allot)
+        caches = make_caches(self.options.cache, len(self.numbers), self._members, self.device, self.options.allot)
         self.cache, self._device_cache, self._host_cache = caches
         self._stages: Stages | None = None
         self._passes = 0  # under way
@@ -98,13 +90,14 @@ class ClipLoader:
     def __len__(self) -> int:
         return num_steps(len(self.numbers), self.batch_size)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[Tensor | Values, Tensor]]:
         epoch, first_step = self.epoch, self._first_step
         self.epoch, self._first_step, self._position = epoch + 1, 0, (epoch, first_step)
         for step, batch in enumerate(self.batches(epoch, first_step), first_step):
             self._position = epoch, step + 1
-            labels = torch.from_numpy(self.shards.samples["label"][batch.numbers].astype(np.int64))
-            yield contiguous_copy(batch.clips), labels.to(self.device, non_blocking=True)
+            labels = torch.from_numpy(self.shards.labels[batch.numbers].astype(np.int64))
+            clips = {name: contiguous_copy(values) for name, values in batch.members.items()}
+            yield clips if len(clips) > 1 else clips.popitem()[1], labels.to(self.device, non_blocking=True)
 
     def set_epoch(self, epoch: int) -> None:
         """The next pass is this epoch's, from its start; or from where `load_state_dict` has put it in that epoch."""
@@ -129,12 +122,14 @@ class ClipLoader:
         self.epoch, self._first_step = self._position = state["epoch"], state["step"]
 
     def __reduce__(self) -> tuple:
-        return _remake, (type(self), self._arguments, self.epoch, self._first_step)
+        arguments = {"shards": self.shards, "split": self._split, **vars(self.options)}
+        del arguments["allot"]  # belongs to this process
+        return _remake, (type(self), arguments, self.epoch, self._first_step)
 
     def _order_of(self) -> dict[str, int | str]:
         names = ("seed", "batch_size", "balanced", "shuffle_shards")
         clips = {"num_clips": len(self.numbers), "fingerprint": self.shards.fingerprint}
-        return {name: getattr(self, name) for name in names} | clips
+        return {name: getattr(self.options, name) for name in names} | clips
 
     def step_clips(self, step: int) -> int:
         """Clips in a step's batch, over all ranks."""
@@ -160,10 +155,15 @@ class ClipLoader:
         """The numbers of an epoch's clips, int64 (N,), over all ranks."""
         if not self.shuffle:
             return self.numbers
-        labels = self.shards.samples["label"][self.numbers] if self.balanced else None
-        shards = self.shards.samples["shard"][self.numbers] if self.shuffle_shards else None
+        labels = self.shards.labels[self.numbers] if self.options.balanced else None
+        shards = self.shards.samples["shard"][self.numbers] if self.options.shuffle_shards else None
         return epoch_order(
-            self.numbers, self.seed, epoch, labels=labels, shards=shards, shards_at_once=self.shuffle_shards
+            self.numbers,
+            self.options.seed,
+            epoch,
+            labels=labels,
+            shards=shards,
+            shards_at_once=self.options.shuffle_shards,
         )
 
     def batches(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
@@ -205,7 +205,7 @@ class ClipLoader:
         if self._begun is None or (self._begun.epoch, self._begun.first_step) != (epoch, first_step):
             self._drop_begun()
             order = self.order(epoch)
-            repeats = count_repeats(order) if self.balanced else np.zeros(len(order), np.int64)
+            repeats = count_repeats(order) if self.options.balanced else np.zeros(len(order), np.int64)
             self._begun = Pass(epoch, first_step, np.stack([order, repeats], 1), first_step)
         self._start_steps(self._begun, self._ahead if ahead is None else ahead)
 
@@ -228,7 +228,7 @@ class ClipLoader:
         Not while a cache is being filled: what is on its way there would be decoded twice. It serves the next pass
         at once, but for one on a GPU among several: those see new clips in every epoch.
         """
-        is_partial = self._device_cache is not None and self.device.type != "cpu" and self.world > 1
+        is_partial = self._device_cache is not None and self.device.type != "cpu" and self.options.world > 1
         return self._cache is None or self._cache.is_full or is_partial
 
     def _drop_begun(self) -> None:
@@ -238,7 +238,8 @@ class ClipLoader:
 
     def _start_steps(self, current: Pass, ahead: int) -> None:
         while len(current.waiting) < ahead and current.next_step < len(self):
-            seeds, mask = rank_batch(current.order, current.next_step, self.batch_size, self.rank, self.world)
+            ranks = self.options.rank, self.options.world
+            seeds, mask = rank_batch(current.order, current.next_step, self.batch_size, *ranks)
             current.waiting.append(self._start(seeds, mask))
             current.next_step += 1
 
@@ -253,7 +254,9 @@ class ClipLoader:
         if len(decoded) == 0:
             return pending
         pending.buffer = self._transfer.take_buffer()
-        for out, i in zip(pending.buffer, decoded.tolist(), strict=False):
+        rows = zip(*pending.buffer.values(), strict=True)
+        for row, i in zip(rows, decoded.tolist(), strict=False):
+            out = dict(zip(pending.buffer, row, strict=True))
             if is_new[i]:
                 future = self._stages.start(self._decoder.read, self._decode, int(numbers[i]), out)
             else:
@@ -262,12 +265,12 @@ class ClipLoader:
         return pending
 
     def _finish(self, pending: Pending) -> Batch:
-        """Wait for the clips, move them to the device and cut the sheets."""
+        """Wait for the clips, move them to the device and unpack them."""
         found = [future.result() for future in pending.futures]  # the number of the clip that came, or None
         self.hits, self.misses = self.hits + pending.hits, self.misses + len(pending.mask) - pending.hits
         numbers, mask, decoded = pending.seeds[:, 0].copy(), pending.mask.copy(), pending.decoded
         is_own = np.array([came == number for came, number in zip(found, numbers[decoded].tolist(), strict=True)], bool)
-        clips = self._transfer.to_clips(pending.buffer, len(decoded)) if len(decoded) else None
+        clips = self._transfer.to_device(pending.buffer, len(decoded)) if len(decoded) else None
         if self._device_cache:
             clips = self._device_cache.complete(self._place[numbers], decoded, clips, is_own)
         for i in np.flatnonzero(~is_own).tolist():
@@ -275,15 +278,16 @@ class ClipLoader:
                 mask[decoded[i]] = False
             else:
                 numbers[decoded[i]] = found[i]
-        return Batch(clips.permute(0, 1, 4, 2, 3), numbers, mask, pending.seeds)
+        arranged = {name: member.arrange(clips[name]) for name, member in self._members.items()}
+        return Batch(arranged, numbers, mask, pending.seeds)
 
-    def _decode(self, number: int, payload: bytes | Exception, out: Tensor) -> int | None:
-        found = self._decoder.decode(number, payload, out)
+    def _decode(self, number: int, payloads: Payloads | Exception, out: Values) -> int | None:
+        found = self._decoder.decode(number, payloads, out)
         if self._host_cache and found == number:
-            self._host_cache.put(self._place[[number]], out[None])
+            self._host_cache.put(self._place[[number]], {name: values[None] for name, values in out.items()})
         return found
 
-    def _copy(self, number: int, out: Tensor) -> int:
+    def _copy(self, number: int, out: Values) -> int:
         self._host_cache.copy(int(self._place[number]), out)
         return number
 

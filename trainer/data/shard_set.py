@@ -1,17 +1,21 @@
-"""An opened shards folder: the bytes of every clip by its number, from tars or unpacked folders."""
+"""An opened shards folder: the bytes of every clip's members by its number, from tars or unpacked folders."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from shardify.format.index import PAYLOAD_EXTENSION, ShardIndex, read_index, read_meta
+from shardify.format.index import ShardIndex, all_shards, read_index, read_meta
+from shardify.format.members import Member
+from shardify.format.members.base import MAX_BYTES
+from shardify.format.records import Head
 from shardify.format.schema import SPLITS
-from shardify.storage.local import file_sha256
+from shardify.storage.local import file_sha256, open_reader
 from trainer.data.locate import find_shards
 from trainer.data.webdataset import scan_tars
 from trainer.errors import FormatError, SettingsError
@@ -27,17 +31,40 @@ class ShardSet:
     """All clips of a shards folder, by their number in samples.npy (plan order)."""
 
     folder: Path
-    classes: list[str]
-    frames: int  # T
-    size: int  # S, pixels
-    codec: str  # jpeg | raw
-    samples: np.ndarray  # shardify.format.index.SAMPLE_DTYPE
+    members: dict[str, Member]  # that each clip has, by name
+    heads: list[Head]  # the named labels of each clip, the primary one first
+    samples: np.ndarray  # fields as of shardify.format.records.sample_dtype; version 1 lacks source and original
     paths: dict[tuple[int, int], Path]  # (split, shard) → its tar, or the folder of its members
     unpacked: frozenset[Path]  # those of `paths` that are folders of members, as Kaggle makes of tars
     fingerprint: str  # SHA-256 of samples.npy: which data a run was trained on
     has_crc: bool = True  # whether the table knows the payloads' CRC-32
     extensions: np.ndarray | None = None  # bytes (N,), of another writer's unpacked payloads
     notes: tuple[str, ...] = ()  # what a user should know about how the folder was understood
+
+    @property
+    def first_member(self) -> Member:
+        """What is read where no member is named."""
+        return next(iter(self.members.values()))
+
+    @property
+    def frames(self) -> int:
+        """T of the first member."""
+        return self.first_member.shape[0]
+
+    @property
+    def size(self) -> int:
+        """S of the first member, pixels."""
+        return self.first_member.shape[1]
+
+    @property
+    def classes(self) -> list[str]:
+        """Of the primary head."""
+        return self.heads[0].classes
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The class indices of the primary head, int (N,)."""
+        return self.samples[self.heads[0].field]
 
     def numbers(self, split: str) -> np.ndarray:
         """The numbers of a split's clips, int64 (N,)."""
@@ -48,43 +75,62 @@ class ShardSet:
     def key(self, number: int) -> str:
         return self.samples["key"][number].decode("utf-8", "replace")
 
-    def payload_path(self, number: int) -> Path:
-        """The file that holds a clip's payload."""
-        path = self._shard(number)
+    def shard(self, number: int) -> Path:
+        """The tar that holds a clip, or the folder that it was unpacked to."""
+        record = self.samples[number]
+        return self.paths[int(record["split"]), int(record["shard"])]
+
+    def where(self, number: int) -> str:
+        return f"{self.shard(number)}: clip {self.key(number)}"
+
+    def payload_path(self, number: int, name: str) -> Path:
+        """The file that holds the payload of a clip's member."""
+        path = self.shard(number)
         if path not in self.unpacked:
             return path
         own = self.extensions is None
-        extension = PAYLOAD_EXTENSION[self.codec] if own else self.extensions[number].decode()
+        extension = self.members[name].extension if own else self.extensions[number].decode()
         return path / f"{self.key(number)}.{extension}"
 
-    def read(self, number: int, check: bool = True) -> bytes:
-        """A clip's payload. Raises FormatError with shard and key when it is short or differs from the index."""
-        record = self.samples[number]
-        path, length = self.payload_path(number), int(record["length"])
-        offset = int(record["offset"]) if path is self._shard(number) else 0
+    def read(self, number: int, names: Collection[str] = (), check: bool = True) -> list[bytes | memoryview]:
+        """The payloads of a clip's members of these names, or of its first one; from a tar by one read.
+
+        Raises FormatError with shard and key where one is short or differs from the index.
+        """
+        record, names = self.samples[number], names or [self.first_member.name]
+        places = [(int(record[f"{name}_offset"]), int(record[f"{name}_length"])) for name in names]
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe must not block
-            try:
-                is_there = offset + length <= os.fstat(descriptor).st_size  # before memory is taken for it
-                payload = os.pread(descriptor, length, offset) if is_there else b""
-            finally:
-                os.close(descriptor)
+            payloads = self._read_places(number, names, places)
         except OSError as error:
             raise FormatError(
                 f"{self.where(number)} cannot be read ({error.strerror}); copy the folder again"
             ) from error
-        if len(payload) < length:
-            raise FormatError(f"{self.where(number)}: the file ends too early; copy the folder again")
-        if check and self.has_crc and crc32(payload) != record["crc"]:
-            raise FormatError(f"{self.where(number)}: payload differs from the index; copy the folder again")
-        return payload
+        for name, payload, (_, length) in zip(names, payloads, places, strict=True):
+            if len(payload) < length:
+                raise FormatError(f"{self.where(number)}: the file ends too early; copy the folder again")
+            if check and self.has_crc and crc32(payload) != record[f"{name}_crc"]:
+                raise FormatError(f"{self.where(number)}: payload differs from the index; copy the folder again")
+        return payloads
 
-    def where(self, number: int) -> str:
-        return f"{self._shard(number)}: clip {self.key(number)}"
+    def _read_places(self, number: int, names: Collection[str], places: list[tuple[int, int]]) -> list:
+        """The bytes of members at these offsets with these lengths. Raises OSError."""
+        path = self.shard(number)
+        if path in self.unpacked:
+            pairs = zip(names, places, strict=True)
+            return [_read(self.payload_path(number, name), 0, length) for name, (_, length) in pairs]
+        start = min(offset for offset, _ in places)
+        span = _read(path, start, max(offset + length for offset, length in places) - start)
+        if len(places) == 1:
+            return [span]
+        view = memoryview(span)
+        return [view[offset - start : offset - start + length] for offset, length in places]
 
-    def _shard(self, number: int) -> Path:
-        record = self.samples[number]
-        return self.paths[int(record["split"]), int(record["shard"])]
+
+def _read(path: Path, offset: int, length: int) -> bytes:
+    """A part of a file, nothing where it is not there as a whole. Raises OSError."""
+    with open_reader(path) as reader:
+        is_there = offset + length <= reader.size and length <= MAX_BYTES  # before memory is taken for it
+        return reader.read(offset, length) if is_there else b""
 
 
 def open_shards(name: Path | str, frames: int | None = None) -> ShardSet:
@@ -97,17 +143,13 @@ def open_shards(name: Path | str, frames: int | None = None) -> ShardSet:
     folder, tars = find_shards(name)
     if tars is not None and not (folder / "index.json").is_file():
         return ShardSet(folder, **scan_tars(tars, frames))
-    index = read_index(folder)
-    try:
-        return _open_index(index, tars)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise FormatError(f"{folder / 'index.json'}: is damaged ({error!r}); copy the folder again") from error
+    return _open_index(read_index(folder), tars)
 
 
 def _open_index(index: ShardIndex, tars: list[Path] | None) -> ShardSet:
     """The whole folder, or only the clips in some of its tars."""
-    folder, samples, settings = index.folder, index.samples, index.settings
-    names = [shard["name"] for split in index.meta["splits"].values() for shard in split["shards"]]
+    folder, samples = index.folder, index.samples
+    names = [shard["name"] for shard in all_shards(index.meta)]
     for tar in tars or []:
         if tar.parent != folder or tar.name not in names:
             raise FormatError(f"{tar}: is not among the shards of {folder / 'index.json'}; name those, or the folder")
@@ -119,7 +161,6 @@ def _open_index(index: ShardIndex, tars: list[Path] | None) -> ShardSet:
         raise FormatError(
             f"{folder}: {missing[0]} is missing ({len(missing)} of {len(names)} shards are); copy the folder again"
         )
-    _check_settings(index)
     if len(samples) == 0:
         raise FormatError(f"{folder}: holds no clip; see samples.csv for the reasons")
     fingerprint = index.meta["sha256"]["samples.npy"]
@@ -132,24 +173,7 @@ def _open_index(index: ShardIndex, tars: list[Path] | None) -> ShardSet:
         pairs = zip(samples["split"].tolist(), samples["shard"].tolist(), strict=True)
         samples = samples[np.fromiter((pair in chosen for pair in pairs), bool, len(samples))]
         fingerprint = hashlib.sha256(samples.tobytes()).hexdigest()
-    return ShardSet(
-        folder, index.classes, settings["frames"], settings["size"], settings["codec"], samples, paths, unpacked,
-        fingerprint,
-    )  # fmt: skip
-
-
-def _check_settings(index: ShardIndex) -> None:
-    """What the index says is believed when memory is allotted, so it must be what the builder could have written."""
-    frames, size, codec = (index.settings[name] for name in ("frames", "size", "codec"))
-    for name, value, allowed in (
-        ("frames", frames, range(1, 257)),
-        ("size", size, range(8, 1025, 8)),
-        ("codec", codec, PAYLOAD_EXTENSION),
-    ):
-        if value not in allowed:
-            raise FormatError(f"{index.folder / 'index.json'}: {name} is {value!r}; build or copy the folder again")
-    if not index.classes or not all(isinstance(name, str) for name in index.classes):
-        raise FormatError(f"{index.folder / 'index.json'}: classes are {index.classes}; names are needed")
+    return ShardSet(folder, index.members, index.heads, samples, paths, unpacked, fingerprint)
 
 
 def _shard_id(name: str) -> tuple[int, int]:
@@ -172,15 +196,17 @@ def input_shape(shards: ShardSet, frames: int | None, size: int | None) -> tuple
 
 def class_counts(shards: ShardSet, numbers: np.ndarray) -> np.ndarray:
     """Clips of each class among these numbers, int64 (K,)."""
-    return np.bincount(shards.samples["label"][numbers], minlength=len(shards.classes))
+    return np.bincount(shards.labels[numbers], minlength=len(shards.classes))
 
 
 def videos_of(shards: ShardSet, numbers: np.ndarray) -> np.ndarray:
-    """The video of each of these clips, by its key: where a video gives several, theirs end in -000, -001 and so on."""
+    """The video of each of these clips: its number among the inputs, or in version 1 the common part of their keys."""
+    if "source" in shards.samples.dtype.names:
+        return shards.samples["source"][numbers]
     keys = shards.samples["key"][numbers]
     if build_settings(shards.folder).get("clips", 1) == 1:
         return keys
-    return np.array([key.rpartition(b"-")[0] for key in keys.tolist()])
+    return np.array([key.rpartition(b"-")[0] for key in keys.tolist()])  # where there are several: -000, -001 and so on
 
 
 def build_settings(folder: Path) -> dict:

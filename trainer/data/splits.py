@@ -40,7 +40,7 @@ def choose_splits(
 
 def limit_per_class(shards: ShardSet, numbers: np.ndarray, most: int, seed: int) -> np.ndarray:
     """At most so many clips of each class, int64 (N,), by chance; a larger `most` keeps those of a smaller one."""
-    labels = shards.samples["label"][numbers]
+    labels = shards.labels[numbers]
     order = np.random.default_rng(seed).permutation(len(numbers))
     chosen = [order[labels[order] == label][:most] for label in np.unique(labels)]
     return numbers[np.sort(np.concatenate(chosen))]
@@ -51,7 +51,7 @@ def _hold_out(
 ) -> tuple[np.ndarray, np.ndarray]:
     from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold
 
-    labels, groups = shards.samples["label"][train], shards.samples["group"][train]
+    labels, groups = shards.labels[train], shards.samples["group"][train]
     num_groups = len(np.unique(groups))
     if num_groups < 2:
         raise FormatError(

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 
-from torch import Tensor
+from trainer.data.batches import Values
 
 READERS = 32  # reads under way at once; they only wait, so there are more than cores
 
@@ -23,16 +23,16 @@ class Stages:
         self._is_closed = False
         self.process = os.getpid()  # a fork of it has none of the threads
 
-    def start(self, read: Callable[[int], bytes], decode: Callable, number: int, out: Tensor) -> Future:
-        """`read(number)`, then `decode(number, payload, out)` by a thread of the other pool; the result is `decode`'s.
+    def start(self, read: Callable, decode: Callable, number: int, out: Values) -> Future:
+        """`read(number)`, then `decode(number, payloads, out)` by a thread of the other pool; the result is `decode`'s.
 
-        What `read` raises is handed to `decode` as the payload.
+        What `read` raises is handed to `decode` as the payloads.
         """
         done: Future = Future()
         self._readers.submit(self._read, read, decode, number, out, done)
         return done
 
-    def copy(self, copy: Callable[[int, Tensor], int], number: int, out: Tensor) -> Future:
+    def copy(self, copy: Callable[[int, Values], int], number: int, out: Values) -> Future:
         """`copy(number, out)` by a decoder."""
         return self._decoders.submit(copy, number, out)
 
@@ -44,24 +44,24 @@ class Stages:
         self._readers.shutdown()
         self._decoders.shutdown()
 
-    def _read(self, read: Callable, decode: Callable, number: int, out: Tensor, done: Future) -> None:
+    def _read(self, read: Callable, decode: Callable, number: int, out: Values, done: Future) -> None:
         if not done.set_running_or_notify_cancel():
             return
         try:
-            payload = None if self._is_closed else read(number)
+            payloads = [] if self._is_closed else read(number)
         except Exception as error:
-            payload = error
+            payloads = error
         try:
-            self._decoders.submit(self._decode, decode, number, payload, out, done)
+            self._decoders.submit(self._decode, decode, number, payloads, out, done)
         except RuntimeError as error:  # the interpreter is ending
             done.set_exception(error)
 
-    def _decode(self, decode: Callable, number: int, payload: bytes | Exception, out: Tensor, done: Future) -> None:
+    def _decode(self, decode: Callable, number: int, payloads: list | Exception, out: Values, done: Future) -> None:
         if self._is_closed:
             done.set_exception(CancelledError())
             return
         try:
-            found = decode(number, payload, out)
+            found = decode(number, payloads, out)
         except BaseException as error:
             done.set_exception(error)
         else:

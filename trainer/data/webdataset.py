@@ -1,7 +1,7 @@
 """The reader of WebDataset tars without an index of ours: their headers are scanned once for the same table.
 
 A sample is `<key>.jpg` or `<key>.png` (a contact sheet, or one picture) or `<key>.npy` (uint8 (T, S, S, 3)) with
-`<key>.cls`; `<key>.json` may name frames, split, class and group as ours does. Kaggle may have unpacked the tars.
+`<key>.cls`; `<key>.json` may name frames, size, split, class and group as ours does. Kaggle may have unpacked the tars.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from shardify.format.index import SAMPLE_DTYPE
-from shardify.format.members.frames import grid_shape, open_picture, raw_shape
+from shardify.format.members.array import array_header
+from shardify.format.members.frames import BLOCK, Frames, grid_shape, open_picture
+from shardify.format.records import PRIMARY, Head, sample_dtype
 from shardify.format.schema import SPLITS
 from shardify.format.tar import Archive, Member, open_archive
 from trainer.data.locate import split_of
@@ -31,11 +32,12 @@ MAX_LISTED = 4  # names in a message
 class _Table:
     """Samples as they are found."""
 
-    rows: list[tuple] = field(default_factory=list)  # key, split, shard, offset, length, label, group
+    rows: list[tuple] = field(default_factory=list)  # as the fields of sample_dtype()
     groups: dict[str, int] = field(default_factory=dict)
     names: dict[int, str] = field(default_factory=dict)  # label → class
     extensions: list[str] = field(default_factory=list)  # of the payloads, as they are written
     frames: set[int] = field(default_factory=set)
+    size: object = None  # of the first clip, as its `.json` says
     without_split: dict[str, None] = field(default_factory=dict)  # tars whose clips are trained on for want of a word
 
 
@@ -59,16 +61,15 @@ def scan_tars(tars: list[Path], frames: int | None) -> dict:
         raise FormatError(
             f"{tars[0].parent}: the tars hold clips of several kinds ({_some(found)}); train on one kind at a time"
         )
-    num_frames, size = _geometry(tars[0], first, table, frames)
-    samples, order = _to_array(table.rows)
-    labels = range(max(max(table.names, default=0), int(samples["label"].max()), 1) + 1)
+    member, (samples, order) = _frames(tars[0], first, codecs.pop(), table, frames), _to_array(table.rows)
+    labels = range(max(max(table.names, default=0), int(samples[f"label_{PRIMARY}"].max()), 1) + 1)
     classes = [table.names.get(label, str(label)) for label in labels]
     fingerprint = hashlib.sha256(samples.tobytes() + json.dumps(classes).encode()).hexdigest()
     notes = ()
     if table.without_split:
         notes = (f"no word in {_some(table.without_split)} says train, val or test: these clips are trained on",)
     return {
-        "classes": classes, "frames": num_frames, "size": size, "codec": codecs.pop(),
+        "members": {member.name: member}, "heads": [Head(PRIMARY, classes)],
         "samples": samples, "paths": paths, "unpacked": frozenset(path for path in tars if path.is_dir()),
         "fingerprint": fingerprint, "has_crc": False, "extensions": np.array(table.extensions, "S5")[order],
         "notes": notes,
@@ -122,12 +123,16 @@ def _add(table: _Table, archive: Archive, key: str, members: dict[str, Member], 
         table.without_split[path.name] = None
     if isinstance(name := about.get("class"), str) and table.names.setdefault(label, name) != name:
         raise FormatError(f"{path}: clip {key} calls class {label} {name}, others call it {table.names[label]}")
+    if not table.rows:
+        table.size = about.get("size")
     if type(about.get("frames")) is int:
         table.frames.add(about["frames"])
     table.extensions.append(payload.name[-len(payloads[0]) :])
     group = table.groups.setdefault(group if isinstance(group, (str, int)) else key, len(table.groups))
     split = SPLITS.index(split or "train")
-    table.rows.append((key.encode(), split, shard, payload.offset, payload.length, label, label, 0, group))
+    table.rows.append(
+        (key.encode(), split, shard, group, label, len(table.rows), -1, payload.offset, payload.length, 0, label)
+    )
     return split, payload
 
 
@@ -144,40 +149,46 @@ def _read_json(archive: Archive, key: str, member: Member | None) -> dict:
 
 
 def _head(archive: Archive, key: str, payload: Member) -> tuple[int, ...]:
-    """(T, S, S, 3) of a .npy, (height, width) of a picture."""
+    """(T, S, S, 3) of a .npy, (height, width, 3) of a picture."""
     head, codec = archive.read(payload, MAX_HEAD_BYTES), PAYLOADS[payload.name.rpartition(".")[2].lower()]
     try:
         if codec == "raw":
-            return raw_shape(head)[0]
+            shape, dtype, _ = array_header(head)
+            if dtype != np.uint8:
+                raise ValueError(f"holds {dtype}, not uint8")
+            return shape
         with open_picture(head, codec) as picture:
-            return picture.height, picture.width
+            return picture.height, picture.width, 3
     except Exception as error:  # Pillow raises errors of many kinds
         raise FormatError(f"{archive.path}: clip {key} cannot be decoded ({error}); write the tar again") from error
 
 
-def _geometry(path: Path, head: tuple[int, ...], table: _Table, frames: int | None) -> tuple[int, int]:
-    """(T, S)"""
-    if len(head) != 2:
-        frames, size = (head[0], head[1]) if len(head) == 4 else (0, 0)
-        expected = (frames, size, size, 3)
-    else:
+def _frames(path: Path, head: tuple[int, ...], codec: str, table: _Table, frames: int | None) -> Frames:
+    """The member whose first payload has this shape. frames: T of a contact sheet where no `.json` says it."""
+    if codec != "raw":
         frames = next(iter(table.frames), frames)
         if frames is None:
             raise FormatError(
                 f"{path}: no .json says how many frames a picture holds; pass --set data.sheet_frames=N (1: pictures)"
             )
-        size = head[1] // (grid_shape(frames)[1] if 0 < frames <= 256 else 1)
-        expected = tuple(cells * size for cells in grid_shape(frames)) if 0 < frames <= 256 else ()
-    if head != expected or not (0 < frames <= 256 and 0 < size <= 4096):
-        what = " × ".join(map(str, head))
+    try:
+        frames, cell = head[:2] if codec == "raw" else (frames, head[1] // grid_shape(frames)[1])
+        is_padded = codec != "raw" and type(table.size) is int and cell - BLOCK < table.size < cell
+        member = Frames(codec=codec, frames=frames, size=table.size if is_padded else cell, cell=cell)
+        fits = member.stored_shape == head
+    except (ValueError, ArithmeticError):
+        fits = False
+    if not fits:
+        what = " × ".join(map(str, head if codec == "raw" else head[:2]))
         raise FormatError(f"{path}: its first clip is {what}, which is no clip or sheet of {frames} square frames")
-    return frames, size
+    return member
 
 
 def _to_array(rows: list[tuple]) -> tuple[np.ndarray, np.ndarray]:
     """As in samples.npy, in the order of the splits, and which row each is; keys may be longer than ours."""
-    fields = [(name, SAMPLE_DTYPE[name]) for name in SAMPLE_DTYPE.names]
-    fields[0] = ("key", f"S{max(80, max(len(row[0]) for row in rows))}")
+    dtype, longest = sample_dtype(), max(len(row[0]) for row in rows)
+    fields = [(name, dtype[name]) for name in dtype.names]
+    fields[0] = ("key", f"S{max(80, longest)}")
     samples = np.array(rows, fields)
     order = np.argsort(samples["split"], kind="stable")
     return samples[order], order

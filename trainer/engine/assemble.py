@@ -48,7 +48,7 @@ def choose_run_cache(
 
     All ranks take what the least of them has room for.
     """
-    num_bytes = sum(map(len, splits.values())) * shards.frames * shards.size**2 * 3
+    num_bytes = sum(map(len, splits.values())) * shards.first_member.num_bytes
     choices = group.gather(np.array([TIERS.index(choose_cache(settings.data.cache, num_bytes, group.device))]))
     cache = TIERS[choices.max()]
     notes = [explain_choice(cache, num_bytes, group.device)] if settings.data.cache == "auto" else []

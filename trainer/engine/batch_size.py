@@ -100,10 +100,11 @@ def take_steps(
     settings = dataclasses.replace(settings, batch_size=size)
     engine = make_engine(settings, shards, numbers, model, Group(0, 1, device))
     engine.begin_epoch(settings.epochs - 1)
-    shape = (size, shards.frames, shards.size, shards.size, 3)
-    clips = torch.randint(0, 256, shape, dtype=torch.uint8, device=device).permute(0, 1, 4, 2, 3)
+    member = shards.first_member
+    clips = torch.randint(0, 256, (size, *member.shape), dtype=torch.uint8, device=device)
     chosen = np.resize(numbers, size)
-    batch = Batch(clips, chosen, np.ones(size, bool), np.stack((chosen, np.arange(size)), axis=1))
+    seeds = np.stack((chosen, np.arange(size)), axis=1)
+    batch = Batch({member.name: member.arrange(clips)}, chosen, np.ones(size, bool), seeds)
     sums = engine.new_sums()
     for _ in range(STEPS):
         engine.guard.keep()

@@ -8,14 +8,12 @@ import io
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
-from shardify.format.members import frames
-from shardify.format.members.frames import decode_into
+from shardify.format.members.base import DAMAGE
+from shardify.format.members.frames import grid_shape, to_sheet
 from shardify.storage.local import write_atomically
 from trainer.data.shard_set import ShardSet
-from trainer.errors import FormatError
 from trainer.evaluation.predictions import Ranking
 
 MOST = 24  # clips
@@ -60,7 +58,7 @@ def write_worst_clips(
 def _figure(shards: ShardSet, number: int, caption: str, share: float, rows: dict[str, dict[str, str]]) -> str:
     key = shards.key(number)
     source = html.escape(rows.get(key, {}).get("source", ""))
-    width = frames.grid_shape(shards.frames)[1] * shards.size
+    width = grid_shape(shards.frames)[1] * shards.size
     kind = ' class="enlarged"' if width < COLUMN_PIXELS else ""
     return (
         f'<figure><img{kind} alt="{html.escape(key)}" src="{_picture(shards, number)}"><figcaption>{caption}'
@@ -71,15 +69,11 @@ def _figure(shards: ShardSet, number: int, caption: str, share: float, rows: dic
 
 def _picture(shards: ShardSet, number: int) -> str:
     """A clip's contact sheet as a data URL, or an empty one where the clip cannot be read."""
-    rows, columns = frames.grid_shape(shards.frames)
-    is_raw, size = shards.codec == "raw", shards.size
-    shape = (shards.frames, size, size, 3) if is_raw else (rows * size, columns * size, 3)
-    pixels = torch.empty(shape, dtype=torch.uint8)
     try:
-        decode_into(shards.read(number), shards.codec, pixels)
-    except (FormatError, ValueError, OSError):  # skipped in training too, and reported there
+        (payload,) = shards.read(number)
+        picture = Image.fromarray(to_sheet(shards.first_member.decode(payload)))
+    except DAMAGE:  # skipped in training too, and reported there
         return "data:,"
-    picture = Image.fromarray(frames.to_sheet(pixels.numpy()) if is_raw else pixels.numpy())
     picture.thumbnail((SHEET_PIXELS, SHEET_PIXELS))
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=85)

@@ -27,7 +27,7 @@ class Task(ABC):
     (B, T, 3, S, S), normalised.
     """
 
-    label: str  # the field of samples.npy that is learned
+    label: str  # what is learned, in words
     metrics: tuple[str, ...]  # that the best model may be chosen by; the first one is what `metric: auto` comes to
     lower_is_better: tuple[str, ...] = ("loss",)
     history: tuple[str, ...]  # the metrics of validation in training_history.csv
@@ -52,13 +52,12 @@ class Task(ABC):
 
     # the data
 
+    @abstractmethod
     def labels(self, shards: ShardSet) -> np.ndarray:
         """What is learned of each clip, by its number: int64 or float64 (clips of all splits,).
 
         Raises FormatError where one cannot be learned.
         """
-        values = shards.samples[self.label]
-        return values.astype(np.float64 if values.dtype.kind == "f" else np.int64)
 
     @abstractmethod
     def notes(self, shards: ShardSet, splits: dict[str, np.ndarray]) -> dict[str, str]:

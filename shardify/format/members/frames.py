@@ -1,26 +1,31 @@
 """The frames of a clip as a member of a sample: one JPEG contact sheet, or a raw array.
 
-A sheet lays T frames of S×S pixels row by row in ceil(sqrt(T)) columns; unused cells are black. With S a
-multiple of 8 and chroma 4:4:4 every frame owns whole JPEG blocks, so a frame cut out of the decoded sheet has
-the very pixels that compressing it alone would have given.
+A sheet lays T frames of S×S pixels row by row in ceil(sqrt(T)) columns; unused cells are black. A cell's sides are S
+rounded up to a multiple of 8, the padding repeats the frame's edge. With chroma 4:4:4 every frame then owns whole JPEG
+blocks, so a frame cut out of the decoded sheet has the very pixels that compressing its cell alone would have given.
 """
 
 from __future__ import annotations
 
 import io
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from PIL import Image, JpegImagePlugin, PngImagePlugin
 
-from shardify.errors import FormatError
+from shardify.format.members.array import decode_array_into, encode_array
+from shardify.format.members.base import Member, is_whole
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from shardify.format.members.base import Pixels
+    from shardify.format.settings import BuildSettings
 
-
-MAX_PIXELS = (16 * 1024) ** 2  # 256 frames of 1024×1024
+BLOCK = 8  # sides of a JPEG block, pixels
+EXTENSIONS = {"jpeg": "jpg", "raw": "npy", "png": "png"}  # codec → extension; no build writes png
+MAX_FRAMES, MAX_SIZE = 256, 4096
 
 try:  # decodes straight into the batch, a quarter faster than Pillow; the same pixels
     import simplejpeg
@@ -28,7 +33,90 @@ except ImportError:
     simplejpeg = None
 # opened without Image.open, which takes large sheets for bombs; nothing is decoded before the size is checked
 PICTURES = {"jpeg": JpegImagePlugin.JpegImageFile, "png": PngImagePlugin.PngImageFile}
-DAMAGE = (FormatError, ValueError, RuntimeError, OSError)  # what a damaged payload makes the decoders raise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frames(Member):
+    """T frames, uint8 (T, S, S, 3) RGB."""
+
+    kind: ClassVar[str] = "frames"
+    name: str = "frames"
+    codec: str  # jpeg | raw
+    frames: int  # T
+    size: int  # S, pixels
+    cell: int  # sides of a sheet's cell, pixels; S for raw
+    quality: int = 95  # JPEG quality
+    fit: str = "stretch"  # how a picture that is not square became S×S
+
+    def __post_init__(self) -> None:
+        self._check(isinstance(self.codec, str) and self.codec in EXTENSIONS, "codec", " | ".join(EXTENSIONS))
+        self._check(is_whole(self.frames, 1, MAX_FRAMES), "frames", f"1 to {MAX_FRAMES}")
+        self._check(is_whole(self.size, 1, MAX_SIZE), "size", f"1 to {MAX_SIZE}")
+        self._check(is_whole(self.cell, self.size, self.size + BLOCK - 1), "cell", "the size, rounded up")
+
+    @classmethod
+    def of(cls, settings: BuildSettings) -> Frames:
+        """What a build with these settings writes."""
+        size = settings.size
+        return cls(
+            codec=settings.codec,
+            frames=settings.frames,
+            size=size,
+            cell=size if settings.codec == "raw" else math.ceil(size / BLOCK) * BLOCK,
+            quality=settings.quality,
+            fit=settings.fit,
+        )
+
+    @property
+    def extension(self) -> str:
+        return EXTENSIONS[self.codec]
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(np.uint8)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.frames, self.size, self.size, 3
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        rows, columns = grid_shape(self.frames)
+        return self.shape if self.codec == "raw" else (rows * self.cell, columns * self.cell, 3)
+
+    def encode(self, values: np.ndarray) -> bytes:
+        if self.codec == "raw":
+            return encode_array(values)
+        buffer = io.BytesIO()
+        sheet = Image.fromarray(to_sheet(values, self.cell))
+        sheet.save(buffer, "JPEG", quality=self.quality, subsampling=0)
+        return buffer.getvalue()
+
+    def decode_into(self, payload: bytes, out: Pixels) -> None:
+        if self.codec == "raw":
+            decode_array_into(payload, out)
+            return
+        pixels = np.asarray(out)
+        if self.codec == "jpeg" and simplejpeg is not None:
+            _check_size(*simplejpeg.decode_jpeg_header(payload)[:2], pixels)
+            simplejpeg.decode_jpeg(payload, "RGB", buffer=pixels)
+            return
+        try:
+            with open_picture(payload, self.codec) as picture:
+                _check_size(picture.height, picture.width, pixels)
+                pixels[...] = picture.convert("RGB")
+        except Exception as error:  # Pillow raises errors of many kinds
+            raise ValueError(str(error)) from error
+
+    def unpack(self, stored: Pixels, copy: Callable[[Pixels], Pixels]) -> Pixels:
+        if self.codec == "raw":
+            return copy(stored)
+        cells = copy(cut(stored, self.frames, self.size))
+        return cells.reshape(len(stored), -1, self.size, self.size, 3)[:, : self.frames]
+
+    def arrange(self, values: Pixels) -> Pixels:
+        """(B, T, S, S, 3) as (B, T, 3, S, S)."""
+        return values.swapaxes(3, 4).swapaxes(2, 3)
 
 
 def grid_shape(num_frames: int) -> tuple[int, int]:
@@ -37,100 +125,29 @@ def grid_shape(num_frames: int) -> tuple[int, int]:
     return math.ceil(num_frames / columns), columns
 
 
-def to_sheet(frames: np.ndarray) -> np.ndarray:
-    """uint8 (T, S, S, 3) → uint8 (rows·S, columns·S, 3)."""
+def to_sheet(frames: np.ndarray, cell: int | None = None) -> np.ndarray:
+    """Frames, uint8 (T, S, S, 3), as a contact sheet, uint8 (rows·C, columns·C, 3); cell: C, None: S."""
     num_frames, size = frames.shape[:2]
+    cell = cell or size
     rows, columns = grid_shape(num_frames)
-    cells = np.zeros((rows * columns, size, size, 3), np.uint8)
-    cells[:num_frames] = frames
-    return cells.reshape(rows, columns, size, size, 3).swapaxes(1, 2).reshape(rows * size, columns * size, 3)
+    cells = np.zeros((rows * columns, cell, cell, 3), np.uint8)
+    padding = (0, cell - size)
+    cells[:num_frames] = np.pad(frames, ((0, 0), padding, padding, (0, 0)), mode="edge")
+    return cells.reshape(rows, columns, cell, cell, 3).swapaxes(1, 2).reshape(rows * cell, columns * cell, 3)
 
 
-def from_sheet(sheet: np.ndarray, num_frames: int) -> np.ndarray:
-    """uint8 (rows·S, columns·S, 3) → uint8 (T, S, S, 3)."""
+def cut(sheets: Pixels, num_frames: int, size: int) -> Pixels:
+    """Contact sheets (B, rows·C, columns·C, 3) as a view of their frames, (B, rows, columns, S, S, 3)."""
     rows, columns = grid_shape(num_frames)
-    size = sheet.shape[0] // rows
-    cells = sheet.reshape(rows, size, columns, size, 3).swapaxes(1, 2)
-    return cells.reshape(rows * columns, size, size, 3)[:num_frames]
+    cell = sheets.shape[1] // rows
+    cells = sheets.reshape(len(sheets), rows, cell, columns, cell, 3).swapaxes(2, 3)
+    return cells[:, :, :, :size, :size]
 
 
-def encode_jpeg(sheet: np.ndarray, quality: int) -> bytes:
-    """uint8 (H, W, 3) RGB → JPEG bytes, chroma 4:4:4; the same bytes for the same pixels."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(sheet).save(buffer, "JPEG", quality=quality, subsampling=0)
-    return buffer.getvalue()
-
-
-def decode_jpeg(payload: bytes) -> np.ndarray:
-    """JPEG bytes → uint8 (H, W, 3) RGB. Raises ValueError above MAX_PIXELS, and whatever Pillow raises for damage."""
-    from PIL.JpegImagePlugin import JpegImageFile
-
-    with JpegImageFile(io.BytesIO(payload)) as image:  # not Image.open: its limit is below the largest sheet
-        if image.width * image.height > MAX_PIXELS:
-            raise ValueError(f"{image.width}×{image.height} pixels are no sheet")
-        return np.asarray(image.convert("RGB"))
-
-
-def encode_raw(frames: np.ndarray) -> bytes:
-    """uint8 (T, S, S, 3) → the bytes of a .npy file, version 1.0, C order, no pickle."""
-    buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, np.ascontiguousarray(frames), version=(1, 0), allow_pickle=False)
-    return buffer.getvalue()
-
-
-def decode_raw(payload: bytes) -> np.ndarray:
-    """The bytes of a .npy file → a read-only view of its uint8 array; never unpickles.
-
-    Raises ValueError for anything that `encode_raw` would not have written.
-    """
-    shape, offset = raw_shape(payload)
-    if math.prod(shape) != len(payload) - offset:
-        raise ValueError(f"holds {len(payload) - offset} bytes of pixels, its header says {shape}")
-    return np.frombuffer(payload, np.uint8, offset=offset).reshape(shape)
-
-
-def raw_shape(head: bytes) -> tuple[tuple[int, ...], int]:
-    """The shape that a .npy file's first bytes promise, and how many bytes come before the pixels.
-
-    Raises ValueError as `decode_raw` does.
-    """
-    header = io.BytesIO(head)
-    try:
-        if (version := np.lib.format.read_magic(header)) != (1, 0):
-            raise ValueError(f"version {version}, not (1, 0)")
-        shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(header)
-    except Exception as error:  # a damaged header makes NumPy raise from ValueError to tokenize.TokenError
-        raise ValueError(f"is no .npy file that is read here ({' '.join(str(error).split())[:100]})") from error
-    if fortran_order or dtype != np.uint8:
-        raise ValueError(f"holds {dtype} in {'Fortran' if fortran_order else 'C'} order, not uint8 in C order")
-    if not all(type(side) is int and side >= 0 for side in shape):
-        raise ValueError(f"has the shape {shape}")
-    return shape, header.tell()
-
-
-def decode_into(payload: bytes, codec: str, out: Tensor) -> None:
-    """Decode a payload into uint8 (rows·S, columns·S, 3) or, raw, (T, S, S, 3).
-
-    Raises ValueError or OSError when it is damaged or of another size.
-    """
-    if codec == "raw":
-        frames = decode_raw(payload)
-        if frames.shape != tuple(out.shape):
-            raise ValueError(f"holds {frames.shape}, not {tuple(out.shape)}")
-        out.numpy()[...] = frames
-        return
-    if codec == "jpeg" and simplejpeg is not None:
-        check_size(*simplejpeg.decode_jpeg_header(payload)[:2], out)
-        simplejpeg.decode_jpeg(payload, "RGB", buffer=out.numpy())
-        return
-    try:
-        with open_picture(payload, codec) as picture:
-            check_size(picture.height, picture.width, out)
-            out.numpy()[...] = picture.convert("RGB")
-    except Exception as error:  # Pillow raises errors of many kinds
-        raise ValueError(str(error)) from error
+def from_sheet(sheet: Pixels, num_frames: int, size: int | None = None) -> Pixels:
+    """A contact sheet, uint8 (rows·C, columns·C, 3), as frames, uint8 (T, S, S, 3); size: S, None: C."""
+    size = size or sheet.shape[0] // grid_shape(num_frames)[0]
+    return cut(sheet[None], num_frames, size).reshape(-1, size, size, 3)[:num_frames]
 
 
 def open_picture(payload: bytes, codec: str) -> Image.Image:
@@ -138,6 +155,6 @@ def open_picture(payload: bytes, codec: str) -> Image.Image:
     return PICTURES[codec](io.BytesIO(payload))
 
 
-def check_size(height: int, width: int, out: Tensor) -> None:
-    if (height, width) != tuple(out.shape[:2]):
-        raise ValueError(f"is {height}×{width} pixels, not {out.shape[0]}×{out.shape[1]}")
+def _check_size(height: int, width: int, pixels: np.ndarray) -> None:
+    if (height, width) != pixels.shape[:2]:
+        raise ValueError(f"is {height}×{width} pixels, not {pixels.shape[0]}×{pixels.shape[1]}")

@@ -164,7 +164,7 @@ def test_poisoned_videos_change_no_other_byte(data, tmp_path, monkeypatch):
     monkeypatch.setattr(build_module, "pack_videos", lambda *a, **k: pack_videos(*a, pack=make_poisoned, **k))
     report = run_build(both, tmp_path / "crashed")
     assert (report.ok_inputs, report.failed_inputs) == (24, 6)
-    assert report.failures["the decoder crashed on it (SIGSEGV)"] == 2
+    assert report.failures["its process crashed (SIGSEGV)"] == 2
     refused, crashed = tree(tmp_path / "refused"), tree(tmp_path / "crashed")
     assert [n for n in crashed if crashed[n] != refused[n]] == ["index.json", "samples.csv"]
 

@@ -23,8 +23,8 @@ def members(out):
     found, index = {}, read_index(out)
     for record in index.samples:
         name = f"{['train', 'val', 'test'][record['split']]}-{record['shard']:06d}.tar"
-        start, key = int(record["offset"]), record["key"].decode()
-        payload = (out / name).read_bytes()[start : start + int(record["length"])]
+        start, key = int(record["frames_offset"]), record["key"].decode()
+        payload = (out / name).read_bytes()[start : start + int(record["frames_length"])]
         with tarfile.open(fileobj=io.BytesIO((out / name).read_bytes())) as tar:
             mine = {m.name: tar.extractfile(m).read() for m in tar if m.name.startswith(key)}
         assert mine[f"{key}.jpg"] == payload

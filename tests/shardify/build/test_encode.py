@@ -3,6 +3,7 @@ import json
 import os
 import sys
 
+import numpy as np
 import pytest
 from builds import SMALL, make_job, make_videos
 from media import numbered_video
@@ -12,7 +13,8 @@ from shardify.build.encode import make_samples
 from shardify.build.job import failed_row
 from shardify.errors import VideoError
 from shardify.format.index import sha256
-from shardify.format.members import frames
+from shardify.format.members import members_of
+from shardify.format.members.array import decode_array
 from shardify.format.settings import BuildSettings
 from shardify.sources.fingerprint import source_fingerprint
 from shardify.video.decode import decode_clips
@@ -27,11 +29,38 @@ def test_members_and_row_agree(video):
     (one,) = make_samples(make_job(video, label=1), BuildSettings(**SMALL))
     record = json.loads(one.members["json"])
     assert list(one.members) == ["cls", "jpg", "json"] and one.members["cls"] == b"1"
-    assert frames.decode_jpeg(one.members["jpg"]).shape == (64, 64, 3)
+    assert members_of(BuildSettings(**SMALL))["frames"].decode(one.members["jpg"]).shape == (4, 32, 32, 3)
     assert record["payload_sha256"] == one.row["payload_sha256"] == sha256(one.members["jpg"])
     assert one.row["record_sha256"] == sha256(one.members["json"])
     assert (record["source"], record["source_bytes"]) == ("one.mp4", video.stat().st_size)
     assert len(record["pts_seconds"]) == len(record["frame_index"]) == record["frames"] == 4
+
+
+def test_every_field_of_version_2_is_in_the_record(video):
+    (one,) = make_samples(make_job(video, label=1), BuildSettings(**SMALL))
+    record = json.loads(one.members["json"])
+    assert (record["labels"], record["classes"]) == ({"class": 1}, {"class": "real"})
+    assert record["box"] == [0.0, 0.0, 32.0, 32.0]
+    empty = {name: record[name] for name in ("kind", "original", "faces", "face_score")}
+    assert empty == {"kind": "", "original": "", "faces": 0, "face_score": 0.0}
+    assert (one.row["label.class"], one.row["kind"], one.row["original"]) == (1, "", "")
+    assert not any(value is None for value in record.values())
+
+
+def test_the_box_in_the_record_is_what_was_cut(video):
+    box = (-4.0, 8.0, 20.0, 100.0)
+    (one,) = make_samples(dataclasses.replace(make_job(video), box=box), BuildSettings(**SMALL))
+    assert json.loads(one.members["json"])["box"] == [0.0, 8.0, 16.0, 24.0]
+
+
+def test_sizes_that_are_no_multiple_of_8_are_padded_in_the_sheet_alone(video):
+    settings = BuildSettings(**SMALL | {"size": 30})
+    (one,) = make_samples(make_job(video), settings)
+    (whole,) = make_samples(make_job(video), dataclasses.replace(settings, codec="raw"))
+    frames, exact = (members_of(each)["frames"] for each in (settings, dataclasses.replace(settings, codec="raw")))
+    decoded = frames.decode(one.members["jpg"]).astype(int)
+    assert frames.stored_shape == (64, 64, 3) and decoded.shape == (4, 30, 30, 3)
+    assert np.abs(decoded - exact.decode(whole.members["npy"])).mean() < 3
 
 
 def test_what_is_known_of_the_pictures_is_in_the_record(tmp_path):
@@ -66,7 +95,7 @@ def test_clips_have_keys_of_their_own(video):
 
 def test_raw_payload_is_the_frames(video):
     (one,) = make_samples(make_job(video), BuildSettings(**SMALL, codec="raw"))
-    assert frames.decode_raw(one.members["npy"]).shape == (4, 32, 32, 3)
+    assert decode_array(one.members["npy"]).shape == (4, 32, 32, 3)
 
 
 @pytest.mark.parametrize(

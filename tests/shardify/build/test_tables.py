@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 from builds import make_videos, run_build, tree, video_names
 
+from shardify.build.tables import sample_records
 from shardify.format.index import read_index, read_rows, sha256
+from shardify.format.records import Head
 from shardify.format.schema import SPLITS
 from shardify.tools.repair import repair_folder
 from shardify.tools.verify import verify_folder
@@ -33,10 +35,10 @@ def test_records_point_at_their_payloads(shards):
     index, rows = read_index(shards), [row for row in read_rows(shards) if row["status"] == "ok"]
     for record, row in zip(index.samples, rows, strict=True):
         content = (shards / row["shard"]).read_bytes()
-        start = int(record["offset"])
-        assert sha256(content[start : start + int(record["length"])]) == row["payload_sha256"]
+        start = int(record["frames_offset"])
+        assert sha256(content[start : start + int(record["frames_length"])]) == row["payload_sha256"]
         assert (record["key"].decode(), SPLITS[record["split"]]) == (row["key"], row["split"])
-        assert index.classes[record["label"]] == row["class"]
+        assert index.classes[record["label_class"]] == row["class"]
 
 
 def test_clips_of_one_video_share_a_group(shards):
@@ -45,6 +47,29 @@ def test_clips_of_one_video_share_a_group(shards):
         groups.setdefault(record["key"].decode()[:-4], set()).add(int(record["group"]))
     assert all(len(numbers) == 1 for numbers in groups.values())
     assert len(set.union(*groups.values())) == 16
+
+
+def test_inputs_are_numbered_as_they_come_in_the_table(shards):
+    index, rows = read_index(shards), read_rows(shards)
+    order = list(dict.fromkeys(row["source"] for row in rows))
+    numbers = [order.index(row["source"]) for row in rows if row["status"] == "ok"]
+    assert index.samples["source"].tolist() == numbers and set(index.samples["original"]) == {-1}
+
+
+def test_labels_by_head_and_originals_by_number():
+    """An original may have failed, or be unknown; every clip has a label of the primary head alone."""
+    common = {"status": "ok", "split": "val", "shard": "val-000003.tar", "group": "g", "target": "1.0"}
+    common |= {"class": "fake", "label.class": "1", "frames_offset": 5, "frames_length": 6, "frames_crc": 7}
+    rows = [
+        {"status": "failed", "source": "real/a.mp4"},
+        {**common, "key": "b", "source": "fake/b.mp4", "original": "real/a.mp4", "label.motion": ""},
+        {**common, "key": "c", "source": "fake/c.mp4", "original": "elsewhere.mp4", "label.motion": "2"},
+    ]
+    heads = [Head("class", ["real", "fake"]), Head("motion", ["left", "right", "none"])]
+    samples = sample_records(rows, {}, ["frames"], heads)
+    assert samples["source"].tolist() == [1, 2] and samples["original"].tolist() == [0, -1]
+    assert samples["label_class"].tolist() == [1, 1] and samples["label_motion"].tolist() == [-1, 2]
+    assert samples[["frames_offset", "frames_length", "frames_crc", "shard"]].tolist() == [(5, 6, 7, 3)] * 2
 
 
 def test_hashes_are_those_of_the_files(shards):

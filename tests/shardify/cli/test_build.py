@@ -64,7 +64,7 @@ def test_exit_codes(data, tmp_path):
         path.write_bytes(b"")
     assert exit_code("build", broken, tmp_path / "c", *OPTIONS) == 1
     assert exit_code("build", data) == 2
-    assert exit_code("build", data, tmp_path / "s", "--size", "13") == 2
+    assert exit_code("build", data, tmp_path / "s", "--size", "5") == 2
     assert exit_code("build", data / "none", tmp_path / "s") == 2
     (tmp_path / "empty").mkdir()
     assert exit_code("build", tmp_path / "empty", tmp_path / "s") == 3

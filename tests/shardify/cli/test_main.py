@@ -63,7 +63,7 @@ def test_the_summary_accounts_for_every_input(shards):
 def test_the_seeded_split_holds_every_class(shards):
     index = read_index(shards[0])
     assert index.splits() == ["train", "val", "test"]
-    pairs = set(zip(index.samples["split"].tolist(), index.samples["label"].tolist(), strict=True))
+    pairs = set(zip(index.samples["split"].tolist(), index.samples["label_class"].tolist(), strict=True))
     assert pairs == {(split, label) for split in range(3) for label in range(2)}
 
 
@@ -159,7 +159,7 @@ def test_config_file_and_command_line(videos, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--size", "100"], 2, "--size is 100; it must be a multiple of 8"),
+        (["--size", "7"], 2, "--size is 7; it must be 8 to 1024"),
         (["--frames", "many"], 2, "'many' is not a valid integer"),
         (["--group-by", "("], 2, "no regular expression"),
         (["--config", "missing.yaml"], 2, "does not exist"),

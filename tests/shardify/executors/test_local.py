@@ -50,10 +50,10 @@ def test_any_work_on_any_units():
 @pytest.mark.parametrize(
     ("poison", "reason"),
     [
-        ("segfault", "the decoder crashed on it (SIGSEGV)"),
-        ("abort", "the decoder crashed on it (SIGABRT)"),
-        ("die", "the decoder crashed on it (exit code 3)"),
-        ("kill", "the decoder crashed on it (SIGKILL)"),
+        ("segfault", "its process crashed (SIGSEGV)"),
+        ("abort", "its process crashed (SIGABRT)"),
+        ("die", "its process crashed (exit code 3)"),
+        ("kill", "its process crashed (SIGKILL)"),
         ("alloc", f"needs more than {MEMORY_BYTES >> 30} GiB of memory"),
         ("bug", "cannot be packed (KeyError: 'a mistake of ours')"),
     ],
@@ -187,5 +187,5 @@ def test_a_script_without_a_guard_is_told_so(tmp_path, good):
         (tmp_path / name).mkdir()
         shutil.copy(good, tmp_path / name / "a.mp4")
     result = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
-    assert result.returncode == 1 and "a decoding process could not start" in result.stderr.splitlines()[-1]
+    assert result.returncode == 1 and "a worker could not start" in result.stderr.splitlines()[-1]
     assert not (tmp_path / "s" / "index.json").exists()

@@ -2,15 +2,16 @@ import numpy as np
 import yaml
 
 from shardify.format.card import card_bytes
-from shardify.format.index import SAMPLE_DTYPE
+from shardify.format.records import sample_dtype
 
 
 def test_front_matter_names_each_splits_tars_and_the_table_counts():
-    samples = np.zeros(5, SAMPLE_DTYPE)
-    samples["split"], samples["label"] = [0, 0, 0, 2, 2], [0, 1, 1, 0, 1]
+    samples = np.zeros(5, sample_dtype())
+    samples["split"], samples["label_class"] = [0, 0, 0, 2, 2], [0, 1, 1, 0, 1]
     counts = (("train", 3, 1), ("val", 0, 0), ("test", 2, 0))
     splits = {name: {"samples": n, "failed": failed, "shards": [{}] * bool(n)} for name, n, failed in counts}
-    meta = {"classes": ["real", "fake"], "splits": splits, "settings": {"frames": 16, "size": 64, "codec": "jpeg"}}
+    meta = {"version": 2, "heads": [{"name": "class", "classes": ["real", "fake"]}], "classes": ["real", "fake"]}
+    meta |= {"splits": splits, "settings": {"frames": 16, "size": 64, "codec": "jpeg"}}
     text = card_bytes(meta, samples).decode()
     _, front, body = text.split("---\n", 2)
     (config,) = yaml.safe_load(front)["configs"]

@@ -5,16 +5,11 @@ import numpy as np
 import pytest
 
 from shardify.errors import FormatError
-from shardify.format.index import (
-    CSV_COLUMNS,
-    SAMPLE_DTYPE,
-    csv_bytes,
-    json_bytes,
-    npy_bytes,
-    read_index,
-    read_rows,
-    sha256,
-)
+from shardify.format.index import COLUMNS, json_bytes, read_index, read_rows, sha256
+from shardify.format.members import members_of
+from shardify.format.records import npy_bytes, sample_dtype
+from shardify.format.settings import BuildSettings
+from shardify.storage.table import table_bytes
 
 
 def write_folder(folder, samples=3, **changes):
@@ -22,14 +17,17 @@ def write_folder(folder, samples=3, **changes):
     empty = {"samples": 0, "failed": 0, "shards": []}
     meta = {
         "format": "shardify",
-        "version": 1,
+        "version": 2,
         "settings": {"frames": 16, "size": 64, "codec": "jpeg"},
+        "members": {"frames": members_of(BuildSettings(frames=16, size=64))["frames"].to_dict()},
+        "heads": [{"name": "class", "classes": ["real", "fake"]}],
         "classes": ["real", "fake"],
+        "generated": False,
         "splits": {"train": {**empty, "samples": samples, "shards": [shard]}, "val": empty, "test": empty},
         "failed": 0,
         "sha256": {"samples.npy": sha256(b""), "samples.csv": sha256(b"")},
     }
-    records = np.zeros(3, SAMPLE_DTYPE)
+    records = np.zeros(3, sample_dtype())
     records["key"] = b"a", b"b", b"c"
     (folder / "samples.npy").write_bytes(npy_bytes(records))
     (folder / "index.json").write_bytes(json_bytes(meta | changes))
@@ -46,7 +44,8 @@ def test_a_good_folder_is_memory_mapped(tmp_path):
     ("changes", "message"),
     [
         ({"format": "other"}, "is not an index of shardify"),
-        ({"version": 2}, "has format version 2; this release reads 1"),
+        ({"version": 3}, "has format version 3; this release reads 1 and 2"),
+        ({"version": 1}, "not what index.json says"),
         ({"classes": None}, "has no classes"),
         ({"samples": 4}, "holds 3 records, index.json says 4"),
     ],
@@ -105,9 +104,9 @@ def test_an_array_of_objects_is_not_unpickled(tmp_path):
 def test_csv_has_all_columns_and_survives_odd_names(tmp_path):
     row = {"key": "a", "source": 'real/new\nline,"quoted".mp4', "status": "ok", "offset": 5, "split": "val"}
     row |= {"shard": "val-000003.tar", "label": 1, "target": 1.0}
-    (tmp_path / "samples.csv").write_bytes(csv_bytes([row]))
+    (tmp_path / "samples.csv").write_bytes(table_bytes(COLUMNS, [row]))
     (back,) = read_rows(tmp_path)
-    assert tuple(back) == CSV_COLUMNS
+    assert tuple(back) == COLUMNS
     assert back["source"] == row["source"] and back["error"] == ""
 
 

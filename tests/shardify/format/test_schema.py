@@ -13,8 +13,10 @@ from click.testing import CliRunner
 
 from shardify.cli.main import main
 from shardify.errors import FormatError
-from shardify.format.index import all_shards, csv_bytes, json_bytes, npy_bytes, read_index, read_meta, read_rows, sha256
+from shardify.format.index import all_shards, json_bytes, read_index, read_meta, read_rows, sha256
+from shardify.format.records import npy_bytes
 from shardify.format.settings import BuildSettings
+from shardify.storage.table import table_bytes
 from trainer.data.shard_set import open_shards
 
 ODD = [None, True, -1, 1.5, 10**30, "x", "\x1b[31m", "../../x", [], [1], {}, {"a": 1}]
@@ -74,7 +76,15 @@ def test_an_index_with_a_wrong_type_anywhere_is_refused_or_read(shards):
                 assert "\n" not in str(error) and "\x1b" not in str(error)
             else:
                 passed.add((path, repr(odd)))
-    assert {path[0] for path, _ in passed} <= {"settings", "splits", "failed", "classes", "sha256"}
+    assert {path[0] for path, _ in passed} <= {
+        "settings",
+        "heads",
+        "generated",
+        "splits",
+        "failed",
+        "classes",
+        "sha256",
+    }
     where = {path for path, _ in passed if path[0] in ("splits", "sha256")}
     assert all("versions" in path or path[-1] in ("samples", "bytes", "failed", "shards") for path in where), where
     check_readers(shards, meta, passed)
@@ -127,7 +137,7 @@ def test_keys_that_would_leave_the_folder(shards, key):
 def test_rows_that_would_leave_the_folder(shards, column, value):
     rows = read_rows(shards)
     rows[0][column] = value
-    (shards / "samples.csv").write_bytes(csv_bytes(rows))
+    (shards / "samples.csv").write_bytes(table_bytes(rows[0], rows))
     with pytest.raises(FormatError, match=rf"samples\.csv row 2: {column} is"):
         read_rows(shards)
 
@@ -143,8 +153,8 @@ def test_a_repair_writes_no_file_that_a_key_names(folders, shards):
     """Hashes that fit are no proof: who makes the folder makes them."""
     meta, rows = read_meta(shards), read_rows(shards)
     rows[0]["key"] = "../../../evil"
-    (shards / "samples.csv").write_bytes(csv_bytes(rows))
-    meta["sha256"]["samples.csv"] = sha256(csv_bytes(rows))
+    (shards / "samples.csv").write_bytes(table_bytes(rows[0], rows))
+    meta["sha256"]["samples.csv"] = sha256(table_bytes(rows[0], rows))
     seal(shards, meta)
     (shards / all_shards(meta)[0]["name"]).unlink()
     result = CliRunner().invoke(main, ["verify", "--repair", str(folders[0]), str(shards)])

@@ -8,7 +8,7 @@ from shardify.format.settings import BuildSettings
     ("values", "message"),
     [
         ({"frames": 0}, "--frames is 0"),
-        ({"size": 100}, "--size is 100; it must be a multiple of 8"),
+        ({"size": 7}, "--size is 7; it must be 8 to 1024"),
         ({"stride": 0}, "--stride is 0"),
         ({"fit": "squash"}, "--fit is 'squash'; it must be stretch | crop | pad"),
         ({"quality": 101}, "--quality is 101"),

@@ -6,9 +6,12 @@ import pytest
 from builds import make_videos, run_build, tree, video_names
 
 from shardify.format.index import read_index
+from shardify.format.members import members_of
+from shardify.format.settings import BuildSettings
 from shardify.format.shard import Sample, ShardWriter, journal_path, read_journal
 
 KEY = "k" * 80  # the longest that is allowed
+MEMBERS = members_of(BuildSettings())
 
 
 def sample(key: str, payload: bytes = b"jpeg") -> Sample:
@@ -16,7 +19,7 @@ def sample(key: str, payload: bytes = b"jpeg") -> Sample:
 
 
 def write(folder, samples, name="train-000000.tar"):
-    with ShardWriter(folder, name, "jpeg") as writer:
+    with ShardWriter(folder, name, MEMBERS) as writer:
         for one in samples:
             writer.add(one)
         return writer.finish("plan", {"av": "1"})
@@ -41,7 +44,7 @@ def test_journal_entry_says_where_payloads_lie(tmp_path):
     entry = write(tmp_path, [sample("a"), sample("b", b"payload of b")])
     content = (tmp_path / "train-000000.tar").read_bytes()
     row = entry["rows"][1]
-    assert content[row["offset"] : row["offset"] + row["length"]] == b"payload of b"
+    assert content[row["frames_offset"] : row["frames_offset"] + row["frames_length"]] == b"payload of b"
     assert (entry["bytes"], entry["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
     assert read_journal(tmp_path, "train-000000.tar", "plan") == entry
 
@@ -61,7 +64,7 @@ def test_journal_is_trusted_only_with_its_plan_and_hash(tmp_path):
 
 
 def test_shard_without_clips_leaves_no_tar(tmp_path):
-    with ShardWriter(tmp_path, "val-000000.tar", "jpeg") as writer:
+    with ShardWriter(tmp_path, "val-000000.tar", MEMBERS) as writer:
         writer.add_failure({"key": "a", "status": "failed"})
         entry = writer.finish("plan", {})
     assert entry["samples"] == 0
@@ -70,7 +73,7 @@ def test_shard_without_clips_leaves_no_tar(tmp_path):
 
 
 def test_a_shard_that_is_not_finished_leaves_nothing(tmp_path):
-    with pytest.raises(KeyboardInterrupt), ShardWriter(tmp_path, "train-000000.tar", "jpeg") as writer:
+    with pytest.raises(KeyboardInterrupt), ShardWriter(tmp_path, "train-000000.tar", MEMBERS) as writer:
         writer.add(sample("a"))
         raise KeyboardInterrupt
     assert tree(tmp_path) == {}
@@ -79,8 +82,8 @@ def test_a_shard_that_is_not_finished_leaves_nothing(tmp_path):
 def test_two_attempts_at_once_give_one_shard(tmp_path):
     """As on two machines, one of which was taken for dead."""
     with (
-        ShardWriter(tmp_path, "train-000000.tar", "jpeg") as one,
-        ShardWriter(tmp_path, "train-000000.tar", "jpeg") as other,
+        ShardWriter(tmp_path, "train-000000.tar", MEMBERS) as one,
+        ShardWriter(tmp_path, "train-000000.tar", MEMBERS) as other,
     ):
         for writer in (one, other):
             writer.add(sample("a"))

@@ -4,7 +4,7 @@ import io
 import pytest
 from builds import make_videos, run_build, video_names
 
-from shardify.format.index import CSV_COLUMNS, csv_bytes, read_rows
+from shardify.format.index import COLUMNS, read_rows
 from shardify.storage.table import as_cell, from_cell, read_csv, table_bytes
 
 TEXTS = ["=1+1", "+x", "-x", "@x", "'=1", "''=1", "\t=1", "\r=1", "'", "''", "plain", "a=1", "", "'plain", "-inf"]
@@ -31,9 +31,9 @@ def test_no_cell_of_a_table_is_a_formula(tmp_path):
 
 def test_numbers_stay_numbers():
     row = {"label": -1, "target": -2.5, "class": "-3", "group": "+4e5"}
-    (back,) = csv.DictReader(io.StringIO(csv_bytes([row]).decode()))
+    (back,) = csv.DictReader(io.StringIO(table_bytes(COLUMNS, [row]).decode()))
     assert {name: back[name] for name in row} == {"label": "-1", "target": "-2.5", "class": "-3", "group": "+4e5"}
-    assert tuple(back) == CSV_COLUMNS
+    assert tuple(back) == COLUMNS
 
 
 def test_lines_end_in_line_feeds_and_what_stands_in_cells_comes_back():

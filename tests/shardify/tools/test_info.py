@@ -3,13 +3,16 @@
 import json
 
 import pytest
-from builds import as_table_of_0_1_0, make_videos, run_build, video_names
+from builds import make_videos, run_build, tree, video_names
 from click.testing import CliRunner
 from media import noisy_picture, numbered_video
+from version_1 import as_version_1
 
 from shardify.cli.main import main
+from shardify.errors import UsageError
 from shardify.format.index import ADDED_COLUMNS, read_rows
 from shardify.text import count_remarks, remark_lines
+from shardify.tools.info import describe
 from shardify.tools.verify import verify_folder
 
 OPTIONS = ("--frames", "4", "--size", "32", "--workers", "1")
@@ -55,20 +58,21 @@ def test_tables_of_older_builds_have_nothing_to_say():
 def test_names_in_tables_of_0_1_0_are_read_as_they_stand(tmp_path):
     videos = make_videos(tmp_path / "data", [*video_names(4), "'=cmd/a.mp4"])
     run_build(videos, tmp_path / "s")
-    as_table_of_0_1_0(tmp_path / "s")
-    assert "'=cmd/a.mp4" in {row["source"] for row in read_rows(tmp_path / "s")}
-    assert run_build(videos, tmp_path / "s").new_inputs == 0
+    as_version_1(tmp_path / "s", is_0_1_0=True)
     assert "'=cmd/a.mp4" in {row["source"] for row in read_rows(tmp_path / "s")}
 
 
-def test_a_build_goes_on_where_the_table_lacks_the_columns(tmp_path):
+@pytest.mark.parametrize("is_0_1_0", [False, True])
+def test_folders_of_version_1_are_described_and_sound_but_not_continued(tmp_path, is_0_1_0):
     videos = make_videos(tmp_path / "data", video_names(4))
     run_build(videos, tmp_path / "s")
-    as_table_of_0_1_0(tmp_path / "s")
+    today = describe(tmp_path / "s")
+    before = tree(as_version_1(tmp_path / "s", is_0_1_0))
+    found = describe(tmp_path / "s")
+    differing = {name for name, value in found.items() if value != today[name]}
+    assert differing <= {"version", "bytes", "splits"} and found["version"] == 1
     assert verify_folder(tmp_path / "s", 1) == []
     make_videos(videos, ["real/new.mp4"])
-    assert run_build(videos, tmp_path / "s").new_inputs == 1
-    assert verify_folder(tmp_path / "s", 1) == []
-    cells = {row["source"]: tuple(row[column] for column in ADDED_COLUMNS) for row in read_rows(tmp_path / "s")}
-    assert cells.pop("real/new.mp4") == ("0", "0", "none")
-    assert set(cells.values()) == {("", "", "")} and len(cells) == 4
+    with pytest.raises(UsageError, match="is of format version 1"):
+        run_build(videos, tmp_path / "s")
+    assert tree(tmp_path / "s") == before

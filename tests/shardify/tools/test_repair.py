@@ -1,20 +1,16 @@
-import json
 import shutil
 import tarfile
-from collections import defaultdict
 from pathlib import Path
 
-import numpy as np
 import pytest
-from builds import as_table_of_0_1_0, make_videos, run_build, tree, video_names
+from builds import make_videos, run_build, tree, video_names
 from click.testing import CliRunner
+from version_1 import as_version_1
 
 from shardify.build import build_shard
 from shardify.cli.main import main
 from shardify.errors import FormatError, UsageError
-from shardify.format.index import all_shards, csv_bytes, json_bytes, npy_bytes, read_index, read_rows, sha256
-from shardify.format.shard import ShardWriter, journal_path
-from shardify.format.tar import read_shard
+from shardify.format.index import read_rows
 from shardify.tools.repair import repair_folder
 from shardify.tools.verify import verify_folder
 
@@ -118,61 +114,23 @@ def test_all_tables_of_a_folder_without_failures(tmp_path):
     assert contents(out) == before
 
 
-@pytest.mark.parametrize("is_old", [False, True], ids=["today", "0.1.0"])
-def test_a_table_with_cells_like_formulas(tmp_path, is_old):
+def test_a_table_with_cells_like_formulas(tmp_path):
     """Of a failed input, which stands nowhere else, and of a class."""
     data, out = make_videos(tmp_path / "data", [*video_names(4), "'=cmd/a.mp4", "=cmd/a.mp4"]), tmp_path / "s"
     (data / "=stray.mp4").touch()
     run_build(data, out)
-    if is_old:
-        as_table_of_0_1_0(out)
     before = tree(out)
     flip(out / "samples.csv", 0.1)
     repair_folder(data, out)
     assert tree(out) == before
 
 
-def as_built_by_0_1_0(folder):
-    """Packs the shards again with the records of 0.1.0."""
-    index, rows = read_index(folder), {row["key"]: row for row in read_rows(folder)}
-    samples = np.array(index.samples)
-    for shard in all_shards(index.meta):
-        packed = defaultdict(dict)
-        for name, _, content in read_shard(folder / shard["name"]):
-            packed[name.partition(".")[0]][name.partition(".")[2]] = content
-        with ShardWriter(folder, shard["name"], "jpeg") as writer:
-            for key, members in packed.items():
-                record = json.loads(members["json"])
-                for name in ("mirrored", "hdr", "repeated_frames"):
-                    del record[name]
-                members["json"] = json_bytes(record)
-                rows[key]["record_sha256"] = sha256(members["json"])
-                writer.copy(rows[key], members)
-            entry = writer.finish("", {**shard["versions"], "shardify": "0.1.0"})
-        journal_path(folder, shard["name"]).unlink()
-        shard |= {name: entry[name] for name in ("bytes", "sha256", "versions")}
-        for row in entry["rows"]:
-            samples["offset"][samples["key"] == row["key"].encode()] = row["offset"]
-    index.meta["sha256"]["samples.npy"] = sha256(npy_bytes(samples))
-    for name, content in (
-        ("samples.csv", csv_bytes(rows.values())),
-        ("samples.npy", npy_bytes(samples)),
-        ("index.json", json_bytes(index.meta)),
-    ):
-        (folder / name).write_bytes(content)
-    as_table_of_0_1_0(folder)
-
-
-def test_a_folder_of_0_1_0(tmp_path):
-    data, out = make_videos(tmp_path / "data", video_names(8)), tmp_path / "s"
+def test_a_folder_of_version_1_is_left_alone(tmp_path):
+    data, out = make_videos(tmp_path / "data", video_names(4)), tmp_path / "s"
     run_build(data, out)
-    as_built_by_0_1_0(out)
-    before = tree(out)
-    assert verify_folder(out, 1) == []
-    flip(out / "train-000000.tar", 0.2)
-    (out / "test-000000.tar").unlink()
-    flip(out / "samples.npy")
-    repair_folder(data, out)
+    before = tree(as_version_1(out))
+    with pytest.raises(UsageError, match=r"is of format version 1, .* build into a new folder$"):
+        repair_folder(data, out)
     assert tree(out) == before
 
 

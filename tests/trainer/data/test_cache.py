@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from shardify.format.members.array import Array
 from trainer.data import cache
 from trainer.data.cache import ClipCache, choose_cache, explain_choice
 
@@ -29,30 +30,48 @@ def test_auto_says_what_it_has_chosen_and_from_what(monkeypatch):
     )
 
 
+MEMBERS = {  # of 5 and 12 bytes: the second one's memory must begin where its dtype may
+    "a": Array(name="a", sides=(5,), type="uint8"),
+    "b": Array(name="b", sides=(2, 3), type="float16"),
+}
+
+
+def clips_of(first, last):
+    numbers = torch.arange(first, last)
+    return {
+        "a": numbers[:, None].repeat(1, 5).to(torch.uint8),
+        "b": numbers[:, None, None].repeat(1, 2, 3).to(torch.float16) / 2,
+    }
+
+
+def same(found, expected):
+    assert list(found) == list(expected)
+    return all(torch.equal(found[name], expected[name]) for name in expected)
+
+
 def test_clips_come_back():
-    clips = torch.arange(4 * 6, dtype=torch.uint8).view(4, 2, 3)
-    kept = ClipCache(10, (2, 3), CPU)
+    clips = clips_of(1, 5)
+    kept = ClipCache(10, MEMBERS, CPU)
     places = np.array([7, 2, 9, 0])
     assert not kept.has(places).any()
     kept.put(places, clips)
     assert kept.has(places).all()
     assert kept.has(np.array([7, 1])).tolist() == [True, False]
-    assert torch.equal(kept.take(np.array([9, 7])), clips[[2, 0]])
-    out = torch.empty(2, 3, dtype=torch.uint8)
+    assert same(kept.take(np.array([9, 7])), {name: values[[2, 0]] for name, values in clips.items()})
+    out = {name: torch.empty_like(values[0]) for name, values in clips.items()}
     kept.copy(0, out)
-    assert torch.equal(out, clips[3])
+    assert same(out, {name: values[3] for name, values in clips.items()})
     assert not kept.is_full
-    kept.put(np.arange(10), torch.zeros(10, 2, 3, dtype=torch.uint8))
+    kept.put(np.arange(10), clips_of(0, 10))
     assert kept.is_full
 
 
 def test_memory_that_two_caches_share():
-    memory = torch.zeros(10 * 6 + 10, dtype=torch.uint8)
-    one, other = (ClipCache(10, (2, 3), CPU, allot=lambda num_bytes: memory[:num_bytes]) for _ in range(2))
-    clips = torch.arange(1, 13, dtype=torch.uint8).view(2, 2, 3)
-    one.put(np.array([4, 9]), clips)
+    memory = torch.zeros(10 * (5 + 12) + 10 + 20, dtype=torch.uint8)
+    one, other = (ClipCache(10, MEMBERS, CPU, allot=lambda num_bytes: memory[:num_bytes]) for _ in range(2))
+    one.put(np.array([4, 9]), clips_of(4, 6))
     assert np.flatnonzero(other.has(np.arange(10))).tolist() == [4, 9]
-    assert torch.equal(other.take(np.array([4, 9])), clips)
+    assert same(other.take(np.array([4, 9])), clips_of(4, 6))
 
 
 @pytest.fixture
@@ -65,13 +84,13 @@ def two_threads_of_torch():
 
 def test_copying_starts_no_threads_of_torch(two_threads_of_torch):
     """Each decoder thread would get a pool of torch's own, whose threads spin for the decoders' cores."""
-    clips = torch.zeros(2, 1 << 20, dtype=torch.uint8)
-    kept, counts = ClipCache(4, (1 << 20,), CPU), []
+    clips = {"a": torch.zeros(2, 1 << 20, dtype=torch.uint8)}
+    kept, counts = ClipCache(4, {"a": Array(name="a", sides=(1 << 20,), type="uint8")}, CPU), []
 
     def decode():
         counts.append(len(os.listdir("/proc/self/task")))
         kept.put(np.array([1, 3]), clips)
-        kept.copy(3, clips[0])
+        kept.copy(3, {"a": clips["a"][0]})
         kept.take(np.array([1, 3]))
         counts.append(len(os.listdir("/proc/self/task")))
 

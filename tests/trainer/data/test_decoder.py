@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from loading import damage, flaky, frames_of
 
-from shardify.format.index import npy_bytes, sha256
+from shardify.format.index import sha256
 from shardify.format.members import frames
+from shardify.format.records import npy_bytes
 from trainer import ClipLoader
 from trainer.data.cache import ClipCache
 from trainer.data.order import epoch_order
@@ -59,7 +60,7 @@ def cached(shards, split, batch_size, cache):
     clip_loader = ClipLoader(shards, split, batch_size, on_error="skip", max_errors=0.2, cache=plain)
     if cache == "host":
         count = len(clip_loader.numbers)
-        clip_loader._host_cache = ClipCache(count, clip_loader._transfer.host_shape, clip_loader.device)
+        clip_loader._host_cache = ClipCache(count, clip_loader.shards.members, clip_loader.device, stored=True)
     return clip_loader
 
 
@@ -132,20 +133,20 @@ def test_what_all_ranks_have_met_is_counted_together(own_shards):
 def cut_short(folder, number):
     """The shard's last payload is lost, as when a copy breaks off."""
     shards = open_shards(folder)
-    path, samples = shards.payload_path(number), shards.samples
+    path, samples = shards.payload_path(number, "frames"), shards.samples
     same = samples[(samples["split"] == samples["split"][number]) & (samples["shard"] == samples["shard"][number])]
-    os.truncate(path, int(same["offset"].max()) + 5)
-    return int(np.flatnonzero(samples["key"] == same["key"][same["offset"].argmax()])[0])
+    os.truncate(path, int(same["frames_offset"].max()) + 5)
+    return int(np.flatnonzero(samples["key"] == same["key"][same["frames_offset"].argmax()])[0])
 
 
 def not_a_picture(folder, number):
     """A payload that fits its CRC and is no JPEG: the build was wrong, not the copy."""
     path = folder / "samples.npy"
     samples = np.load(path)
-    with open(open_shards(folder).payload_path(number), "r+b") as file:
-        file.seek(int(samples["offset"][number]))
-        file.write(bytes(samples["length"][number]))
-    samples["crc"][number] = zlib.crc32(bytes(samples["length"][number]))
+    with open(open_shards(folder).payload_path(number, "frames"), "r+b") as file:
+        file.seek(int(samples["frames_offset"][number]))
+        file.write(bytes(samples["frames_length"][number]))
+    samples["frames_crc"][number] = zlib.crc32(bytes(samples["frames_length"][number]))
     path.write_bytes(npy_bytes(samples))
     index = json.loads((folder / "index.json").read_text())
     index["sha256"]["samples.npy"] = sha256(path.read_bytes())
@@ -168,7 +169,7 @@ def test_each_kind_of_damage_is_one_clear_error_or_is_skipped(own_shards, kind, 
     with pytest.raises(FormatError) as caught:
         list(ClipLoader(own_shards, batch_size=4))
     message = str(caught.value)
-    assert message.startswith(f"{shards.payload_path(number)}: clip {shards.key(number)}")
+    assert message.startswith(f"{shards.shard(number)}: clip {shards.key(number)}")
     assert message.endswith(("copy the folder again", "build or copy the folder again"))
     loaders = [ClipLoader(own_shards, batch_size=4, on_error="skip", max_errors=0.1, workers=n) for n in (1, 4)]
     runs = [np.concatenate([batch.numbers for batch in loader.batches(0)]) for loader in loaders]

@@ -71,7 +71,7 @@ def test_in_inference_mode_too(shards_folder, cache, with_simplejpeg, monkeypatc
         monkeypatch.setattr(frames_module, "simplejpeg", None)
     clip_loader = ClipLoader(shards_folder, "val", cache="none" if cache == "host" else cache)
     if cache == "host":
-        clip_loader._host_cache = ClipCache(8, clip_loader._transfer.host_shape, clip_loader.device)
+        clip_loader._host_cache = ClipCache(8, clip_loader.shards.members, clip_loader.device, stored=True)
     plain = [batch.clips for batch in ClipLoader(shards_folder, "val").batches(0)]
     with torch.inference_mode():
         for _ in range(2):
@@ -101,7 +101,7 @@ def test_a_cache_in_host_memory(own_shards):
     number = int(open_shards(own_shards).numbers("train")[5])
     damage(own_shards, number)
     clip_loader = ClipLoader(own_shards, batch_size=8, on_error="skip", max_errors=0.1)
-    clip_loader._host_cache = ClipCache(20, clip_loader._transfer.host_shape, clip_loader.device)
+    clip_loader._host_cache = ClipCache(20, clip_loader.shards.members, clip_loader.device, stored=True)
     fresh = ClipLoader(own_shards, batch_size=8, on_error="skip", max_errors=0.1)
     for epoch in range(2):
         for a, b in zip(clip_loader.batches(epoch), fresh.batches(epoch), strict=True):
@@ -113,10 +113,10 @@ def test_a_cache_in_host_memory(own_shards):
 def test_balanced_and_by_shards(shards_folder):
     shards = open_shards(shards_folder)
     train = shards.numbers("train")
-    few = train[(shards.samples["label"][train] == 0) | (train == train[shards.samples["label"][train] == 1][0])]
+    few = train[(shards.labels[train] == 0) | (train == train[shards.labels[train] == 1][0])]
     clip_loader = ClipLoader(shards, batch_size=4, numbers=few, balanced=True, shuffle_shards=1)
     batches = list(clip_loader.batches(0))
-    assert abs(np.diff(np.bincount(shards.samples["label"][np.concatenate([batch.numbers for batch in batches])]))) <= 1
+    assert abs(np.diff(np.bincount(shards.labels[np.concatenate([batch.numbers for batch in batches])]))) <= 1
     visited = shards.samples["shard"][np.concatenate([batch.numbers for batch in batches])]
     assert (np.diff(visited) != 0).sum() == len(np.unique(visited)) - 1
 
@@ -169,7 +169,7 @@ def test_repeats_of_a_clip_are_told_apart_by_any_number_of_ranks(shards_folder):
     """What augmentation is drawn from: with balanced classes a clip comes several times in an epoch."""
     shards = open_shards(shards_folder)
     train = shards.numbers("train")
-    labels = shards.samples["label"][train]
+    labels = shards.labels[train]
     few = np.sort(np.concatenate([train[labels == 0], train[labels == 1][:2]]))
     whole = None
     for world, workers in ((1, 1), (2, 4), (4, 2)):

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from folders import FRAMES, SIZE, build_shards, make_clips
 
-from shardify.format.index import npy_bytes, sha256
+from shardify.format.index import sha256
+from shardify.format.records import Head, npy_bytes
 from trainer.data.shard_set import open_shards
 from trainer.data.splits import choose_splits
 from trainer.errors import FormatError
@@ -44,11 +45,11 @@ def test_payloads_are_the_members_of_the_tars(shards_folder):
     for tar in shards_folder.glob("*.tar"):
         with tarfile.open(tar) as file:
             members |= {member.name: file.extractfile(member).read() for member in file}
-    assert (shards.classes, shards.frames, shards.size, shards.codec) == (["a", "b"], FRAMES, SIZE, "jpeg")
+    assert (shards.classes, shards.frames, shards.size) == (["a", "b"], FRAMES, SIZE)
     assert [len(shards.numbers(split)) for split in ("train", "val", "test")] == [20, 8, 8]
     for number in range(36):
-        assert shards.read(number) == members[f"{shards.key(number)}.jpg"]
-        assert int(members[f"{shards.key(number)}.cls"]) == shards.samples["label"][number]
+        assert shards.read(number) == [members[f"{shards.key(number)}.jpg"]]
+        assert int(members[f"{shards.key(number)}.cls"]) == shards.labels[number]
 
 
 @pytest.mark.parametrize("made", ["own_shards", "raw_folder"])
@@ -74,7 +75,7 @@ def test_a_missing_shard_is_named(own_shards):
 def test_a_truncated_shard_is_named_with_the_key(own_shards):
     shards = open_shards(own_shards)
     last = shards.numbers("val")[-1]
-    os.truncate(own_shards / "val-000000.tar", int(shards.samples["offset"][last]) + 100)
+    os.truncate(own_shards / "val-000000.tar", int(shards.samples["frames_offset"][last]) + 100)
     with pytest.raises(FormatError, match=rf"val-000000\.tar: clip {shards.key(last)}: the file ends too early"):
         shards.read(last)
     assert shards.read(last - 1)
@@ -83,11 +84,11 @@ def test_a_truncated_shard_is_named_with_the_key(own_shards):
 def test_an_altered_byte_is_seen(own_shards):
     shards = open_shards(own_shards)
     with open(own_shards / "test-000000.tar", "r+b") as file:
-        file.seek(int(shards.samples["offset"][-1]) + int(shards.samples["length"][-1]) - 1)
+        file.seek(int(shards.samples["frames_offset"][-1]) + int(shards.samples["frames_length"][-1]) - 1)
         file.write(b"?")
     with pytest.raises(FormatError, match=rf"test-000000\.tar: clip {shards.key(-1)}: payload differs"):
         shards.read(-1)
-    assert shards.read(-1, check=False).endswith(b"?")
+    assert shards.read(-1, check=False)[0].endswith(b"?")
 
 
 def test_swapped_shards_are_seen(own_shards):
@@ -115,16 +116,18 @@ def test_a_shard_that_vanishes_is_named(own_shards):
 
 
 def test_a_length_that_lies_takes_no_memory(own_shards):
-    change_samples(own_shards, lambda samples: samples["length"].fill(2**32 - 1))
+    change_samples(own_shards, lambda samples: samples["frames_length"].fill(2**32 - 1))
     with pytest.raises(FormatError, match="ends too early"):
         open_shards(own_shards).read(0)
 
 
 @pytest.mark.parametrize("label", [2, -1])
 def test_a_label_outside_the_classes(own_shards, label):
-    change_samples(own_shards, lambda samples: samples["label"].__setitem__(21, label))
+    change_samples(own_shards, lambda samples: samples["label_class"].__setitem__(21, label))
     key = np.load(own_shards / "samples.npy")["key"][21].decode()
-    message = rf"val-000000\.tar: clip {key} has the label {label}, .* 2 classes of index\.json; build or copy"
+    message = (
+        rf"val-000000\.tar: clip {key} has the label {label} \(class\), .* 2 classes of index\.json; build or copy"
+    )
     with pytest.raises(FormatError, match=message):
         open_shards(own_shards)
 
@@ -154,7 +157,7 @@ def test_a_mixture_of_tars_and_folders_is_read(own_shards):
 
 def test_an_altered_samples_table_is_seen(own_shards):
     payload = (own_shards / "samples.npy").read_bytes()
-    (own_shards / "samples.npy").write_bytes(payload[:-1] + bytes([payload[-1] ^ 1]))
+    (own_shards / "samples.npy").write_bytes(payload[:-3] + bytes([payload[-3] ^ 1]) + payload[-2:])  # of the last CRC
     with pytest.raises(FormatError, match=r"samples\.npy: differs from index\.json"):
         open_shards(own_shards)
 
@@ -173,9 +176,9 @@ def test_no_pickle_is_opened(own_shards):
         ({"version": 9}, "format version 9"),
         ({"format": "other"}, "is not an index of shardify"),
         ({"settings": {}}, "is damaged"),
-        ({"settings": {"frames": 10**9, "size": 16, "codec": "jpeg"}}, "frames is 1000000000"),
-        ({"settings": {"frames": 5, "size": "x", "codec": "jpeg"}}, "size is 'x'"),
-        ({"settings": {"frames": 5, "size": 16, "codec": "pickle"}}, "codec is 'pickle'"),
+        ({"settings": {"frames": 10**9, "size": 16, "codec": "jpeg"}}, "--frames is 1000000000"),
+        ({"settings": {"frames": 5, "size": "x", "codec": "jpeg"}}, "--size is 'x'"),
+        ({"settings": {"frames": 5, "size": 16, "codec": "pickle"}}, "--codec is 'pickle'"),
         ({"sha256": {}}, "is damaged"),
         ({"classes": ["a"]}, "classes"),
         ({"splits": {"train": {"samples": 36, "shards": [{"name": "../../x-000000.tar"}]}}}, "is missing|is damaged"),
@@ -220,8 +223,8 @@ def test_without_val_whole_groups_are_held_out(tmp_path, fraction):
 def with_groups(shards, rows):
     """A train split of (label, group) per clip, with nothing behind it."""
     samples = np.zeros(len(rows), shards.samples.dtype)
-    samples["label"], samples["group"] = np.array(rows).T
-    return dataclasses.replace(shards, samples=samples, classes=list("abcd"))
+    samples["label_class"], samples["group"] = np.array(rows).T
+    return dataclasses.replace(shards, samples=samples, heads=[Head("class", list("abcd"))])
 
 
 @pytest.mark.parametrize("fraction", [0.05, 0.1, 0.25, 0.5, 0.9])
@@ -229,7 +232,7 @@ def test_rare_classes_are_on_both_sides_of_what_is_held_out(shards_folder, fract
     """Every class with two groups is in train and in val; the only group of another stays in train."""
     common = [(group % 2, group) for group in range(40)]
     shards = with_groups(open_shards(shards_folder), [*common, (2, 40), (2, 41), (2, 41), (3, 42), (3, 42)])
-    labels, groups = shards.samples["label"], shards.samples["group"]
+    labels, groups = shards.labels, shards.samples["group"]
     for seed in range(20):
         splits, _ = choose_splits(shards, fraction, seed)
         assert set(labels[splits["train"]]) == {0, 1, 2, 3}
@@ -244,7 +247,7 @@ def test_groups_of_several_classes_never_take_a_class_from_train(shards_folder):
     shards = with_groups(open_shards(shards_folder), rows)
     for seed in range(5):
         splits, _ = choose_splits(shards, 0.5, seed)
-        assert set(shards.samples["label"][splits["train"]]) == {0, 1, 2}
+        assert set(shards.labels[splits["train"]]) == {0, 1, 2}
         assert len(splits["val"]) == 2
     alone = with_groups(shards, [(0, 0), (1, 1), (2, 2)])
     with pytest.raises(FormatError, match="to hold out any group would take a class from train; build a val split"):

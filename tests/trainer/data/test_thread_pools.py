@@ -1,12 +1,11 @@
 """Threads that read ahead: enough, not too far, over the ends of passes, and gone when they should be."""
 
-import dataclasses
 import os
 import threading
 from pathlib import Path
 
 import pytest
-from loading import damage, watched
+from loading import damage, like, watched
 
 from trainer import ClipLoader
 from trainer.data.cache import ClipCache
@@ -91,7 +90,7 @@ def test_with_a_cache_no_clip_is_decoded_twice(shards_folder, cache):
     shards = watched(shards_folder)
     clip_loader = ClipLoader(shards, batch_size=4, cache="ram" if cache == "ram" else "none")
     if cache == "host":
-        clip_loader._host_cache = ClipCache(20, clip_loader._transfer.host_shape, clip_loader.device)
+        clip_loader._host_cache = ClipCache(20, shards.members, clip_loader.device, stored=True)
     for epoch in range(3):
         list(clip_loader.batches(epoch))
     assert sorted(shards.asked.get() for _ in range(shards.asked.qsize())) == sorted(clip_loader.numbers)
@@ -113,11 +112,11 @@ def test_a_slow_read_holds_up_neither_other_reads_nor_decoders(shards_folder):
     gate = threading.Barrier(8, timeout=20)
 
     class SlowShards(ShardSet):
-        def read(self, number, check=True):
+        def read(self, number, names=(), check=True):
             gate.wait()
-            return super().read(number, check)
+            return super().read(number, names, check)
 
-    shards = SlowShards(**{item.name: getattr(plain, item.name) for item in dataclasses.fields(plain)})
+    shards = like(SlowShards, plain)
     clip_loader = ClipLoader(shards, batch_size=8, workers=1, numbers=plain.numbers("train")[:16])
     batches = clip_loader.batches(0)
     assert [len(next(batches).numbers) for _ in range(2)] == [8, 8]

@@ -51,7 +51,7 @@ def batch(shards_folder):
 def test_padding_weighs_nothing(shards_folder, batch, loss):
     shards = open_shards(shards_folder)
     padded = Batch(
-        torch.cat([batch.clips, batch.clips[:2]]),
+        {"frames": torch.cat([batch.clips, batch.clips[:2]])},
         np.concatenate([batch.numbers, batch.numbers[:2]]), np.array([True] * 6 + [False] * 2),
         np.concatenate([batch.seeds, batch.seeds[:2]]),
     )  # fmt: skip
@@ -103,7 +103,7 @@ def test_evaluation_sees_every_clip_once_in_plan_order(shards_folder):
     predictions = [engine.evaluate(ClipLoader(shards, "val", size)) for size in (3, 8)]
     for each in predictions:
         assert np.array_equal(each.numbers, shards.numbers("val"))
-        assert np.array_equal(each.labels, shards.samples["label"][each.numbers])
+        assert np.array_equal(each.labels, shards.labels[each.numbers])
     assert np.allclose(predictions[0].outputs, predictions[1].outputs, atol=1e-6)
     assert predictions[0].loss == pytest.approx(float(np.log(2)))
 
@@ -112,7 +112,7 @@ def test_damaged_clips_are_left_out_of_the_figures(shards_folder):
     shards = open_shards(shards_folder)
     samples = np.array(shards.samples)
     number = shards.numbers("val")[3]
-    samples["crc"][number] ^= 1
+    samples["frames_crc"][number] ^= 1
     damaged = dataclasses.replace(shards, samples=samples)
     engine, _ = engine_of(shards)
     found = engine.evaluate(ClipLoader(damaged, "val", 3, on_error="skip", max_errors=0.5))

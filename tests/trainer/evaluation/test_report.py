@@ -25,7 +25,7 @@ def predictions(shards_folder):
     shards = open_shards(shards_folder)
     numbers = shards.numbers("test")
     logits = np.random.default_rng(0).normal(size=(len(numbers), 2)).astype(np.float32)
-    return shards, Predictions(numbers, shards.samples["label"][numbers].astype(np.int64), logits, 0.7)
+    return shards, Predictions(numbers, shards.labels[numbers].astype(np.int64), logits, 0.7)
 
 
 def csv_of(task, shards, found, threshold=None, rows=None):

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from shardify.format.members.frames import Frames
+from shardify.format.records import Head
 from trainer.config.load import load_settings
 from trainer.data.shard_set import open_shards
 from trainer.evaluation import worst_clips
@@ -23,7 +25,7 @@ TAGS = ("h1", "p", "main", "figure", "img", "figcaption", "span", "div", "i", "s
 def predictions_of(shards, wrong=(1, 6)):
     """Right by a little or a lot, but for the places in `wrong`."""
     numbers = shards.numbers("test")
-    labels = shards.samples["label"][numbers].astype(np.int64)
+    labels = shards.labels[numbers].astype(np.int64)
     margin = np.linspace(1, 3, len(numbers)) * np.where(np.isin(np.arange(len(numbers)), wrong), -1, 1)
     logits = np.stack([np.where(labels == 0, margin, 0), np.where(labels == 1, margin, 0)], 1).astype(np.float32)
     return Predictions(numbers, labels, logits, 0.5)
@@ -72,7 +74,9 @@ def test_at_most_so_many_and_names_are_escaped(own_shards, tmp_path, monkeypatch
 @pytest.mark.parametrize("wrong", [(), (0, 4)])
 def test_names_of_classes_sources_and_the_run_are_text(shards_folder, tmp_path, wrong):
     """Whatever they hold: the page is opened in a browser."""
-    shards = dataclasses.replace(open_shards(shards_folder), classes=["<b>&a", "<script>alert(1)</script>"])
+    shards = dataclasses.replace(
+        open_shards(shards_folder), heads=[Head("class", ["<b>&a", "<script>alert(1)</script>"])]
+    )
     rows = {key: row | {"source": "<img src=x onerror=y>.mp4"} for key, row in source_rows(shards).items()}
     path = tmp_path / "<i>run" / "results" / "worst_clips.html"
     page = write_page(shards, predictions_of(shards, wrong), path, rows)
@@ -87,8 +91,8 @@ def test_a_damaged_clip_does_not_stop_the_report(own_shards, tmp_path):
     shards = open_shards(own_shards)
     found = predictions_of(shards)
     record = shards.samples[found.numbers[6]]
-    with open(shards.payload_path(found.numbers[6]), "r+b") as file:
-        file.seek(int(record["offset"]) + 100)
+    with open(shards.shard(found.numbers[6]), "r+b") as file:
+        file.seek(int(record["frames_offset"]) + 100)
         file.write(b"\0" * 50)
     page = page_of(own_shards, found, tmp_path / "worst.html")
     assert page.count("<figure>") == 8 and page.count('src="data:,"') == 1
@@ -109,7 +113,8 @@ def test_regression_shows_the_largest_errors(shards_folder, tmp_path):
 def test_only_sheets_that_are_enlarged_keep_their_pixels(shards_folder, tmp_path, monkeypatch, size, is_enlarged):
     """5 frames of 16 px are a sheet 48 px wide, of 120 px one of 360, where the page's columns have 340."""
     monkeypatch.setattr(worst_clips, "_picture", lambda shards, number: "data:,")
-    shards = dataclasses.replace(open_shards(shards_folder), size=size)
+    member = Frames(codec="jpeg", frames=5, size=size, cell=size)
+    shards = dataclasses.replace(open_shards(shards_folder), members={"frames": member})
     page = write_page(shards, predictions_of(shards), tmp_path / "r" / "worst.html", {})
     assert page.count('<img class="enlarged"') == (8 if is_enlarged else 0)
     assert ".enlarged { image-rendering: pixelated }" in page

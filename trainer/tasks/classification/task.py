@@ -67,6 +67,9 @@ class Classification(Task):
         missing = {split: [shards.classes[k] for k in np.flatnonzero(count == 0)] for split, count in counts.items()}
         return {split: f"{split} has no clips of {', '.join(names)}" for split, names in missing.items() if names}
 
+    def labels(self, shards: ShardSet) -> np.ndarray:
+        return shards.labels.astype(np.int64)
+
     def perfect_outputs(self, labels: np.ndarray, num_classes: int) -> np.ndarray:
         return np.eye(num_classes)[labels]
 
@@ -75,14 +78,14 @@ class Classification(Task):
             return shards
         if set(shards.classes) - set(classes):
             raise TrainerError(f"{shards.folder}: classes is {shards.classes}, the model was trained on {classes}")
-        samples = np.array(shards.samples)
-        samples["label"] = np.array([classes.index(name) for name in shards.classes])[samples["label"]]
+        samples, head = np.array(shards.samples), shards.heads[0]
+        samples[head.field] = np.array([classes.index(name) for name in shards.classes])[shards.labels]
         if missing := [name for name in classes if name not in shards.classes]:
             logger.warning(
                 f"{shards.folder} has no class {', '.join(missing)}, which the model knows; figures that "
                 "compare classes (AUC) are undefined where there is only one"
             )
-        return replace(shards, classes=classes, samples=samples)
+        return replace(shards, heads=[replace(head, classes=classes), *shards.heads[1:]], samples=samples)
 
     def build_model(self, settings: ModelSettings, num_classes: int, size: int) -> nn.Module:
         return build_model(settings, num_classes, size)

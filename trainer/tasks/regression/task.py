@@ -42,7 +42,7 @@ class Regression(Task):
             )
 
     def labels(self, shards: ShardSet) -> np.ndarray:
-        targets = super().labels(shards)
+        targets = shards.samples["target"].astype(np.float64)
         is_bad = ~np.isfinite(targets)
         if is_bad.any():
             number = int(is_bad.argmax())
@@ -52,7 +52,7 @@ class Regression(Task):
         return targets
 
     def notes(self, shards: ShardSet, splits: dict[str, np.ndarray]) -> dict[str, str]:
-        if (shards.samples["target"] != shards.samples["label"]).any():
+        if (shards.samples["target"] != shards.labels).any():
             return {}
         number = f"every target is its class's number, 0 for {shards.classes[0]}"
         return {"train": f"{number}: the shards were built without targets"}
