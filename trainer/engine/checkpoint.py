@@ -72,7 +72,7 @@ def load_newest(folder: Path) -> dict | None:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Newest first."""
+    """The checkpoints in a folder, the newest first."""
     found = [path for path in folder.glob("step-*.pth") if CHECKPOINT.match(path.name)]
     return sorted(found, key=lambda path: (step_of(path), path.stat().st_mtime_ns), reverse=True)
 
@@ -97,7 +97,7 @@ def check_resumable(state: dict, settings: dict, shards_fingerprint: str) -> Non
 
 @dataclass
 class Progress:
-    """With the weights, all that a checkpoint holds."""
+    """The state of a run that a checkpoint holds beside the weights."""
 
     epoch: int = 0  # the epoch to resume in, from 0
     step: int = 0  # the step in it to resume at; the number of its steps where validation is to come
@@ -116,7 +116,7 @@ class Progress:
 
 
 def save_state(engine: Engine, progress: Progress, steps_per_epoch: int, out: Path, shards_fingerprint: str) -> None:
-    """Called by every rank; rank 0 writes."""
+    """Write a checkpoint; every rank calls this, rank 0 writes."""
     if not engine.group.is_main:
         return
     progress.skips, progress.accumulate = engine.guard.counts.tolist(), engine.accumulate

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 class Classification(Task):
-    """The class of a clip, by logits (B, K), K the number of classes; scores are their softmax."""
+    """The task that learns the class of a clip, by logits (B, K), K the number of classes; scores are their softmax."""
 
     label = "label"
     metrics = ("auc_roc", "accuracy", "balanced_accuracy", "f1")

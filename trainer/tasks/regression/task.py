@@ -21,7 +21,7 @@ from trainer.tasks.regression.regressor import Regressor
 
 
 class Regression(Task):
-    """The target of a clip, by a value (B, 1) in the targets' unit; the loss counts errors in deviations."""
+    """The task that learns a clip's target, by a value (B, 1) in its unit; the loss counts errors in deviations."""
 
     label = "target"
     metrics = ("mae", "rmse", "r2", "pearson")
