@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, get_args
 
 from trainer.errors import SettingsError
 
@@ -41,12 +42,7 @@ InnerShare = Annotated[float, Allowed("be above 0 and below 1", lambda value: 0 
 Decay = Annotated[float, Allowed("be 0 for none, or below 1", lambda value: 0 <= value < 1)]
 Seed = Annotated[int, Allowed("lie between 0 and 2^32 - 1", lambda value: 0 <= value < 2**32)]
 Quality = Annotated[int, Allowed("be a quality, 1 to 100, or 0 for none", lambda value: 0 <= value <= 100)]
-
-
-def is_class_path(name: str) -> bool:
-    """Whether it has the form package.module:Class."""
-    module, _, attribute = name.partition(":")
-    return all(part.isidentifier() for part in (*module.split("."), attribute))
+CLASS_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")  # package.module:Class
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +63,7 @@ class ModelSettings:
     compile: bool = False  # the backbone, by torch.compile
 
     def __post_init__(self) -> None:
-        if self.name != "resnet_lstm" and not is_class_path(self.name):
+        if self.name != "resnet_lstm" and not CLASS_PATH.fullmatch(self.name):
             raise SettingsError(f"model.name is {self.name!r}; use resnet_lstm or package.module:Class")
         if self.unfreeze_every and self.freeze == "none":
             raise SettingsError(
@@ -96,31 +92,25 @@ LOSSES: dict[str, type[LossSettings]] = {}  # by name, the default first; traine
 
 
 @dataclass(frozen=True, kw_only=True)
-class SchedulerSettings:
-    """The settings of a schedule of the learning rate; each has a class of its own."""
-
-    name: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlateauSettings(SchedulerSettings):
+class PlateauSettings:
     name: str = "plateau"
     factor: InnerShare = 0.5  # the learning rate is multiplied by this
     patience: NotNegativeInt = 3  # epochs without improvement before that
 
 
 @dataclass(frozen=True, kw_only=True)
-class CosineSettings(SchedulerSettings):
+class CosineSettings:
     name: str = "cosine"
     warmup_epochs: NotNegative = 1.0  # linear warm-up
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConstantSettings(SchedulerSettings):
+class ConstantSettings:
     name: str = "constant"
 
 
-SCHEDULERS = {kind.name: kind for kind in (PlateauSettings, CosineSettings, ConstantSettings)}
+SchedulerSettings = PlateauSettings | CosineSettings | ConstantSettings
+SCHEDULERS = {kind.name: kind for kind in get_args(SchedulerSettings)}  # by name, the default first
 
 
 @dataclass(frozen=True, kw_only=True)
