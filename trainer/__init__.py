@@ -1,5 +1,7 @@
 """Trainer of video classifiers on shards, which needs no video decoder."""
 
+from trainer import tasks  # noqa: F401 (it registers the losses)
+
 
 def __getattr__(name: str):
     if name == "ClipLoader":  # pulls in torch: `python -m trainer --help` answers at once without it

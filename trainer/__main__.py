@@ -53,7 +53,7 @@ def main(
         click.echo("interrupted at once; --resume continues from the newest checkpoint", err=True)
         sys.exit(130)
     except OSError as error:
-        warn(f"error: {error}; mend that, then --resume continues from the newest checkpoint")
+        warn(f"error: {error}; fix that, then --resume continues from the newest checkpoint")
         sys.exit(1)
 
 

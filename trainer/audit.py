@@ -1,4 +1,4 @@
-"""The command `trainer.audit`: whether the metadata of the files alone tell the classes apart.
+"""The command `trainer.audit`: whether the metadata of the files alone distinguish the classes.
 
 python -m trainer.audit --shards shards/
 """
@@ -33,7 +33,7 @@ MIN_PER_CLASS = 10  # groups; fewer say nothing
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--shards", type=click.Path(path_type=Path), required=True, help="Folder made by `shardify build`.")
 def main(shards: Path) -> None:
-    """Warn where the files' metadata alone tell the classes apart."""
+    """Warn where the files' metadata alone distinguish the classes."""
     with failures_as_one_line():
         show(*audit(open_shards(shards)))
 
@@ -96,8 +96,7 @@ def metadata_table(shards: ShardSet) -> dict[str, np.ndarray]:
         missing = [name for name in (*NUMBERS, *NAMES, "source") if name not in row and name != "container"]
         if missing:
             raise FormatError(
-                f"{shards.where(number)}: its .json does not say {missing[0]}; only shards of `shardify build` can be "
-                f"audited"
+                f"{shards.where(number)}: its .json lacks {missing[0]}; only shards of `shardify build` can be audited"
             )
         rows.append(row | {"container": PurePosixPath(row["source"]).suffix.lower()})
     table = {name: np.array([row[name] for row in rows], float) for name in NUMBERS}

@@ -4,7 +4,7 @@ from shardify.errors import FormatError, ShardifyError
 
 
 class TrainerError(ShardifyError):
-    """What stops a run."""
+    """An error that stops a run."""
 
 
 class SettingsError(TrainerError):
@@ -14,13 +14,13 @@ class SettingsError(TrainerError):
 
 
 class Interrupted(TrainerError):
-    """Stopped early on purpose (signal or max_hours); a checkpoint was written."""
+    """The run was stopped early on purpose (signal or max_hours); a checkpoint was written."""
 
     exit_code = 75
 
 
 class GroupError(TrainerError):
-    """What every process of a group raises where one of them cannot continue, so that each machine says it once."""
+    """The error of every process of a group where one of them cannot continue; each machine shows it once."""
 
     def __init__(self, line: str, exit_code: int) -> None:
         super().__init__(line)
@@ -35,7 +35,7 @@ def is_lost_process(error: BaseException) -> bool:
 
 
 def first_sentence(error: BaseException) -> str:
-    """What has happened, without the advice and the jokes that libraries add."""
+    """The first sentence of an error, without the advice and the jokes that libraries add."""
     return (str(error).splitlines() or [type(error).__name__])[0].partition(". ")[0]
 
 

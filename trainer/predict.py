@@ -87,7 +87,7 @@ def open_target(path: Path | None) -> Iterator[TextIO]:
 
 
 def write_rows(file: TextIO, rows: Iterator[dict]) -> tuple[int, int]:
-    """How many there are, and how many of them are of videos that could not be read.
+    """Write the rows; returns how many there are, and how many are of videos that could not be read.
 
     Nothing in them is a formula for a spreadsheet, or on standard output a command for a terminal.
     """
@@ -134,7 +134,7 @@ def predict_videos(
 
 
 def build_settings(saved, run: Path, has_boxes: bool) -> BuildSettings:
-    """How the clips that the model was trained on were made, and so these are.
+    """The builder's settings by which the clips that the model was trained on were made.
 
     Raises TrainerError where that is not known, or is not what the user asks for: boxes where those clips were whole
     pictures, or the other way round.

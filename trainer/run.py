@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Run:
-    """One run's parts, made once and passed down."""
+    """The parts of one run, made once and passed down."""
 
     settings: Settings
     shards: ShardSet

@@ -45,7 +45,7 @@ MODEL_FILES = ("best_model.pth", "best_model.safetensors")
 
 @dataclass(frozen=True)
 class SavedModel:
-    """models/best_model.pth of a run."""
+    """The best model of a run, as models/best_model.pth holds it."""
 
     model: nn.Module  # in evaluation mode, on the device
     task: Task
@@ -184,7 +184,7 @@ def is_state_dict(value: object) -> bool:
 
 
 def own_copies(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Contiguous, on the CPU, each with memory of its own: safetensors refuses weights that share theirs."""
+    """The weights, contiguous, on the CPU, each with its own memory: safetensors refuses weights that share theirs."""
     return {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in weights.items()
     }

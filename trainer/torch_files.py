@@ -10,7 +10,7 @@ import torch
 
 
 def read_torch_file(file: Path | IO[bytes], *, mmap: bool | None = None) -> Any:
-    """What `torch.save` has written, on the CPU: tensors and plain values only, for to unpickle others is to run code.
+    """The content of a file of `torch.save`, on the CPU: tensors and plain values only, as unpickling others runs code.
 
     mmap: read the table of contents, and tensors when they are used. Raises ValueError where the file holds anything
     else or is damaged, and what else the reader raises for damaged files.

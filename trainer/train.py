@@ -99,7 +99,7 @@ def train_to_the_end(run: Run) -> dict:
     """All epochs that are left, then the final report, whose content it returns."""
     if not is_over(run):
         run.loaders["train"].begin(run.progress.epoch, run.progress.step)
-        run.loaders["val"].begin(epoch=0)  # nobody waits for the first batches of the first evaluation
+        run.loaders["val"].begin(epoch=0)  # so the first evaluation does not wait for its first batches
     stop = StopWatch(run.settings.max_hours)
     try:
         while not is_over(run):
@@ -110,7 +110,7 @@ def train_to_the_end(run: Run) -> dict:
         stop.close()
         return final_report(run)
     except RuntimeError as error:
-        if not is_out_of_memory(error):  # in a step's two passes the engine helps itself
+        if not is_out_of_memory(error):  # in the two passes of a step the engine takes smaller parts
             raise
         raise TrainerError(
             f"out of memory in the optimizer or in evaluation ({str(error).splitlines()[0]}); use a smaller "
@@ -182,7 +182,7 @@ def train_epoch(run: Run, stop: StopWatch) -> dict:
     votes = Votes(run.group)
 
     def after_step(step: int) -> bool:
-        """Checkpoint where it is due; True to stop here."""
+        """Write a checkpoint where one is due; True to stop here."""
         display.update(step, loader.step_clips(step), sums, loader.wait_seconds - waited)
         is_last = step + 1 == steps
         ends = votes.after_step(bool(stop.check()), is_last)
@@ -216,7 +216,7 @@ def train_epoch(run: Run, stop: StopWatch) -> dict:
 
 
 def learning_rate(run: Run) -> float:
-    """Of the next step; where parts of the model have their own, that of the head."""
+    """The learning rate of the next step; where parts of the model have their own, that of the head."""
     return run.engine.optimizer.param_groups[0]["lr"]
 
 

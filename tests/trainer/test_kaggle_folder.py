@@ -186,7 +186,7 @@ def test_a_flipped_bit_of_an_unpacked_clip_is_named(kaggle, shards_folder, tmp_p
 
 def test_a_folder_that_cannot_be_written_to_is_named_before_anything_is_read(kaggle):
     done = python("from trainer.__main__ import main; main()", "--shards", "no/where", cwd=kaggle / "input")
-    expected = f"error: {kaggle / 'input'} cannot be written to; say with --out where the run is to be kept\n"
+    expected = f"error: {kaggle / 'input'} cannot be written to; pass another folder with --out\n"
     assert (done.returncode, done.stderr) == (2, expected)
 
 

@@ -81,7 +81,7 @@ def test_the_class_of_a_custom_model_is_named_by_the_user_alone(name, use, here,
     result = use()
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
     assert result.stderr.startswith("error: run/models/best_model.pth: its model is the custom class ")
-    assert f"pass --model {name}, in the folder where its module lies or with that on PYTHONPATH" in result.stderr
+    assert f"pass --model {name}, in the folder of its module or with that folder on PYTHONPATH" in result.stderr
     assert not (here / "ran").exists()
 
 

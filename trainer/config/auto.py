@@ -40,18 +40,18 @@ def take_over(settings: Settings, earlier: dict) -> Settings:
 
 
 def resolve_by_device(settings: Settings, device: torch.device) -> Settings:
-    """model.backbone."""
+    """The settings with a definite model.backbone."""
     if settings.model.backbone == "auto" and not is_custom(settings.model):
         return with_model(settings, backbone="resnet50" if device.type == "cuda" else "resnet18")
     return settings
 
 
 def resolve_by_model(settings: Settings, model: nn.Module) -> Settings:
-    """model.batch_norm: statistics that came with weights are kept; clips are correlated and batches small.
+    """The settings with a definite model.batch_norm: those that came with weights are kept.
 
-    Raises SettingsError where random weights would stay as they are.
+    Clips are correlated and batches small. Raises SettingsError where random weights would stay as they are.
     """
-    origin = getattr(model, "weights_origin", "")  # a custom model need not say it
+    origin = getattr(model, "weights_origin", "")  # a custom model may lack it
     if settings.model.freeze == "backbone" and origin.startswith("random") and not settings.model.unfreeze_every:
         raise SettingsError(
             "model.freeze is backbone, but its weights are random and would never learn; pass model.weights=PATH, or "

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import types
 import typing
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 
@@ -87,16 +88,38 @@ def _group(values: dict, keys: list[str], whole: str) -> dict:
     return values
 
 
-def _build(group: type, values: Any, prefix: str) -> Any:
+def _build(group: type | dict[str, type], values: Any, prefix: str) -> Any:
+    """A group of settings by its dotted prefix; of several groups by name, the one that the values name."""
     if not isinstance(values, dict):
         raise SettingsError(f"{prefix[:-1]} is {values!r}; it is a group of settings: write {prefix}name: value")
-    hints = typing.get_type_hints(group)
+    if isinstance(group, dict):
+        group, values = _choose(group, values, prefix)
+    hints = _hints(group)
     unknown = [key for key in values if key not in hints]
     if unknown:
         near = _nearest(prefix, str(unknown[0]))
         hint = f"; did you mean {near}?" if near else f"; known: {', '.join(hints)}"
         raise SettingsError(f"unknown setting {prefix}{unknown[0]}{hint}")
     return group(**{key: _convert(value, hints[key], f"{prefix}{key}") for key, value in values.items()})
+
+
+def _choose(groups: dict[str, type], values: dict, prefix: str) -> tuple[type, dict]:
+    """The group that `name` chooses, the first one without it, and the values for it.
+
+    Raises SettingsError for a setting of another group; one with its default is left out: files of 0.2.0 hold them all.
+    """
+    name = values.get("name", next(iter(groups)))
+    if name not in [*groups]:
+        raise SettingsError(f"{prefix}name is {name!r}; it must be one of {', '.join(groups)}")
+    own = dict(values)
+    for key in values:
+        owners = {other: group for other, group in groups.items() if key in _hints(group)}
+        if owners and name not in owners:
+            group = next(iter(owners.values()))
+            value = _convert(own.pop(key), _hints(group)[key], f"{prefix}{key}")
+            if value != getattr(group, key):
+                raise SettingsError(f"{prefix}{key} is {value}, but it belongs to {', '.join(owners)}, not to {name}")
+    return groups[name], own
 
 
 def _nearest(prefix: str, name: str) -> str | None:
@@ -108,43 +131,56 @@ def _nearest(prefix: str, name: str) -> str | None:
     return next(filter(None, [*same, OTHER_WORDS.get(name), *alike]), None)
 
 
-def _convert(value: Any, kind: Any, name: str) -> Any:
-    """YAML reads 1e-4 as text and 1 as an integer: accept what is meant, refuse the rest by name."""
-    if dataclasses.is_dataclass(kind):
-        return _build(kind, value, f"{name}.")
-    if typing.get_origin(kind) is Literal:
-        choices = typing.get_args(kind)
-        text = "none" if value is None and "none" in choices else value
-        if text not in choices:
-            raise SettingsError(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
+def _convert(value: Any, kind: Any, name: str, instead: str = "") -> Any:
+    """YAML reads 1e-4 as text and 1 as an integer: accept what is meant, refuse the rest by name.
+
+    instead: what the value may be beside one of this kind, in words.
+    """
+    if group := _group_of(kind):
+        return _build(group, value, f"{name}.")
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Annotated:
+        kind, allowed = arguments
+        number = _convert(value, kind, name, instead)
+        allowed(name, number)
+        return number
+    if origin is Literal:
+        text = "none" if value is None and "none" in arguments else value
+        if text not in arguments:
+            raise SettingsError(f"{name} is {value!r}; it must be one of {', '.join(arguments)}")
         return text
-    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
-        inner, other = typing.get_args(kind)  # a type, and what may stand for it: None or a Literal of one word
+    if origin in (types.UnionType, typing.Union):
+        inner, other = arguments  # a type, and what may stand for it: None or a Literal of one word
         word, meant = ("none", None) if other is type(None) else typing.get_args(other) * 2
-        if value in (word, meant):
-            return meant
-        try:
-            return _convert(value, inner, name)
-        except SettingsError as error:
-            raise SettingsError(f"{name} is {value!r}; it must be {word} or of type {inner.__name__}") from error
+        return meant if value in (word, meant) else _convert(value, inner, name, f"{word} or ")
     if kind is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
-        try:
+        with contextlib.suppress(ValueError):
             return float(value)
-        except ValueError:
-            pass
     if kind is str and value is None:
         return "none"
     if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
         return value
-    raise SettingsError(f"{name} is {value!r}; it must be of type {kind.__name__}")
+    raise SettingsError(f"{name} is {value!r}; it must be {instead}of type {kind.__name__}")
+
+
+def _hints(group: type) -> dict[str, Any]:
+    return typing.get_type_hints(group, include_extras=True)
+
+
+def _group_of(kind: Any) -> type | dict[str, type] | None:
+    """The group of settings that a type stands for, or several by name; None for the type of one setting."""
+    groups = getattr(kind, "__metadata__", (None,))[0]
+    return groups if isinstance(groups, dict) else kind if dataclasses.is_dataclass(kind) else None
 
 
 def all_keys(group: type = Settings, prefix: str = "") -> list[str]:
     """Every setting by its dotted name."""
     keys = []
-    for key, kind in typing.get_type_hints(group).items():
-        keys += all_keys(kind, f"{prefix}{key}.") if dataclasses.is_dataclass(kind) else [f"{prefix}{key}"]
-    return keys
+    for key, kind in _hints(group).items():
+        found = _group_of(kind)
+        for each in found.values() if isinstance(found, dict) else [found]:
+            keys += all_keys(each, f"{prefix}{key}.") if each else [f"{prefix}{key}"]
+    return list(dict.fromkeys(keys))
 
 
 def flatten(settings: dict, prefix: str = "") -> dict:

@@ -30,7 +30,7 @@ def choose_out(out: Path | None, config: Path | None, resume: bool) -> Path:
     """
     if "LOCAL_RANK" in os.environ:  # the main process of a group looks at the folder, when it takes it
         if not (chosen := os.environ.get("TRAINER_OUT") or out):
-            raise SettingsError("several processes need one folder: say with --out where the run is to be kept")
+            raise SettingsError("several processes need one folder: pass it with --out")
         return Path(chosen)
     if out is not None:
         check_free(out, resume)
@@ -42,7 +42,7 @@ def choose_out(out: Path | None, config: Path | None, resume: bool) -> Path:
     try:
         base.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SettingsError(f"{base.parent} cannot be made ({error.strerror}); mend that, or pass --out") from error
+        raise SettingsError(f"{base.parent} cannot be made ({error.strerror}); fix that, or pass --out") from error
     number = max(map(run_number, used), default=0) + 1
     while True:
         chosen = Path(f"{base}-{number}") if number > 1 else base
@@ -63,7 +63,7 @@ def run_number(path: Path) -> int:
 
 
 def check_free(out: Path, resume: bool) -> None:
-    """Raises SettingsError where the folder holds what a run would overwrite: another run, or other things."""
+    """Raises SettingsError where the folder holds what a run would overwrite: another run, or other files."""
     if not out.is_dir():
         return  # what else cannot be a folder is said where it is made
     others = sorted(name for name in os.listdir(out) if name != LOCK)
@@ -94,7 +94,7 @@ def has_trained(out: Path) -> bool:
 
 
 def read_record(out: Path) -> dict | None:
-    """What the run came to; None where it has not ended, or the file is damaged."""
+    """The run's results; None where it has not ended, or the file is damaged."""
     try:
         record = json.loads((out / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -104,7 +104,7 @@ def read_record(out: Path) -> dict | None:
 
 @contextlib.contextmanager
 def hold_folder(out: Path, resume: bool) -> Iterator[None]:
-    """Make the folder and hold it for one run; the kernel lets go of it when the process ends, however it ends.
+    """Make the folder and hold it for one run; the kernel releases it when the process ends, in any way.
 
     A folder in which nothing was written does not stay. Raises SettingsError as `check_free` does, and BusyError while
     another run holds the folder.

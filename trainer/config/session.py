@@ -22,11 +22,11 @@ def runs_folder() -> Path:
     for folder in folders:
         if os.access(folder, os.W_OK):
             return folder / "runs"
-    raise SettingsError(f"{Path.cwd()} cannot be written to; say with --out where the run is to be kept")
+    raise SettingsError(f"{Path.cwd()} cannot be written to; pass another folder with --out")
 
 
 def with_session_limit(settings: Settings) -> Settings:
-    """max_hours from what is left of a Kaggle session, where the user has set none."""
+    """The settings with max_hours from what is left of a Kaggle session, where the user has set none."""
     if settings.max_hours is not None or not on_kaggle():
         return settings
     left = max(SESSION_HOURS - MARGIN_HOURS - _session_age_hours(), 0.1)
@@ -34,7 +34,7 @@ def with_session_limit(settings: Settings) -> Settings:
 
 
 def _session_age_hours() -> float:
-    """How long this container runs; 0 where its first process does not tell."""
+    """The age of this container, hours; 0 where it cannot be found out."""
     try:
         ticks = int(Path("/proc/1/stat").read_text().rpartition(")")[2].split()[19])  # proc(5): starttime
     except (OSError, ValueError, IndexError):

@@ -1,11 +1,13 @@
-"""The settings of a run as frozen values: each beside its meaning, checked when it is made."""
+"""The settings of a run as frozen values: each beside its meaning and what it may be."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal, NamedTuple, get_args
 
 from trainer.errors import SettingsError
 
@@ -15,59 +17,54 @@ Backbone = Literal[
 ]  # fmt: skip
 
 
-def positive(name: str, value: float) -> None:
-    if not 0 < value < math.inf:
-        raise SettingsError(f"{name} is {value}; it must be above 0")
+class Allowed(NamedTuple):
+    """The numbers that a setting may be: in words, after "it must", and as a function of one."""
+
+    words: str
+    holds: Callable[[float], bool]
+
+    def __call__(self, name: str, value: float) -> None:
+        """Raises SettingsError, which names the setting, where it may not have this value."""
+        if not self.holds(value):
+            raise SettingsError(f"{name} is {value}; it must {self.words}")
 
 
-def not_negative(name: str, value: float) -> None:
-    if not 0 <= value < math.inf:
-        raise SettingsError(f"{name} is {value}; it must be 0 or more")
-
-
-def share(name: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise SettingsError(f"{name} is {value}; it must lie between 0 and 1")
-
-
-def is_class_path(name: str) -> bool:
-    """Whether it has the form package.module:Class."""
-    module, _, attribute = name.partition(":")
-    return all(part.isidentifier() for part in (*module.split("."), attribute))
-
-
-def belong_to(settings: LossSettings | SchedulerSettings, group: str, **owners: str) -> None:
-    """Raises SettingsError where a changed one would do nothing, for another `name` than its owner is chosen."""
-    for key, owner in owners.items():
-        value = getattr(settings, key)
-        if value != getattr(type(settings), key) and settings.name != owner:
-            raise SettingsError(f"{group}.{key} is {value}, but only {owner} has it, not {settings.name}")
+positive = Allowed("be above 0", lambda value: 0 < value < math.inf)
+not_negative = Allowed("be 0 or more", lambda value: 0 <= value < math.inf)
+share = Allowed("lie between 0 and 1", lambda value: 0 <= value <= 1)
+Positive = Annotated[float, positive]
+PositiveInt = Annotated[int, positive]
+NotNegative = Annotated[float, not_negative]
+NotNegativeInt = Annotated[int, not_negative]
+Share = Annotated[float, share]
+PositiveShare = Annotated[float, Allowed("be above 0, and at most 1", lambda value: 0 < value <= 1)]
+InnerShare = Annotated[float, Allowed("be above 0 and below 1", lambda value: 0 < value < 1)]
+Decay = Annotated[float, Allowed("be 0 for none, or below 1", lambda value: 0 <= value < 1)]
+Seed = Annotated[int, Allowed("lie between 0 and 2^32 - 1", lambda value: 0 <= value < 2**32)]
+Quality = Annotated[int, Allowed("be a quality, 1 to 100, or 0 for none", lambda value: 0 <= value <= 100)]
+CLASS_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")  # package.module:Class
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings:
-    name: str = "resnet_lstm"  # or anybody's own: package.module:Class, called as Class(num_classes, **options)
-    options: dict = field(default_factory=dict)  # keyword arguments of a model of your own
+    name: str = "resnet_lstm"  # or a custom model: package.module:Class, called as Class(num_classes, **options)
+    options: dict = field(default_factory=dict)  # keyword arguments of a custom model
     backbone: Backbone = "auto"
     weights: str = "auto"  # auto | imagenet | none | a .safetensors or .pth file of the backbone
     differences: bool = True  # add |difference| of neighbouring frames' features
-    lstm_hidden: int = 256  # per direction; 0 leaves the LSTM out
-    lstm_layers: int = 1
-    attention_heads: int = 4  # 0 leaves the self-attention out
-    dropout: float = 0.3
+    lstm_hidden: NotNegativeInt = 256  # per direction; 0 leaves the LSTM out
+    lstm_layers: PositiveInt = 1
+    attention_heads: NotNegativeInt = 4  # 0 leaves the self-attention out
+    dropout: Share = 0.3
     freeze: Literal["none", "backbone"] = "none"  # backbone: only what comes after it is trained
-    unfreeze_every: int = 0  # epochs after which one more stage of a frozen backbone joins, the last first; 0: never
+    unfreeze_every: NotNegativeInt = 0  # epochs until one more stage of a frozen backbone joins, last first; 0: never
     batch_norm: Literal["auto", "train", "frozen"] = "auto"  # statistics; auto freezes those that come with weights
     gradient_checkpointing: bool = False  # compute the backbone twice instead of keeping its activations
     compile: bool = False  # the backbone, by torch.compile
 
     def __post_init__(self) -> None:
-        if self.name != "resnet_lstm" and not is_class_path(self.name):
+        if self.name != "resnet_lstm" and not CLASS_PATH.fullmatch(self.name):
             raise SettingsError(f"model.name is {self.name!r}; use resnet_lstm or package.module:Class")
-        share("model.dropout", self.dropout)
-        positive("model.lstm_layers", self.lstm_layers)
-        for name in ("lstm_hidden", "attention_heads", "unfreeze_every"):
-            not_negative(f"model.{name}", getattr(self, name))
         if self.unfreeze_every and self.freeze == "none":
             raise SettingsError(
                 f"model.unfreeze_every is {self.unfreeze_every}, but nothing is frozen; add model.freeze=backbone"
@@ -78,143 +75,108 @@ class ModelSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerSettings:
-    lr: float = 3e-4
-    weight_decay: float = 1e-2
-    clip_norm: float = 1.0  # largest gradient norm; 0 does not clip
-    layer_decay: float = 1.0  # every stage of the backbone learns at so many times the rate of the one after it
-
-    def __post_init__(self) -> None:
-        positive("optimizer.lr", self.lr)
-        not_negative("optimizer.weight_decay", self.weight_decay)
-        not_negative("optimizer.clip_norm", self.clip_norm)
-        share("optimizer.layer_decay", self.layer_decay)
-        positive("optimizer.layer_decay", self.layer_decay)
+    lr: Positive = 3e-4
+    weight_decay: NotNegative = 1e-2
+    clip_norm: NotNegative = 1.0  # largest gradient norm; 0 does not clip
+    layer_decay: PositiveShare = 1.0  # every stage of the backbone learns at so many times the rate of the one after it
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossSettings:
-    name: str = "cross_entropy"  # it says which task is learned: trainer/tasks/__init__.py
-    smoothing: float = 0.0  # label smoothing of cross_entropy
-    alpha: float = -1.0  # focal: weight of class 1 (class 0 has 1 - alpha); -1 disables it
-    gamma: float = 2.0  # focal: how much easy clips are discounted
-    class_weights: bool = False  # weigh classes by the inverse of their frequency
+    """The settings of a loss; each has a class of its own, in the folder of its task."""
 
-    def __post_init__(self) -> None:
-        share("loss.smoothing", self.smoothing)
-        not_negative("loss.gamma", self.gamma)
-        if self.alpha != -1:
-            share("loss.alpha", self.alpha)
-        belong_to(self, "loss", smoothing="cross_entropy", alpha="focal", gamma="focal")
+    name: str
+
+
+LOSSES: dict[str, type[LossSettings]] = {}  # by name, the default first; trainer/tasks/__init__.py fills it
 
 
 @dataclass(frozen=True, kw_only=True)
-class SchedulerSettings:
-    name: Literal["plateau", "cosine", "constant"] = "plateau"
-    factor: float = 0.5  # plateau: the learning rate is multiplied by this
-    patience: int = 3  # plateau: epochs without improvement before that
-    warmup_epochs: float = 1.0  # cosine: linear warm-up
+class PlateauSettings:
+    name: str = "plateau"
+    factor: InnerShare = 0.5  # the learning rate is multiplied by this
+    patience: NotNegativeInt = 3  # epochs without improvement before that
 
-    def __post_init__(self) -> None:
-        if not 0 < self.factor < 1:
-            raise SettingsError(f"scheduler.factor is {self.factor}; it must lie between 0 and 1")
-        not_negative("scheduler.patience", self.patience)
-        not_negative("scheduler.warmup_epochs", self.warmup_epochs)
-        belong_to(self, "scheduler", factor="plateau", patience="plateau", warmup_epochs="cosine")
+
+@dataclass(frozen=True, kw_only=True)
+class CosineSettings:
+    name: str = "cosine"
+    warmup_epochs: NotNegative = 1.0  # linear warm-up
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConstantSettings:
+    name: str = "constant"
+
+
+SchedulerSettings = PlateauSettings | CosineSettings | ConstantSettings
+SCHEDULERS = {kind.name: kind for kind in get_args(SchedulerSettings)}  # by name, the default first
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
     cache: Literal["auto", "none", "ram", "device"] = "auto"  # where decoded clips stay after the first epoch
     on_error: Literal["stop", "skip"] = "stop"  # skip: a damaged clip is replaced by another and counted
-    max_errors: float = 0.01  # skip: the share of damaged clips at which the run stops all the same
+    max_errors: Share = 0.01  # skip: the share of damaged clips at which the run stops all the same
     balanced: bool = False  # draw every class equally often in training
-    shuffle_shards: int = 0  # mix clips within so many shards at a time, for slow disks; 0: over all clips
-    workers: int = 0  # decoding threads; 0: one per core
-    sheet_frames: int | None = None  # frames per contact sheet, in tars of other writers that do not say it
-    val_fraction: float = 0.1  # held out of train, by whole groups, where the shards have no val
-    frames: int | None = None  # evenly chosen from those that the shards hold
-    size: int | None = None  # pixels; smaller than the shards hold, scaled on the device
-    max_per_class: int | None = None  # train on so many clips of each class at most
-
-    def __post_init__(self) -> None:
-        share("data.max_errors", self.max_errors)
-        not_negative("data.workers", self.workers)
-        not_negative("data.shuffle_shards", self.shuffle_shards)
-        for name in ("sheet_frames", "frames", "size", "max_per_class"):
-            if getattr(self, name) is not None:
-                positive(f"data.{name}", getattr(self, name))
-        if not 0 < self.val_fraction < 1:
-            raise SettingsError(f"data.val_fraction is {self.val_fraction}; it must lie between 0 and 1")
+    shuffle_shards: NotNegativeInt = 0  # mix clips within so many shards at a time, for slow disks; 0: over all clips
+    workers: NotNegativeInt = 0  # decoding threads; 0: one per core
+    sheet_frames: PositiveInt | None = None  # frames per contact sheet, in tars of other writers that do not say it
+    val_fraction: InnerShare = 0.1  # held out of train, by whole groups, where the shards have no val
+    frames: PositiveInt | None = None  # evenly chosen from those that the shards hold
+    size: PositiveInt | None = None  # pixels; smaller than the shards hold, scaled on the device
+    max_per_class: PositiveInt | None = None  # train on so many clips of each class at most
 
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentSettings:
-    flip: float = 0.5  # share of clips mirrored left to right
-    crop: float = 0.9  # smallest side of the random crop, as a share of the frame; 1 does not crop
-    brightness: float = 0.1  # largest change of brightness, contrast and saturation, as a share
-    contrast: float = 0.1
-    saturation: float = 0.1
-    frame_dropout: float = 0.0  # share of frames that repeat the one before
-    blur: float = 0.0  # largest standard deviation of a Gaussian, pixels
-    noise: float = 0.0  # largest standard deviation, as a share of white
-    jpeg: int = 0  # lowest quality of JPEG-like compression, drawn from there to 100; 0: none
-
-    def __post_init__(self) -> None:
-        for name in ("flip", "crop", "brightness", "contrast", "saturation", "frame_dropout", "noise"):
-            share(f"augment.{name}", getattr(self, name))
-        positive("augment.crop", self.crop)
-        not_negative("augment.blur", self.blur)
-        if not 0 <= self.jpeg <= 100:
-            raise SettingsError(f"augment.jpeg is {self.jpeg}; it must be a quality, 1 to 100, or 0 for none")
+    flip: Share = 0.5  # share of clips mirrored left to right
+    crop: PositiveShare = 0.9  # smallest side of the random crop, as a share of the frame; 1 does not crop
+    brightness: Share = 0.1  # largest change of brightness, contrast and saturation, as a share
+    contrast: Share = 0.1
+    saturation: Share = 0.1
+    frame_dropout: Share = 0.0  # share of frames that repeat the one before
+    blur: NotNegative = 0.0  # largest standard deviation of a Gaussian, pixels
+    noise: Share = 0.0  # largest standard deviation, as a share of white
+    jpeg: Quality = 0  # lowest quality of JPEG-like compression, drawn from there to 100; 0: none
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """Every value that shapes a run; dumped into config.yaml and experiment_results.json.
 
-    Raises SettingsError, which names the key and what it may be.
+    `trainer.config.load` makes them and checks each value; what does not go together raises SettingsError here.
     """
 
-    epochs: int = 25
-    seed: int = 0
-    batch_size: int | Literal["auto"] = 16  # clips per step, over all devices; auto: what fits into memory
-    accumulate: int = 1  # parts in which a step's clips go through the model: less memory, the same step
-    ema: float = 0.0  # decay of the averaged weights that are evaluated and saved, for example 0.999; 0: none
-    early_stopping: int | None = None  # end after this many epochs without improvement
+    epochs: PositiveInt = 25
+    seed: Seed = 0
+    batch_size: PositiveInt | Literal["auto"] = 16  # clips per step, over all devices; auto: what fits into memory
+    accumulate: PositiveInt = 1  # parts in which a step's clips go through the model: less memory, the same step
+    ema: Decay = 0.0  # of the averaged weights that are evaluated and saved, for example 0.999; 0: none
+    early_stopping: PositiveInt | None = None  # end after this many epochs without improvement
     metric: str = "auto"  # of validation, chooses the best epoch; auto: the task's first one
     amp: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    checkpoint_every_steps: int = 0  # beside one at the end of every epoch; 0: only those
-    keep_checkpoints: int = 2
-    max_hours: float | None = None  # checkpoint and stop before this; Kaggle ends sessions at 12
+    checkpoint_every_steps: NotNegativeInt = 0  # beside one at the end of every epoch; 0: only those
+    keep_checkpoints: PositiveInt = 2
+    max_hours: Positive | None = None  # checkpoint and stop before this; Kaggle ends sessions at 12
     tensorboard: bool = False  # events in the run's folder
     profile: bool = False  # a profiler trace of some steps in the run's folder
     model: ModelSettings = field(default_factory=ModelSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
-    loss: LossSettings = field(default_factory=LossSettings)
-    scheduler: SchedulerSettings = field(default_factory=SchedulerSettings)
+    loss: Annotated[LossSettings, LOSSES] = field(default_factory=lambda: next(iter(LOSSES.values()))())
+    scheduler: Annotated[SchedulerSettings, SCHEDULERS] = field(default_factory=PlateauSettings)
     data: DataSettings = field(default_factory=DataSettings)
     augment: AugmentSettings = field(default_factory=AugmentSettings)
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "keep_checkpoints", "accumulate"):
-            if getattr(self, name) != "auto":
-                positive(name, getattr(self, name))
-        if not 0 <= self.ema < 1:
-            raise SettingsError(f"ema is {self.ema}; it must be 0 for none, or below 1")
-        if not 0 <= self.seed < 2**32:
-            raise SettingsError(f"seed is {self.seed}; it must lie between 0 and 2^32 - 1")
-        not_negative("checkpoint_every_steps", self.checkpoint_every_steps)
-        if self.max_hours is not None:
-            positive("max_hours", self.max_hours)
-        if self.early_stopping is not None:
-            positive("early_stopping", self.early_stopping)
+        if self.early_stopping is not None and isinstance(self.scheduler, PlateauSettings):
             least = self.scheduler.patience + 2  # one more to be without improvement, one at the lower rate
-            if self.scheduler.name == "plateau" and self.early_stopping < least:
+            if self.early_stopping < least:
                 raise SettingsError(
                     f"early_stopping is {self.early_stopping}, scheduler.patience {self.scheduler.patience}: the run "
                     f"would end before any epoch at a lower learning rate; make early_stopping at least {least}"
                 )
-        if self.scheduler.name == "cosine" and self.scheduler.warmup_epochs >= self.epochs > 1:
+        if isinstance(self.scheduler, CosineSettings) and self.scheduler.warmup_epochs >= self.epochs > 1:
             raise SettingsError(
                 f"scheduler.warmup_epochs is {self.scheduler.warmup_epochs}, epochs {self.epochs}: the run would end "
                 f"in its warm-up; lower scheduler.warmup_epochs"
@@ -225,5 +187,5 @@ class Settings:
 
 
 def is_custom(settings: ModelSettings) -> bool:
-    """Whether the model is somebody's own, package.module:Class."""
+    """Whether the model is a custom one, package.module:Class."""
     return ":" in settings.name

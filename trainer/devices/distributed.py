@@ -1,4 +1,4 @@
-"""The group of processes that train together: the device of each, and what they tell each other."""
+"""The group of processes that train together: the device of each, and what they exchange."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Group:
-    """This process among those that train together."""
+    """The group of processes that train together, and the place of this one in it."""
 
     rank: int
     world: int
@@ -64,7 +64,7 @@ class Group:
             tensor.detach().copy_(values)
 
     def shared_memory(self, num_bytes: int) -> Tensor:
-        """uint8 (num_bytes,), zeros: the same memory for all ranks of this machine. Every rank must call it.
+        """Memory of zeros, uint8 (num_bytes,), the same for all ranks of this machine. Every rank must call it.
 
         It has no name in any file system, so nothing is left however the processes end, and /dev/shm, which is small
         in containers, does not limit it.
@@ -86,7 +86,7 @@ class Group:
         return torch.frombuffer(memory, dtype=torch.uint8)
 
     def any(self, flag: bool) -> bool:
-        """Whether any rank says so."""
+        """Whether the flag is set on any rank."""
         return bool(self.largest(int(flag))[0])
 
     def largest(self, *values: int) -> list[int]:
@@ -131,8 +131,8 @@ class Group:
                     f"{name} {others.get(name)} instead of {everywhere[0].get(name)}" for name in differing
                 )
                 raise GroupError(
-                    f"process {rank} on {hosts[rank]} starts from other things than process 0 on {hosts[0]}: {shown}; "
-                    f"all need the same command, shards, weights and run folder",
+                    f"process {rank} on {hosts[rank]} has other settings or files than process 0 on {hosts[0]}: "
+                    f"{shown}; all need the same command, shards, weights and run folder",
                     SettingsError.exit_code,
                 )
 
@@ -171,7 +171,7 @@ def join_group(use_gpu: bool) -> Group:
     dist.init_process_group("nccl" if use_gpu else "gloo")
     group = Group(dist.get_rank(), dist.get_world_size(), device)
     if not group.is_main:
-        logging.getLogger("trainer").setLevel(logging.ERROR)  # what the processes have to say is the same
+        logging.getLogger("trainer").setLevel(logging.ERROR)  # all processes have the same messages
     return group
 
 

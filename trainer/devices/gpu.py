@@ -25,7 +25,7 @@ def check_gpu(device: torch.device) -> None:
 
 
 def gpu_memory(device: torch.device) -> dict[str, float]:
-    """The most that training has taken on this process' GPU."""
+    """The most memory that training has taken on this process' GPU, GB; {} on a CPU."""
     return {"gpu_memory_gb": torch.cuda.max_memory_allocated(device) / 1e9} if device.type == "cuda" else {}
 
 

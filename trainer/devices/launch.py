@@ -21,7 +21,7 @@ from trainer.errors import Interrupted
 
 
 def main() -> None:
-    """Options and arguments are torchrun's. Exits with 75 where a signal has stopped the run and it can be resumed."""
+    """The program, with torchrun's options. Exits with 75 where a signal has stopped the run and it can be resumed."""
     logging.disable(logging.CRITICAL)  # the processes say what is wrong
     started = time.time()
     try:

@@ -14,7 +14,10 @@ T = TypeVar("T")
 
 
 def in_parts(run: Callable[[int], T], parts: int, most: int) -> T:
-    """run(parts), and where memory runs out, again in twice as many, up to `most`, where it raises what `run` does."""
+    """The result of run(parts); where memory runs out, of run with twice as many parts, up to `most`.
+
+    Raises what `run` raises there.
+    """
     while True:
         try:
             return run(parts)

@@ -10,7 +10,7 @@ SPINS = "30000"
 
 
 def bound_spinning() -> None:
-    """For our own programs at their start, never on import: the environment belongs to the program.
+    """Limit how long torch's threads spin: in our own programs at their start, never on import.
 
     libgomp, which torch's wheels for Linux bring along, reads it once, when torch is imported. What the user has set
     stays.

@@ -82,7 +82,7 @@ def make_loaders(
 
 
 def make_engine(settings: Settings, shards: ShardSet, numbers: np.ndarray, model: nn.Module, group: Group) -> Engine:
-    """All that trains the model, moved to the group's device. numbers: of the clips to train on, int64 (N,)."""
+    """The engine that trains the model, moved to the group's device. numbers: of the clips to train on, int64 (N,)."""
     allow_single_values(model)
     model.to(group.device, memory_format=torch.channels_last)
     group.broadcast([*model.parameters(), *model.buffers()])  # a custom model may draw them by a generator of its own
@@ -106,7 +106,7 @@ def make_engine(settings: Settings, shards: ShardSet, numbers: np.ndarray, model
 
 
 def compile_model(engine: Engine, loader: ClipLoader) -> list[str]:
-    """Compile the backbone; why that could not be done, if it could not."""
+    """Compile the backbone; returns why that could not be done, if it could not."""
     frames, size = input_shape(loader.shards, engine.settings.data.frames, engine.settings.data.size)
     clips = min(len(loader.numbers), math.ceil(loader.batch_size / engine.group.world / engine.accumulate))
     shape = (clips * frames, size, size, 3)

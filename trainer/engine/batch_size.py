@@ -29,7 +29,7 @@ STEPS = 2  # of a trial: the optimizer's state is there from the second one on
 def choose_batch_size(
     settings: Settings, shards: ShardSet, numbers: np.ndarray, model: nn.Module, group: Group, cache_bytes: int
 ) -> tuple[int, str]:
-    """Clips per step over all devices, and a line for people that says why.
+    """Clips per step over all devices, and a line for the user that gives the reason.
 
     numbers: of the clips to train on; cache_bytes: that decoded clips will take on the device.
     Raises SettingsError where not even one clip fits.

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from shardify.storage.local import write_atomically
-from trainer.config.load import flatten
+from trainer.config.load import flatten, from_dict
 from trainer.config.run_folder import CHECKPOINT
 from trainer.engine.engine import Engine
 from trainer.errors import TrainerError
@@ -72,7 +72,7 @@ def load_newest(folder: Path) -> dict | None:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Newest first."""
+    """The checkpoints in a folder, the newest first."""
     found = [path for path in folder.glob("step-*.pth") if CHECKPOINT.match(path.name)]
     return sorted(found, key=lambda path: (step_of(path), path.stat().st_mtime_ns), reverse=True)
 
@@ -85,7 +85,9 @@ def check_resumable(state: dict, settings: dict, shards_fingerprint: str) -> Non
     """Raises TrainerError, naming the difference, when a checkpoint belongs to another run."""
     if state["shards"] != shards_fingerprint:
         raise TrainerError("the checkpoint was made on other shards; pass those, or start a new run with --out")
-    old, new = flatten(state["settings"]), flatten(settings)
+    stored, new = flatten(state["settings"]), flatten(settings)
+    known = flatten(from_dict(state["settings"]).to_dict())  # without those of other losses, which 0.2.0 has stored
+    old = {key: value for key, value in known.items() if key in stored}
     free = {*FREE_SETTINGS, *(["epochs"] if new["scheduler.name"] != "cosine" else [])}
     changed = [key for key in sorted(old.keys() | new.keys()) if key not in free and old.get(key) != new.get(key)]
     if changed:
@@ -95,7 +97,7 @@ def check_resumable(state: dict, settings: dict, shards_fingerprint: str) -> Non
 
 @dataclass
 class Progress:
-    """With the weights, all that a checkpoint holds."""
+    """The state of a run that a checkpoint holds beside the weights."""
 
     epoch: int = 0  # the epoch to resume in, from 0
     step: int = 0  # the step in it to resume at; the number of its steps where validation is to come
@@ -114,7 +116,7 @@ class Progress:
 
 
 def save_state(engine: Engine, progress: Progress, steps_per_epoch: int, out: Path, shards_fingerprint: str) -> None:
-    """Called by every rank; rank 0 writes."""
+    """Write a checkpoint; every rank calls this, rank 0 writes."""
     if not engine.group.is_main:
         return
     progress.skips, progress.accumulate = engine.guard.counts.tolist(), engine.accumulate

@@ -9,11 +9,12 @@ from torch import nn
 
 
 class MovingAverage:
-    """`module` is the average: average ← decay · average + (1 - decay) · model, from the model as it is now.
+    """The moving average of a model, in `module`, from the model as it is now.
 
-    Polyak and Juditsky, "Acceleration of stochastic approximation by averaging" (1992). After n updates the decay is
-    (1 + n) / (10 + n) at most, as TensorFlow has it: what a short run began with would be most of its average.
-    torch's AveragedModel knows no such start, and makes the CPU wait for the GPU at every step.
+    average = decay · average + (1 - decay) · model (Polyak and Juditsky, "Acceleration of stochastic approximation by
+    averaging", 1992). After n updates the decay is (1 + n) / (10 + n) at most, as TensorFlow has it: what a short run
+    began with would be most of its average. torch's AveragedModel knows no such start, and makes the CPU wait for the
+    GPU at every step.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -29,7 +30,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """After a step of the model that it was made of."""
+        """Move the average, after a step of the model that it was made of."""
         averages, values = zip(*self._floats, strict=True)
         self._updates += 1
         decay = min(self._decay, (1 + self._updates) / (10 + self._updates))

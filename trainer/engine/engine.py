@@ -38,7 +38,7 @@ DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch
 
 @dataclass
 class Engine:
-    """What a training step needs.
+    """The model and all that a training step needs.
 
     sums: the task's named sums over the clips of an epoch, float64 () each, on the device.
     """
@@ -71,7 +71,7 @@ class Engine:
         sums: dict[str, Tensor],
         after_step: Callable[[int], bool],
     ) -> bool:
-        """Train on the epoch's batches from `first_step` on; True if `after_step(step)` ended it by saying so.
+        """Train on the epoch's batches from `first_step` on; True if `after_step(step)` was True, which ends it.
 
         sums: added to. Raises TrainerError when too many steps in a row had to be skipped, or memory runs out for good.
         """
@@ -86,7 +86,7 @@ class Engine:
         return False
 
     def begin_epoch(self, epoch: int) -> None:
-        """Training mode, with what is frozen in this epoch."""
+        """Put the model into training mode, with what is frozen in this epoch."""
         changed = self.freezing.begin_epoch(epoch)
         self.guard.begin_epoch()
         if self.group.world == 1:
@@ -134,7 +134,7 @@ class Engine:
             with record_function("augment"):
                 clips = to_float(batch.clips[chosen], settings.data.frames, settings.data.size)
                 clips = augment(clips, settings.augment, settings.seed, epoch, batch.seeds[chosen])
-            # ranks tell each other their gradients with the last part
+            # ranks exchange their gradients with the last part
             is_last = part is parts[-1] or self.group.world == 1
             with nullcontext() if is_last else self.learner.no_sync():
                 with record_function("forward"), self.autocast():
@@ -257,12 +257,12 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
 
 
 def seed_step(seed: int, epoch: int, step: int, rank: int) -> None:
-    """Dropout's draws depend on the position alone, so that resuming needs no random state."""
+    """Seed dropout's draws by the position alone, so that resuming needs no random state."""
     torch.manual_seed(int(np.random.SeedSequence([seed, epoch, step, rank]).generate_state(1, np.uint64)[0]))
 
 
 def choose_dtype(amp: str, device: torch.device) -> torch.dtype:
-    """bfloat16 where the GPU computes in it (capability 8.0), float16 on older ones, float32 on a CPU."""
+    """The type to compute in: bfloat16 on GPUs that have it (capability 8.0), float16 on older ones, else float32."""
     if amp != "auto":
         return DTYPES[amp]
     if device.type == "cpu":

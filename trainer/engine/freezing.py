@@ -10,7 +10,7 @@ from trainer.models.stages import backbone_of, stage_numbers
 
 
 class Freezing:
-    """model.freeze, model.unfreeze_every and model.batch_norm, at work on one model.
+    """The effect of model.freeze, model.unfreeze_every and model.batch_norm on one model.
 
     A frozen stage of the backbone has no gradients and runs as in evaluation: batch norm by its running statistics,
     which stay as they are, and no dropout of layers. Raises SettingsError where the model has no backbone.

@@ -12,7 +12,7 @@ CHECK_STEPS = 10  # between looks at the count: a look makes the CPU wait for th
 
 
 class StepGuard:
-    """Around every step of one model: `keep` before it, then `step`, or `restore` where it broke off.
+    """The guard around every step of one model: `keep` before it, then `step`, or `restore` where it broke off.
 
     Gradients are the same on all ranks once they are averaged, so all ranks leave out the same steps.
     """
@@ -26,7 +26,7 @@ class StepGuard:
         self.counts = torch.zeros(2, dtype=torch.int64, device=device)  # skipped steps: all, the last ones in a row
 
     def begin_epoch(self) -> None:
-        """To be called once the modules are in the epoch's training mode."""
+        """Note which buffers a step changes, once the modules are in the epoch's training mode."""
         by_type: dict[torch.dtype, list[Tensor]] = {}
         for module in self._model.modules():
             for buffer in module.buffers(recurse=False) if module.training else ():

@@ -13,7 +13,7 @@ from trainer.models.stages import backbone_of, stage_numbers
 
 
 def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> AdamW:
-    """Weight decay on matrices and kernels only, not on norms and biases; the head's groups come first.
+    """AdamW with weight decay on matrices and kernels only, not on norms and biases; the head's groups come first.
 
     With layer_decay, each stage of the backbone learns at a fraction of the rate of the stage after it (Howard and
     Ruder, "Universal language model fine-tuning for text classification", 2018). fused: the one form of AdamW that
@@ -37,7 +37,7 @@ def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> AdamW:
 
 
 class Schedule:
-    """One face for schedules that move every step and those that move every epoch."""
+    """The schedule of the learning rate, whether it moves every step or every epoch."""
 
     def __init__(
         self, optimizer: Optimizer, settings: SchedulerSettings, epochs: int, steps_per_epoch: int, maximise: bool
@@ -55,7 +55,7 @@ class Schedule:
             self.scheduler.step()
 
     def after_epoch(self, value: float) -> None:
-        """`value`: the validation metric that the best model is chosen by."""
+        """Move the rate after an epoch; value: the validation metric that the best model is chosen by."""
         if isinstance(self.scheduler, ReduceLROnPlateau):
             self.scheduler.step(value)
 

@@ -16,7 +16,7 @@ VOTE_STEPS = 10  # and at most, so that steps which have become slow are soon no
 
 
 class StopWatch:
-    """`reason` is set once the run should checkpoint and end. A second signal ends it at once.
+    """The watch over signals and the time: `reason` is set once the run should end. A second signal ends it at once.
 
     Only a SIGTERM that follows another within REPEAT_SECONDS does not: managers that send it to every process, as
     Slurm's scancel does, reach a process directly and through its launcher.
@@ -79,5 +79,5 @@ class Votes:
 
 
 def steps_to_next_vote(steps: int, seconds: float) -> int:
-    """From how long the steps since the last vote took."""
+    """The number of steps to the next vote, from how long those since the last vote took."""
     return int(min(max(VOTE_SECONDS * steps / max(seconds, 1e-9), 1), VOTE_STEPS))

@@ -1,4 +1,4 @@
-"""Figures that people expect of labels and scores, by scikit-learn."""
+"""The figures of classification and regression, with their intervals, by scikit-learn."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def auc_pr(labels: np.ndarray, scores: np.ndarray) -> float | None:
 
 
 def equal_error_rate(labels: np.ndarray, scores: np.ndarray) -> float | None:
-    """Where the shares of false alarms and of misses are equal, on the line between the ROC's points around it.
+    """The rate at which false positives and false negatives are equal, on the line between two points of the ROC.
 
     One class against the rest, macro, with more than two. The ROC joins its points, so this is the root of
     1 - x - ROC(x), as most published code finds it (by scipy's brentq). Taking the nearest point instead would depend

@@ -21,7 +21,7 @@ STYLE = {
 }  # fmt: skip
 TRAIN, VALIDATION = "#7f8c99", "#c0392b"
 PAIRS = plt.get_cmap("tab20").colors
-COLOURS = PAIRS[0::2] + PAIRS[1::2]  # of classes: ten that differ clearly (tab10), then their pale sisters
+COLOURS = PAIRS[0::2] + PAIRS[1::2]  # of classes: ten that differ clearly (tab10), then paler versions of them
 MANY = 8  # classes, from which on there is no room for shares and tall rows
 LONGEST_NAME = 30  # characters
 BINS = np.linspace(0, 1, 41)  # of scores: narrow, to see on which side of the threshold a clip is
@@ -180,7 +180,7 @@ def plot_scores(
 
 
 def plot_values(targets: np.ndarray, values: np.ndarray, path: Path) -> None:
-    """In regression: predicted values over targets, and how the errors are spread."""
+    """Predicted values over targets, and how the errors are spread, in regression."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, 2, figsize=(9.6, 4.4), layout="constrained")
         size, alpha = (20, 0.8) if len(targets) <= 500 else (6, 0.35)
@@ -196,7 +196,7 @@ def plot_values(targets: np.ndarray, values: np.ndarray, path: Path) -> None:
 
 
 def num_bins(count: int) -> int:
-    """Of a histogram of so many clips: about the square root, from 10 to 40."""
+    """The number of bins of a histogram of so many clips: about the square root, from 10 to 40."""
     return int(np.clip(2 * round(np.sqrt(count) / 2), 10, 40))
 
 

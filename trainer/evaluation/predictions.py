@@ -16,7 +16,7 @@ from trainer.data.shard_set import ShardSet
 
 @dataclass(frozen=True)
 class Predictions:
-    """Over the clips of one split, in plan order: N clips, K outputs of the model."""
+    """The predictions of the clips of one split, in plan order: N clips, K outputs of the model."""
 
     numbers: np.ndarray  # int64 (N,)
     labels: np.ndarray  # int64 or float64 (N,): what is to be predicted
@@ -26,7 +26,7 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Clips by how wrong their predictions are, each by its place among N predictions."""
+    """The ranking of clips by how wrong their predictions are, each by its place among N predictions."""
 
     order: np.ndarray  # int (N,): places, the worst first
     shares: np.ndarray  # float (N,): how wrong, from 0 to 1

@@ -17,6 +17,6 @@ def build_model(settings: ModelSettings, num_outputs: int, size: int = 224) -> n
     """
     if settings.name == "resnet_lstm":
         if settings.options:
-            raise SettingsError("model.options belong to a model of your own; resnet_lstm has settings instead")
+            raise SettingsError("model.options belong to custom models; resnet_lstm has settings instead")
         return ResNetLSTM(num_outputs, settings, size)
     return build_custom(settings, num_outputs)

@@ -22,13 +22,13 @@ from trainer.models.precision import keep_recurrent_layers_in_float32
 def with_named_class(settings: ModelSettings, named: str | None, origin: Path) -> ModelSettings:
     """A file's model settings with the custom class that the user has `named`: no file chooses which code is run.
 
-    To import a module and to call what is in it is to run it, wherever Python finds it. Raises SettingsError where the
+    Importing a module and calling what is in it runs it, wherever Python finds it. Raises SettingsError where the
     file's model is of a custom class and none is named, and the other way round.
     """
     if is_custom(settings) and not named:
         raise SettingsError(
-            f"{origin}: its model is the custom class {settings.name}, and a file is no reason to run code; if you "
-            f"trust it, pass --model {settings.name}, in the folder where its module lies or with that on PYTHONPATH"
+            f"{origin}: its model is the custom class {settings.name}, whose code is only run if you name it; if "
+            f"you trust it, pass --model {settings.name}, in the folder of its module or with that folder on PYTHONPATH"
         )
     if named and not is_custom(settings):
         raise SettingsError(f"{origin}: its model is {settings.name}, no custom class; leave --model out")
@@ -63,7 +63,7 @@ def build_custom(settings: ModelSettings, num_classes: int) -> nn.Module:
 
 
 def _check_output(name: str, num_classes: int, model: nn.Module, inputs: tuple, output: object) -> None:
-    """At every call, for it costs nothing; the loss would say something else."""
+    """Check the output of every call, which costs nothing; the loss would report something else."""
     expected = (inputs[0].shape[0], num_classes)  # len() would fix it in an exported program
     if isinstance(output, torch.Tensor) and output.shape == expected and output.is_floating_point():
         return

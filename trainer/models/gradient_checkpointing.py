@@ -44,7 +44,7 @@ def _checkpointed(block: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def statistics_kept(module: nn.Module) -> Iterator[None]:
-    """Batch norms inside update copies of their statistics, so that a second forward pass is not counted."""
+    """A context in which batch norms update copies of their statistics: a second forward pass is not counted."""
     norms = [norm for norm in module.modules() if isinstance(norm, _BatchNorm) and norm.training]
     kept = [dict(norm._buffers) for norm in norms]
     for norm, buffers in zip(norms, kept, strict=True):

@@ -15,7 +15,7 @@ from trainer.models.precision import without_autocast
 
 
 class ResNetLSTM(nn.Module):
-    """(B, T, 3, S, S) normalised floats → (B, K) logits.
+    """A model that maps normalised clips, float (B, T, 3, S, S), to logits (B, K).
 
     Without differences, LSTM and attention it is a model of single frames whose logits are averaged.
     """
@@ -51,7 +51,7 @@ class ResNetLSTM(nn.Module):
             return self._over_time(features.float())
 
     def _over_time(self, features: Tensor) -> Tensor:
-        """Features of frames, (B, T, D) → logits (B, K)."""
+        """The logits (B, K) of features of frames, (B, T, D)."""
         if self.differences:
             features = with_differences(features)  # (B, T, 2D)
         if self.lstm is not None:
@@ -63,6 +63,6 @@ class ResNetLSTM(nn.Module):
 
 
 def with_differences(features: Tensor) -> Tensor:
-    """(B, T, D) → (B, T, 2D): each frame's features, and how far they are from the frame before (0 for the first)."""
+    """Features (B, T, D) with their distances from the frame before, 0 for the first: (B, T, 2D)."""
     steps = (features[:, 1:] - features[:, :-1]).abs()
     return torch.cat((features, nn.functional.pad(steps, (0, 0, 1, 0))), dim=2)

@@ -13,7 +13,7 @@ PHASES = ("data wait", "augment", "forward", "backward", "optimizer")  # ranges 
 
 
 class StepProfiler:
-    """Watches some steps of an epoch; `step()` follows every one."""
+    """The profiler of some steps of an epoch; `step()` follows every one."""
 
     def __init__(self, folder: Path, steps: int, device: torch.device) -> None:
         self._folder, self._device = folder, device

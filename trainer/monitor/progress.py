@@ -30,7 +30,7 @@ BAR_SECONDS = 0.5  # reading the loss makes the CPU wait for the GPU, so it is n
 
 
 class Monitor:
-    """Shows how one epoch goes: the task's figures, speed, data wait, learning rate, the GPU, time left."""
+    """The display of one epoch: the task's figures, speed, data wait, learning rate, the GPU, time left."""
 
     def __init__(self, run: Run) -> None:
         settings, progress = run.settings, run.progress
@@ -55,7 +55,7 @@ class Monitor:
         self.clips = 0
 
     def update(self, step: int, clips: int, sums: dict[str, Tensor], wait_seconds: float) -> None:
-        """After every step; sums: of the epoch so far, as the engine keeps them."""
+        """Show where training stands, after every step; sums: of the epoch so far, as the engine keeps them."""
         self.clips += clips
         self._bar.update()
         if self._profiler:
@@ -84,7 +84,7 @@ class Monitor:
             logger.info(f"{self._title}: step {step + 1}/{self._steps}, {text}")
 
     def close(self) -> float:
-        """Ends the display; the epoch's seconds, the device's work included."""
+        """End the display; returns the epoch's seconds, the device's work included."""
         if self._run.group.device.type == "cuda":
             torch.cuda.synchronize(self._run.group.device)
         self._bar.close()
@@ -121,13 +121,13 @@ def gpu_figures(device: torch.device) -> dict[str, float]:
 
 
 def show_epoch(run: Run, row: dict) -> None:
-    """An epoch's figures as TensorBoard events."""
+    """Write an epoch's figures as TensorBoard events."""
     if run.events:
         write_events(run.events, row, row["epoch"] * len(run.loaders["train"]))
 
 
 def show_opening(run: Run) -> None:
-    """What is about to be trained, on what, with which data."""
+    """Show what is about to be trained, on what, with which data."""
     shards, settings, loaders = run.shards, run.settings, run.loaders
     for note in run.notes:
         logger.info(f"note: {note}")

@@ -27,7 +27,7 @@ def check_installed() -> None:
 
 
 def write_events(writer: SummaryWriter, figures: dict[str, float | None], step: int) -> None:
-    """One point per figure, train_loss as train/loss; what has no value has no point."""
+    """Write one point per figure, train_loss as train/loss; what has no value has no point."""
     for name, value in figures.items():
         if value is not None:
             group, _, rest = name.partition("_")

@@ -20,7 +20,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]  # outputs (B, K) and labels (B,) to f
 
 
 class Task(ABC):
-    """What is learned: which labels of a clip, by which model and loss, and which figures say how well.
+    """A task: which labels of a clip are learned, by which model and loss, and which figures say how well.
 
     `trainer.tasks.task_of` makes it from the settings of a run or of a saved model; it holds nothing of the data.
     Shapes: B clips of a step, N clips of a split, K outputs of the model per clip. Clips that a model gets are float32

@@ -1,4 +1,4 @@
-"""What `auto` comes to, and that a run which goes on keeps it."""
+"""What `auto` comes to, and that a resumed run keeps it."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def test_statistics_that_came_with_weights_are_kept(origin, batch_norm):
     assert resolve_by_model(own, model) == own
 
 
-def test_a_run_that_goes_on_keeps_what_it_came_to():
+def test_a_resumed_run_keeps_what_it_came_to():
     earlier = load_settings(
         None, ("batch_size=24", "model.backbone=resnet34", "model.batch_norm=frozen", "metric=f1", "seed=5")
     ).to_dict()
@@ -54,7 +54,7 @@ OTHERS = ("backbone=tiny", "weights=none", "differences=False", "lstm_hidden=8",
 
 
 @pytest.mark.parametrize("text", [*OTHERS, "dropout=0.1"])
-def test_settings_that_a_model_of_ones_own_does_not_have(text):
+def test_settings_that_a_custom_model_does_not_have(text):
     name, value = text.split("=")
     check_used(load_settings(None, (f"model.{text}",)))
     with pytest.raises(
@@ -64,7 +64,7 @@ def test_settings_that_a_model_of_ones_own_does_not_have(text):
     assert "model.options" in str(caught.value)
 
 
-def test_what_a_model_of_ones_own_may_be_told():
+def test_settings_that_a_custom_model_has():
     used = ("freeze=backbone", "unfreeze_every=2", "batch_norm=train", "compile=true", "options.width=3")
     settings = load_settings(None, ("model.name=a.b:C", *(f"model.{text}" for text in used)))
     check_used(settings)

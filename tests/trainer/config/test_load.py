@@ -109,14 +109,21 @@ def test_an_empty_file_is_all_defaults(tmp_path):
         ("model={compile: true, gradient_checkpointing: true}", "do not work together"),
         ("optimizer.layer_decay=0", "optimizer.layer_decay is 0"),
         ("optimizer.layer_decay=1.5", "optimizer.layer_decay is 1.5"),
-        ("loss={name: focal, smoothing: 0.1}", "only cross_entropy has it, not focal"),
-        ("loss={alpha: 0.75}", "only focal has it, not cross_entropy"),
-        ("loss={name: bce, gamma: 3}", "loss.gamma is 3.0, but only focal has it, not bce"),
+        ("loss={name: focal, smoothing: 0.1}", "loss.smoothing is 0.1, but it belongs to cross_entropy, not to focal"),
+        ("loss={alpha: 0.75}", "loss.alpha is 0.75, but it belongs to focal, not to cross_entropy"),
+        ("loss={name: bce, gamma: 3}", "loss.gamma is 3.0, but it belongs to focal, not to bce"),
+        ("loss={name: l1, class_weights: true}", "but it belongs to cross_entropy, focal, bce, not to l1"),
+        ("loss.name=hinge", "loss.name is 'hinge'; it must be one of cross_entropy, focal, bce, mse, l1"),
+        ("loss.name=[focal]", "loss.name is ['focal']; it must be one of cross_entropy"),
+        ("loss={name: bce, gamma: high}", "loss.gamma is 'high'; it must be of type float"),
+        ("loss={name: focal, alpha: 2}", "loss.alpha is 2.0; it must lie between 0 and 1, or be -1 for none"),
+        ("loss.gama=1", "unknown setting loss.gama; did you mean loss.gamma?"),
+        ("loss=focal", "loss is 'focal'; it is a group of settings"),
         ("ema=1", "ema is 1.0; it must be 0 for none, or below 1"),
         ("seed=99999999999999999999", "seed is 99999999999999999999; it must lie between 0 and 2^32 - 1"),
         ("early_stopping=4", "make early_stopping at least 5"),
-        ("scheduler={name: cosine, patience: 5}", "scheduler.patience is 5, but only plateau has it, not cosine"),
-        ("scheduler.warmup_epochs=2", "scheduler.warmup_epochs is 2.0, but only cosine has it, not plateau"),
+        ("scheduler={name: cosine, patience: 5}", "scheduler.patience is 5, but it belongs to plateau, not to cosine"),
+        ("scheduler.warmup_epochs=2", "scheduler.warmup_epochs is 2.0, but it belongs to cosine, not to plateau"),
         ("scheduler={name: cosine, warmup_epochs: 25}", "the run would end in its warm-up"),
         ("scheduler.factor=1", "scheduler.factor is 1"),
         ("scheduler.patience=-1", "scheduler.patience is -1"),
@@ -171,6 +178,15 @@ def test_none_as_the_documentation_and_as_yaml_write_it(key, word, tmp_path):
 def test_none_may_be_written_as_yaml_writes_it():
     settings = from_dict({"model": {"weights": None}, "data": {"cache": None}, "max_hours": None})
     assert (settings.model.weights, settings.data.cache, settings.max_hours) == ("none", "none", None)
+
+
+def test_files_of_0_2_0_hold_the_settings_of_all_losses_and_schedulers():
+    loss = {"smoothing": 0.0, "alpha": -1.0, "gamma": 2.0, "class_weights": False}
+    scheduler = {"factor": 0.5, "patience": 3, "warmup_epochs": 2.0}
+    settings = from_dict({"loss": {"name": "l1", **loss}, "scheduler": {"name": "cosine", **scheduler}})
+    assert settings.to_dict()["loss"] == {"name": "l1"}
+    assert settings.to_dict()["scheduler"] == {"name": "cosine", "warmup_epochs": 2.0}
+    assert from_dict({"loss": loss | {"smoothing": 0.1}}).loss.smoothing == 0.1, "cross_entropy without a name"
 
 
 def test_batch_size_may_be_auto():

@@ -43,7 +43,7 @@ def test_a_folder_that_another_process_takes_meanwhile_is_not_shared(monkeypatch
 
 def test_where_no_folder_can_be_made_one_line_says_so(tmp_path):
     (tmp_path / "runs").symlink_to("unmounted")
-    with pytest.raises(SettingsError, match=r"^runs cannot be made \(File exists\); mend that, or pass --out$"):
+    with pytest.raises(SettingsError, match=r"^runs cannot be made \(File exists\); fix that, or pass --out$"):
         choose_out(None, None, False)
 
 
@@ -68,7 +68,7 @@ def test_resume_takes_the_newest_run(tmp_path):
 def test_processes_of_a_group_are_told_the_folder(monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setenv("TRAINER_OUT", "")
-    with pytest.raises(SettingsError, match="several processes need one folder: say with --out"):
+    with pytest.raises(SettingsError, match="several processes need one folder: pass it with --out"):
         choose_out(None, None, False)
     assert choose_out(Path("mine"), None, False) == Path("mine")
     monkeypatch.setenv("TRAINER_OUT", "chosen")

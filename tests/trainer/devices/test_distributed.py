@@ -106,7 +106,7 @@ def test_ranks_that_would_start_from_different_things_all_end_and_one_folder_is_
     first, host = tmp_path / "machine-0" / "first", socket.gethostname()
     assert ranks[0]["first"] == ranks[1]["first"] == 1
     assert (first / "results" / "experiment_results.json").is_file() and not (tmp_path / "machine-1" / "first").exists()
-    differs = f"process 1 on {host} starts from other things than process 0 on {host}: "
+    differs = f"process 1 on {host} has other settings or files than process 0 on {host}: "
     (checkpoint,) = (first / "checkpoints").iterdir()
     for name, code, message in [
         ("resumed", 2, f"{differs}checkpoint None instead of {checkpoint.name}"),

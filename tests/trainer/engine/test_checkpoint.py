@@ -78,6 +78,17 @@ def test_the_same_run_goes_on():
     check_resumable(state_of(), new, "abc")
 
 
+def test_a_run_of_0_2_0_is_resumed_whose_checkpoint_has_the_settings_of_all_losses():
+    state = state_of("loss.name=focal", "scheduler.name=cosine")
+    state["settings"]["loss"] |= {"smoothing": 0.0}
+    state["settings"]["scheduler"] |= {"factor": 0.5, "patience": 3}
+    new = load_settings(None, ("loss.name=focal", "scheduler.name=cosine")).to_dict()
+    check_resumable(state, new, "abc")
+    del state["settings"]["ema"]
+    with pytest.raises(TrainerError, match=r"\(ema None → 0\.0\)"):
+        check_resumable(state, new, "abc")
+
+
 @pytest.mark.parametrize(
     ("overrides", "shards", "message"),
     [

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainer.config.settings import OptimizerSettings, SchedulerSettings
+from trainer.config.settings import SCHEDULERS, CosineSettings, OptimizerSettings, PlateauSettings
 from trainer.engine.optimizer import Schedule, build_optimizer, cosine_with_warmup
 
 
@@ -33,7 +33,7 @@ def test_frozen_parameters_are_left_out():
 
 @pytest.mark.parametrize(("maximise", "worse"), [(True, 0.1), (False, 0.9)])
 def test_plateau_waits_and_then_lowers(optimizer, maximise, worse):
-    settings = SchedulerSettings(name="plateau", factor=0.5, patience=2)
+    settings = PlateauSettings(factor=0.5, patience=2)
     schedule = Schedule(optimizer, settings, 10, 5, maximise)
     rates = []
     for value in [0.5, worse, worse, worse, worse]:
@@ -45,7 +45,7 @@ def test_plateau_waits_and_then_lowers(optimizer, maximise, worse):
 
 @pytest.mark.parametrize(("maximise", "value"), [(True, -0.5), (True, 0.5), (False, 0.5), (False, -0.5)])
 def test_plateau_whatever_the_metrics_sign(optimizer, maximise, value):
-    schedule = Schedule(optimizer, SchedulerSettings(factor=0.5, patience=1), 10, 5, maximise)
+    schedule = Schedule(optimizer, PlateauSettings(factor=0.5, patience=1), 10, 5, maximise)
     rates = []
     for step in range(6):
         schedule.after_epoch(value + (1e-6 if maximise else -1e-6) * min(step, 2))  # better until the third
@@ -54,7 +54,7 @@ def test_plateau_whatever_the_metrics_sign(optimizer, maximise, value):
 
 
 def test_cosine_warms_up_and_ends_at_zero(optimizer):
-    schedule = Schedule(optimizer, SchedulerSettings(name="cosine", warmup_epochs=1), 4, 5, True)
+    schedule = Schedule(optimizer, CosineSettings(warmup_epochs=1), 4, 5, True)
     rates = [rate(optimizer)]
     for _ in range(20):
         optimizer.step()
@@ -72,7 +72,7 @@ def test_cosine_halfway_is_half():
 
 @pytest.mark.parametrize("name", ["plateau", "cosine", "constant"])
 def test_state_goes_on(name, optimizer):
-    settings = SchedulerSettings(name=name, **({"patience": 0} if name == "plateau" else {}))
+    settings = SCHEDULERS[name](**({"patience": 0} if name == "plateau" else {}))
     schedule = Schedule(optimizer, settings, 4, 5, True)
     for _ in range(3):
         optimizer.step()

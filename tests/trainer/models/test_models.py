@@ -183,7 +183,7 @@ def test_anybodys_own_model():
         ({"name": f"{__name__}:Broken", "options": {"how": "text"}}, r"\(StopIteration in test_models.py:\d+: \)"),
         ({"name": f"{__name__}:no_module"}, "gives a int; it must be a torch.nn.Module"),
         ({"name": f"{__name__}:OwnModel", "options": {"depth": 2}}, "does not take these model.options"),
-        ({"options": {"width": 2}}, "model.options belong to a model of your own"),
+        ({"options": {"width": 2}}, "model.options belong to custom models"),
         ({"backbone": "tiny", "lstm_hidden": 8, "attention_heads": 3}, "must divide the 16 channels"),
     ],
 )

@@ -1,14 +1,22 @@
 """A task that the trainer has never heard of: its sums, figures and columns come through, also in a checkpoint."""
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 import pytest
 from runs import history, run_small
 
 from trainer import tasks
+from trainer.config.settings import LOSSES, LossSettings, Positive
 from trainer.engine.checkpoint import load_newest
 from trainer.errors import Interrupted
 from trainer.tasks.regression.task import Regression
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoundedLoss(LossSettings):
+    name: str = "bounded"
+    scale: Positive = 1.0
 
 
 class Bounded(Regression):
@@ -24,8 +32,9 @@ class Bounded(Regression):
 
 
 def test_a_task_is_a_class_and_a_line_of_the_registry(shards_folder, tmp_path, monkeypatch, capfd):
-    monkeypatch.setitem(tasks.TASKS, ("bounded",), f"{__name__}:Bounded")
-    own, out = ("loss.name=bounded",), tmp_path / "run"
+    monkeypatch.setitem(tasks.TASKS, (BoundedLoss,), f"{__name__}:Bounded")
+    monkeypatch.setitem(LOSSES, "bounded", BoundedLoss)
+    own, out = ("loss={name: bounded, scale: 2}",), tmp_path / "run"
     with pytest.raises(Interrupted):
         run_small(shards_folder, out, *own, "max_hours=1e-9")
     state = load_newest(out / "checkpoints")["progress"]

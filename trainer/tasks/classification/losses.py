@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainer.config.settings import LossSettings
 from trainer.errors import SettingsError
 from trainer.tasks.base import Loss
+from trainer.tasks.classification.settings import ClassificationLoss
 
 
-def build_loss(settings: LossSettings, class_counts: np.ndarray, device: torch.device) -> Loss:
+def build_loss(settings: ClassificationLoss, class_counts: np.ndarray, device: torch.device) -> Loss:
     """The loss over K classes; class_counts, int (K,), are the train split's clips of each, for the class weights.
 
     Raises SettingsError where the loss does not fit the number of classes.

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 class Classification(Task):
-    """The class of a clip, by logits (B, K), K the number of classes; scores are their softmax."""
+    """The task that learns the class of a clip, by logits (B, K), K the number of classes; scores are their softmax."""
 
     label = "label"
     metrics = ("auc_roc", "accuracy", "balanced_accuracy", "f1")
@@ -44,16 +44,11 @@ class Classification(Task):
     keeps_classes = True
 
     def check_settings(self, settings: Settings) -> None:
-        loss = settings.loss
-        if loss.class_weights and loss.alpha != -1:
+        unset = {"class_weights": False, "alpha": -1}
+        weighing = [key for key, value in unset.items() if getattr(self.loss, key, value) != value]
+        if settings.data.balanced and weighing:
             raise SettingsError(
-                f"loss.class_weights is true, but loss.name={loss.name} weighs the classes by loss.alpha={loss.alpha} "
-                f"already; leave one of them out"
-            )
-        if settings.data.balanced and (loss.class_weights or loss.alpha != -1):
-            other = "class_weights" if loss.class_weights else "alpha"
-            raise SettingsError(
-                f"data.balanced is true, but loss.{other} is set: rare classes would count twice; use one of them"
+                f"data.balanced is true, but loss.{weighing[0]} is set: rare classes would count twice; use one of them"
             )
 
     def notes(self, shards: ShardSet, splits: dict[str, np.ndarray]) -> dict[str, str]:

@@ -8,7 +8,10 @@ from torch import Tensor, nn
 
 
 class Regressor(nn.Module):
-    """(B, T, 3, S, S) → (B, 1): the inner model learns targets of zero mean and unit deviation over train."""
+    """A model that maps clips (B, T, 3, S, S) to values (B, 1).
+
+    Its inner model learns targets of zero mean and unit deviation over train.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -23,7 +26,7 @@ class Regressor(nn.Module):
         return self.model.backbone
 
     def fit(self, targets: np.ndarray) -> None:
-        """Take mean and deviation over from train's targets, float (N,)."""
+        """Take the mean and the deviation from train's targets, float (N,)."""
         self.mean.fill_(float(targets.mean()))
         self.deviation.fill_(float(targets.std()) or 1.0)  # equal targets have none
 

@@ -21,7 +21,7 @@ from trainer.tasks.regression.regressor import Regressor
 
 
 class Regression(Task):
-    """The target of a clip, by a value (B, 1) in the targets' unit; the loss counts errors in deviations."""
+    """The task that learns a clip's target, by a value (B, 1) in its unit; the loss counts errors in deviations."""
 
     label = "target"
     metrics = ("mae", "rmse", "r2", "pearson")
@@ -31,14 +31,9 @@ class Regression(Task):
     plots = ("predicted_values.png",)
 
     def check_settings(self, settings: Settings) -> None:
-        name = settings.loss.name
-        if settings.loss.class_weights:
-            raise SettingsError(
-                f"loss.class_weights is true, but loss.name={name} has no classes; leave one of them out"
-            )
         if settings.data.balanced:
             raise SettingsError(
-                f"data.balanced is true, but loss.name={name} learns targets, not classes; leave it out"
+                f"data.balanced is true, but loss.name={self.loss.name} learns targets, not classes; leave it out"
             )
 
     def labels(self, shards: ShardSet) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainer.config.settings import LossSettings
+from trainer.config.settings import LOSSES
 from trainer.errors import SettingsError
 from trainer.tasks.classification.losses import build_loss
 
@@ -16,8 +16,8 @@ LABELS = np.array([0, 0, 0, 1])
 P = [0.75, 0.25, 0.5]  # of the clip's own class
 
 
-def loss_of(labels=LABELS, num_classes=2, **settings):
-    return build_loss(LossSettings(**settings), np.bincount(labels, minlength=num_classes), torch.device("cpu"))
+def loss_of(labels=LABELS, num_classes=2, name="cross_entropy", **settings):
+    return build_loss(LOSSES[name](**settings), np.bincount(labels, minlength=num_classes), torch.device("cpu"))
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "bce"])
