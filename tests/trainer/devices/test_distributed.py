@@ -1,5 +1,6 @@
 """A process alone and in a group: its devices, the memory that ranks share, and how a group ends."""
 
+import itertools
 import json
 import os
 import signal
@@ -45,14 +46,12 @@ def test_devices():
 
 def alive(mark):
     """The processes, started by a test, that have `mark` in their environment: torchrun gives each rank its session."""
-    found = {}
+    found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             is_zombie = (folder / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
             if not is_zombie and f"TEST_MARK={mark}".encode() in (folder / "environ").read_bytes():
-                found[int(folder.name)] = dict(
-                    entry.split("=", 1) for entry in (folder / "environ").read_text().split("\0") if "=" in entry
-                )
+                found.append(int(folder.name))
         except OSError:
             continue
     return found
@@ -152,27 +151,13 @@ def test_what_stops_one_rank_stops_all_with_one_checkpoint(two_ranks):
     assert [path.name[:13] for path in (folder / "machine-0/stopped/checkpoints").iterdir()] == ["step-00000001"]
 
 
-def begin_endless_run(start, shards_folder, out, monkeypatch, **environment):
-    """As on a machine with two GPUs, but on the CPU; two or more epochs into a run that would take for ever."""
-    overrides = [part for text in (*SMALL, "epochs=1000000", "data.cache=ram") for part in ("--set", text)]
-    arguments = ["--shards", str(shards_folder), "--out", str(out), "--devices", "cpu", *overrides]
-    became = []
-    monkeypatch.setattr(os, "execve", lambda path, *command: became.append(command))
-    relaunch(2, arguments, out)
-    ((command, found),) = became
-    process = start(command, {**found, **environment})
-    said = []
-    for line in process.stderr:
-        said.append(line)
-        if line.startswith("epoch 2/"):
-            return process, "".join(said)
-    raise AssertionError("".join(said))
+def two_ranks_of(module):
+    return [sys.executable, "-m", "trainer.devices.launch", "--standalone", "--nproc-per-node=2", "-m", module]
 
 
 def test_a_second_ctrl_c_over_ranks_ends_at_once_and_not_as_a_run_to_go_on_with(tmp_path, start):
     """Where nothing was written; these processes are at no step boundary for a long time."""
-    launcher = [sys.executable, "-m", "trainer.devices.launch", "--standalone", "--nproc-per-node=2"]
-    process = start([*launcher, "-m", "sleeping"], {**os.environ, "TRAINER_OUT": str(tmp_path / "run")})
+    process = start(two_ranks_of("sleeping"), {**os.environ, "TRAINER_OUT": str(tmp_path / "run")})
     assert [process.stdout.readline().strip() for _ in range(2)] == ["asleep"] * 2
     os.kill(process.pid, signal.SIGINT)
     assert process.stdout.readline().strip() == "stopped by SIGINT"
@@ -183,11 +168,15 @@ def test_a_second_ctrl_c_over_ranks_ends_at_once_and_not_as_a_run_to_go_on_with(
 
 
 def test_a_signal_leaves_a_checkpoint_and_no_process(shards_folder, tmp_path, start, monkeypatch):
-    """And of what both have to say, one line."""
-    process, begun = begin_endless_run(
-        start, shards_folder, tmp_path / "run", monkeypatch, KAGGLE_KERNEL_RUN_TYPE="Batch"
-    )
-    with process:
+    """As with two GPUs, but on the CPU; of what both have to say, there is one line."""
+    overrides = [part for text in (*SMALL, "epochs=1000000", "data.cache=ram") for part in ("--set", text)]
+    arguments = ["--shards", str(shards_folder), "--out", str(tmp_path / "run"), "--devices", "cpu", *overrides]
+    became = []
+    monkeypatch.setattr(os, "execve", lambda path, *command: became.append(command))
+    relaunch(2, arguments, tmp_path / "run")
+    ((command, environment),) = became
+    with start(command, environment | {"KAGGLE_KERNEL_RUN_TYPE": "Batch"}) as process:
+        begun = "".join(itertools.takewhile(lambda line: not line.startswith("epoch 2/"), process.stderr))
         os.killpg(process.pid, signal.SIGINT)
         said = process.communicate(timeout=60)[1]
     assert begun.count("Kaggle ends sessions") == 1
@@ -198,12 +187,11 @@ def test_a_signal_leaves_a_checkpoint_and_no_process(shards_folder, tmp_path, st
     assert any((tmp_path / "run" / "checkpoints").iterdir())
 
 
-def test_a_killed_rank_ends_the_others_within_a_minute(shards_folder, tmp_path, start, monkeypatch):
+def test_a_killed_rank_ends_the_others_within_a_minute(start):
     before = set(Path("/dev/shm").iterdir())
-    process, _ = begin_endless_run(start, shards_folder, tmp_path / "run", monkeypatch)
-    with process:
-        ranks = {environment.get("LOCAL_RANK"): pid for pid, environment in alive(start.mark).items()}
-        os.kill(ranks["0"], signal.SIGKILL)
+    with start(two_ranks_of("stepping"), {**os.environ, "TRAINER_OUT": ""}) as process:
+        ranks = dict(process.stdout.readline().split() for _ in range(2))
+        os.kill(int(ranks["0"]), signal.SIGKILL)
         said = process.communicate(timeout=60)[1]
     assert process.returncode == 128 + signal.SIGKILL
     assert "error: process 0 was ended by SIGKILL; if memory ran out, use data.cache=none" in said
