@@ -24,7 +24,8 @@ from trainer.data.loader import ClipLoader
 from trainer.data.locate import find_shards
 from trainer.errors import FormatError
 
-NOT_THERE = ("av", "webdataset", "simplejpeg", "pebble", "datasets", "onnx", "onnxruntime")  # preinstalled at Kaggle
+# not preinstalled at Kaggle
+NOT_THERE = ("av", "webdataset", "simplejpeg", "zlib_ng", "pebble", "datasets", "onnx", "onnxruntime")
 DAC_OVERRIDE, DAC_READ_SEARCH, PR_CAPBSET_DROP = 1, 2, 24
 
 

@@ -230,3 +230,22 @@ def test_a_table_whose_header_is_no_table(shards, header):
     with pytest.raises(FormatError, match=r"samples\.npy: cannot be read \(.*\); build the folder again") as caught:
         read_index(shards)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "odd", "message"),
+    [
+        (("classes",), ["a", "a"], "classes is"),
+        (("classes",), ["a", 1], "classes is"),
+        (("splits", "more"), {"samples": 0, "failed": 0, "shards": []}, "splits is"),
+        (("splits", "train", "shards", 0, "name"), "val-000000.tar", r"splits.train.shards\[0\].name is"),
+        (("splits", "train", "shards", 0, "versions"), {"av": 1}, r"splits.train.shards\[0\].versions is"),
+        (("joined_groups",), {"a": 1}, "joined_groups is"),
+        (("joined_groups",), [], "joined_groups is"),
+        (("settings",), {"frames": 4, "size": 32}, "settings is .* not settings with codec"),
+    ],
+)
+def test_each_wrong_value_is_named(shards, path, odd, message):
+    seal(shards, changed(read_meta(shards), path, odd))
+    with pytest.raises(FormatError, match=rf"index\.json: is damaged \({message}"):
+        read_meta(shards)
