@@ -9,15 +9,17 @@ Exit code 1 if a change survives or cannot be made.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import multiprocessing
 import os
-import queue
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +27,8 @@ import click
 
 ROOT = Path(__file__).parents[1]
 TIMEOUT_SECONDS = 600  # of one run of pytest
+PRELOADED = ("torch", "torchvision.models", "sklearn.metrics", "matplotlib.pyplot", "pytest")
+copy: Path  # of the repository, of this process alone
 # A file and the tests that guard it, in the folder that mirrors its package; then text that stands there once, and
 # what it becomes.
 TABLE = """
@@ -203,39 +207,50 @@ def what_is_missing(mutant: Mutant) -> str | None:
     return None if count == 1 else f"{mutant.file} holds this {count} times: {mutant.old}"
 
 
-def copy_repository(folder: Path) -> Path:
-    """The files that git knows, and new ones that it does not ignore, as they are now."""
+def copy_repository(folder: str) -> None:
+    """Make this process's own copy: the files that git knows, and new ones that it does not ignore, as they are now."""
+    global copy
+    copy = Path(folder, str(os.getpid())).resolve()
     command = ["git", "ls-files", "-co", "--exclude-standard", "-z"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     for name in listed.stdout.split("\0"):
         if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
-    return folder
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, copy / name)
 
 
-def run_tests(tests: tuple[str, ...], copy: Path) -> tuple[int, str]:
-    """Pytest's exit code, and the first test that failed."""
-    # no bytecode: it is told from the source's by size and seconds, and a change may leave both
-    environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
-    options = ["-x", "-q", "--tb=no", "-p", "no:cacheprovider", f"--basetemp={copy}.tmp"]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, *tests],
-        cwd=copy, env=environment, capture_output=True, text=True, timeout=TIMEOUT_SECONDS,
-    )  # fmt: skip
-    failed = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
-    return done.returncode, failed[1] if failed else f"pytest's exit code is {done.returncode}"
+def run_tests(tests: tuple[str, ...]) -> tuple[int, str]:
+    """Pytest's exit code, and the first test that failed; in a fork, where what is slow to import is there already."""
+    process = os.fork()
+    if not process:
+        os.setsid()
+        signal.alarm(TIMEOUT_SECONDS)
+        with copy.with_suffix(".log").open("wb") as log:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+        os.chdir(copy)
+        sys.path[:] = [str(copy), *(path for path in sys.path if not Path(path).is_relative_to(ROOT / "scripts"))]
+        # no bytecode: it is told from the source's by size and seconds, and a change may leave both
+        os.environ |= {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+        sys.dont_write_bytecode = True
+        options = ["-x", "-q", "--tb=no", "-p", "no:cacheprovider", f"--basetemp={copy}.tmp"]
+        code = int(importlib.import_module("pytest").main([*options, *tests]))
+        sys.stdout.flush()
+        os._exit(code)
+    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process, signal.SIGKILL)  # what it has left behind
+    failed = re.search(r"^(?:FAILED|ERROR) (\S+)", copy.with_suffix(".log").read_text(errors="replace"), re.MULTILINE)
+    return code, failed[1] if failed else f"pytest's exit code is {code}"
 
 
-def judge(mutant: Mutant, copy: Path) -> tuple[bool, str]:
+def judge(mutant: Mutant) -> tuple[bool, str]:
     """Whether a change is noticed, and by which test."""
     path = copy / mutant.file
     source = path.read_text(encoding="utf-8")
     path.write_text(source.replace(mutant.old, mutant.new), encoding="utf-8")
     try:
-        code, failed = run_tests(mutant.tests, copy)
-    except subprocess.TimeoutExpired:
-        return False, f"no end in {TIMEOUT_SECONDS} s"
+        code, failed = run_tests(mutant.tests)
     finally:
         path.write_text(source, encoding="utf-8")
     return code == 1, failed
@@ -249,27 +264,20 @@ def main(jobs: int, only: str) -> None:
     missing = list(filter(None, map(what_is_missing, mutants)))
     if missing:
         raise SystemExit("\n".join(["the table does not fit the code:", *missing]))
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
-        copies: queue.SimpleQueue[Path] = queue.SimpleQueue()
-        for number in range(jobs):
-            copies.put(copy_repository(Path(folder).resolve() / str(number)))
-
-        def in_a_copy(work: Callable, argument: object) -> tuple:
-            copy = copies.get()
-            try:
-                return argument, *work(argument, copy)
-            finally:
-                copies.put(copy)
-
-        def over(work: Callable, arguments: list) -> list[tuple]:
-            return pool.map(lambda argument: in_a_copy(work, argument), arguments)
-
+    os.environ["OMP_NUM_THREADS"] = "1"
+    for name in PRELOADED:
+        importlib.import_module(name)
+    context = multiprocessing.get_context("fork")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ProcessPoolExecutor(jobs, context, initializer=copy_repository, initargs=(folder,)) as pool,
+    ):
         tests = sorted({(test,) for mutant in mutants for test in mutant.tests})
-        failing = [failed for _, code, failed in over(run_tests, tests) if code]
+        failing = [failed for code, failed in pool.map(run_tests, tests) if code]
         if failing:
             raise SystemExit("\n".join(["these fail without any change:", *failing]))
         survived = 0
-        for mutant, is_caught, by in over(judge, mutants):
+        for mutant, (is_caught, by) in zip(mutants, pool.map(judge, mutants), strict=True):
             survived += not is_caught
             click.echo(f"{'caught  ' if is_caught else 'SURVIVED'}  {mutant}  ({by})")
     click.echo(f"{len(mutants) - survived} of {len(mutants)} caught")

@@ -56,7 +56,10 @@ NOT_RUN = {  # beginning of a command → why; of our own ones the options are p
     "python -m trainer.export --run runs/x --format onnx": "takes long; tests/trainer/test_export.py does it",
     "energon ": "tests/test_interoperability.py does it",
 }
-SMALL = ("epochs=1", "batch_size=4", "model.backbone=tiny", "model.weights=none")  # where a command says nothing else
+SMALL = (  # where a command says nothing else
+    "epochs=1", "batch_size=4", "model.backbone=tiny", "model.weights=none", "model.lstm_hidden=8", "data.frames=2",
+    "data.size=32",
+)  # fmt: skip
 
 
 def fences(language):

@@ -2,8 +2,6 @@
 
 import csv
 import json
-import subprocess
-import sys
 from unittest.mock import patch
 
 import numpy as np
@@ -12,7 +10,7 @@ import torch
 import yaml
 from folders import build_shards, make_clips
 from PIL import Image
-from runs import ALONE, CPU, SMALL, MeanColours, best_weights, history, newest_weights, run_small
+from runs import ALONE, CPU, SMALL, MeanColours, best_weights, history, run_small
 from safetensors import safe_open
 
 from trainer.config.load import load_settings
@@ -21,7 +19,6 @@ from trainer.engine.checkpoint import load_newest
 from trainer.errors import Interrupted, TrainerError
 from trainer.evaluate import evaluate_run
 from trainer.evaluation import metrics
-from trainer.evaluation.report import figures_of
 from trainer.saved_model import load_saved
 from trainer.train import train
 
@@ -30,12 +27,12 @@ from trainer.train import train
 def finished(shards_folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "first"
     with patch.object(metrics, "RESAMPLES", 10):  # with its pictures
-        return out, train(load_settings(None, (*SMALL, "epochs=6")), shards_folder, out, ALONE, False)
+        return out, train(load_settings(None, (*SMALL, "epochs=4")), shards_folder, out, ALONE, False)
 
 
 def test_everything_that_was_promised_is_there(finished):
     out, record = finished
-    assert yaml.safe_load((out / "config.yaml").read_text())["epochs"] == 6
+    assert yaml.safe_load((out / "config.yaml").read_text())["epochs"] == 4
     assert load_settings(out / "config.yaml").model.backbone == "tiny"
     assert json.loads((out / "results" / "experiment_results.json").read_text()) == record
     assert record["test"]["split"] == "test"
@@ -58,7 +55,7 @@ def test_everything_that_was_promised_is_there(finished):
 def test_history_has_a_row_per_epoch(finished):
     out, _ = finished
     rows = history(out)
-    assert [int(row["epoch"]) for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert [int(row["epoch"]) for row in rows] == [1, 2, 3, 4]
     assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
 
 
@@ -136,7 +133,7 @@ def test_without_val_and_test_and_with_three_classes(tmp_path, capfd):
         assert {"score_x", "score_y", "score_z"} <= set(csv.DictReader(file).fieldnames)
 
 
-@pytest.mark.parametrize("metric", ["loss", "accuracy", "f1"])
+@pytest.mark.parametrize("metric", ["loss", "f1"])
 def test_another_metric_chooses(shards_folder, tmp_path, metric):
     record = run_small(shards_folder, tmp_path / "run", f"metric={metric}", "epochs=4")
     values = [float(row[f"val_{metric}"]) for row in history(tmp_path / "run")]
@@ -211,37 +208,3 @@ def test_damaged_clips_are_counted_in_the_results(own_shards, tmp_path):
     assert record["test"]["clips"] == 7
     assert [shards.key(number) in line for line in record["damaged_clips"]] == [True]
     assert "1 damaged clips were skipped" in record["notes"]
-
-
-def test_two_processes_train_on_the_same_global_batches(shards_folder, tmp_path, monkeypatch):
-    """With batch norm frozen, the weights of one process; a stage of the backbone thaws on the way.
-
-    Started as with two GPUs: one process each, one folder, the log once. Here the processes train on the CPU.
-    """
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    own = (
-        "batch_size=6", "accumulate=2", "model.batch_norm=frozen", "model.freeze=backbone", "model.unfreeze_every=1",
-        "model.dropout=0", "optimizer.lr=1e-3", "epochs=3", "ema=0.5",
-    )  # fmt: skip
-    monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Batch")
-    out, settings = tmp_path / "two", [part for text in (*SMALL, *own) for part in ("--set", text)]
-    arguments = ["--shards", str(shards_folder), "--out", str(out), "--devices", "cpu", *settings]
-    code = "import pathlib, sys; from trainer.devices.launch import relaunch; relaunch(2, sys.argv[2:], pathlib.Path(sys.argv[1]))"  # noqa: E501
-    command = [sys.executable, "-c", code, str(out), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count("Kaggle ends sessions") == 1
-    two = json.loads((out / "results" / "experiment_results.json").read_text())
-    assert two["environment"]["device"].startswith("2 × CPU")
-    one = run_small(shards_folder, tmp_path / "one", *own)
-    assert figures_of(two["test"]) == pytest.approx(figures_of(one["test"]), rel=1e-4)
-    rows = [history(tmp_path / name) for name in ("one", "two")]
-    for a, b in zip(*rows, strict=True):
-        assert {name: float(value) for name, value in b.items()} == pytest.approx(
-            {name: float(value) for name, value in a.items()}, rel=1e-4
-        )
-    a, b = (newest_weights(tmp_path / name) for name in ("one", "two"))
-    for name in a:
-        if name == "attention.in_proj_bias":  # that of the keys has no gradient but rounding, which Adam magnifies
-            a[name], b[name] = (torch.cat((bias[:16], bias[32:])) for bias in (a[name], b[name]))
-        assert torch.allclose(a[name], b[name], atol=1e-5), (name, (a[name] - b[name]).abs().max())

@@ -1,9 +1,12 @@
 """Every value of index.json of every wrong type, and other folders that nobody vouches for: one line, never more."""
 
+import contextlib
 import copy
 import json
 import os
 import shutil
+import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,7 @@ from shardify.format.index import all_shards, json_bytes, read_index, read_meta,
 from shardify.format.records import npy_bytes
 from shardify.format.settings import BuildSettings
 from shardify.storage.table import table_bytes
+from shardify.tools.verify import verify_folder
 from trainer.data.shard_set import open_shards
 
 ODD = [None, True, -1, 1.5, 10**30, "x", "\x1b[31m", "../../x", [], [1], {}, {"a": 1}]
@@ -189,8 +193,73 @@ def test_settings_of_a_wrong_type_are_refused():
 
 
 def test_an_index_that_is_a_pipe_is_not_waited_for(shards):
-    (shards / "index.json").rename(shards / "kept.json")
+    (shards / "index.json").unlink()
     os.mkfifo(shards / "index.json")
+    writer = threading.Thread(target=(shards / "index.json").write_bytes, args=(b"{}",))  # else a mistake would hang
+    writer.start()
     with pytest.raises(FormatError, match="is no regular file"):
         read_meta(shards)
-    assert json.loads((shards / "kept.json").read_text())
+    assert (shards / "index.json").read_bytes() == b"{}", "it is all still there"
+    writer.join()
+
+
+@pytest.mark.parametrize("odd", [True, -1, 1.5, 2**63, "3", None])
+def test_a_count_is_a_whole_number_that_a_table_can_hold(shards, odd):
+    meta = read_meta(shards)
+    shard = ("splits", "train", "shards", 0)
+    for path in ("failed",), ("splits", "val", "samples"), ("splits", "test", "failed"), (*shard, "bytes"):
+        seal(shards, changed(meta, path, odd))
+        with pytest.raises(FormatError, match=rf"{path[-1]} is {odd!r}, not a count"):
+            read_meta(shards)
+
+
+@pytest.mark.parametrize("odd", ["NaN", '"\\ud800"'])
+def test_what_json_reads_but_nobody_can_write(shards, odd):
+    text = json.dumps(read_meta(shards) | {"more": 0})
+    (shards / "index.json").write_text(text.replace('"more": 0', f'"more": {odd}'))
+    with pytest.raises(FormatError, match=r"index\.json: cannot be read"):
+        read_meta(shards)
+
+
+def test_an_index_so_deep_that_it_can_just_be_read(shards):
+    """It can be parsed, but not written again to see whether it is as it was written."""
+    text, depth = json.dumps(read_meta(shards) | {"deep": 0}), sys.getrecursionlimit()
+
+    def is_read(depth):
+        (shards / "index.json").write_text(text.replace('"deep": 0', f'"deep": {"[" * depth}{"]" * depth}'))
+        with contextlib.suppress(FormatError):
+            return bool(read_meta(shards))
+
+    while not is_read(depth):
+        depth -= 1
+    for less in range(10):
+        assert is_read(depth - less)
+        assert [damage.file for damage in verify_folder(shards, 1)] == ["index.json"]
+
+
+@pytest.mark.parametrize("header", ["(", "{'descr'", "1e999", "-" * 500 + "1", "\0", "{'a': 1}"])
+def test_a_table_whose_header_is_no_table(shards, header):
+    """NumPy raises a dozen types for them."""
+    (shards / "samples.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode())
+    with pytest.raises(FormatError, match=r"samples\.npy: cannot be read \(.*\); build the folder again") as caught:
+        read_index(shards)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "odd", "message"),
+    [
+        (("classes",), ["a", "a"], "classes is"),
+        (("classes",), ["a", 1], "classes is"),
+        (("splits", "more"), {"samples": 0, "failed": 0, "shards": []}, "splits is"),
+        (("splits", "train", "shards", 0, "name"), "val-000000.tar", r"splits.train.shards\[0\].name is"),
+        (("splits", "train", "shards", 0, "versions"), {"av": 1}, r"splits.train.shards\[0\].versions is"),
+        (("joined_groups",), {"a": 1}, "joined_groups is"),
+        (("joined_groups",), [], "joined_groups is"),
+        (("settings",), {"frames": 4, "size": 32}, "settings is .* not settings with codec"),
+    ],
+)
+def test_each_wrong_value_is_named(shards, path, odd, message):
+    seal(shards, changed(read_meta(shards), path, odd))
+    with pytest.raises(FormatError, match=rf"index\.json: is damaged \({message}"):
+        read_meta(shards)

@@ -238,9 +238,10 @@ def test_short_and_endless_files_are_not_indexed(tmp_path, monkeypatch):
         ("h263", {"g": "12"}),
     ],
 )
-def test_key_frames_of_the_container_that_are_no_entry_points(tmp_path, codec, options):
+def test_key_frames_of_the_container_that_are_no_entry_points(tmp_path, codec, options, monkeypatch):
     """Long files whose index names key frames at which decoding cannot be known to begin."""
-    path = numbered_video(tmp_path / "a.mov", 2100, size=(176, 144), codec=codec, options=options)
+    monkeypatch.setattr("shardify.video.mp4_index.LONG_FRAMES", 500)
+    path = numbered_video(tmp_path / "a.mov", 600, size=(176, 144), codec=codec, options=options)
     decoded = decode_video(path, size=64).clips[0]
     assert [read_number(picture) for picture in decoded.frames] == list(decoded.frame_index)
     with open_video(path) as video:

@@ -1,5 +1,6 @@
 """A process alone and in a group: its devices, the memory that ranks share, and how a group ends."""
 
+import itertools
 import json
 import os
 import signal
@@ -13,11 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from runs import SMALL
+from runs import SMALL, history, newest_weights, run_small
+from two_ranks import ALIKE, in_two_processes, run_rank
 
 from trainer import ClipLoader
 from trainer.devices.distributed import Group, join_group, leave_group, num_devices
+from trainer.devices.launch import relaunch
 from trainer.errors import SettingsError
+from trainer.evaluation.report import figures_of
 
 
 def test_alone(monkeypatch):
@@ -42,35 +46,26 @@ def test_devices():
 
 def alive(mark):
     """The processes, started by a test, that have `mark` in their environment: torchrun gives each rank its session."""
-    found = {}
+    found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             is_zombie = (folder / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
             if not is_zombie and f"TEST_MARK={mark}".encode() in (folder / "environ").read_bytes():
-                found[int(folder.name)] = dict(
-                    entry.split("=", 1) for entry in (folder / "environ").read_text().split("\0") if "=" in entry
-                )
+                found.append(int(folder.name))
         except OSError:
             continue
     return found
 
 
 @pytest.fixture
-def start(monkeypatch):
-    """Start a module on some ranks; at the end nothing of it may be alive."""
+def start():
+    """Start a command; at the end nothing of it may be alive."""
     mark = uuid.uuid4().hex
-    for name, value in {
-        "TEST_MARK": mark,
-        "TRAINER_OUT": "",
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(Path(__file__).parents[2] / "helpers"),
-    }.items():
-        monkeypatch.setenv(name, value)
+    own = {"TEST_MARK": mark, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2] / "helpers")}
 
-    def run(ranks, module, *arguments):
-        launcher = ["-m", "trainer.devices.launch", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
+    def run(command, environment):
         return subprocess.Popen(
-            [sys.executable, *launcher, "-m", module, *map(str, arguments)],
+            command, env={**environment, **own},
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
 
@@ -80,10 +75,19 @@ def start(monkeypatch):
         os.kill(pid, signal.SIGKILL)
 
 
-def test_ranks_of_a_machine_share_the_cache(shards_folder, start):
-    out, errors = start(2, "sharing", shards_folder).communicate(timeout=120)
-    ranks = sorted((json.loads(line) for line in out.splitlines() if line.startswith("{")), key=lambda row: row["rank"])
-    assert len(ranks) == 2, errors
+@pytest.fixture(scope="module")
+def two_ranks(shards_folder, tmp_path_factory):
+    """The folder of two ranks' runs, and what each rank says."""
+    folder = tmp_path_factory.mktemp("two_ranks")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    in_two_processes(run_rank, shards_folder, folder, port)
+    return folder, *(json.loads((folder / f"{rank}.json").read_text()) for rank in range(2))
+
+
+def test_ranks_of_a_machine_share_the_cache(shards_folder, two_ranks):
+    ranks = [rank["shared"] for rank in two_ranks[1:]]
     plain = ClipLoader(shards_folder, batch_size=4)
     for epoch in range(3):
         parts = [rank["epochs"][epoch] for rank in ranks]
@@ -97,48 +101,63 @@ def test_ranks_of_a_machine_share_the_cache(shards_folder, start):
     assert [rank["hit_rate"] for rank in ranks] == [pytest.approx(2 / 3)] * 2
 
 
-def test_ranks_that_would_start_from_different_things_all_end_and_one_folder_is_enough(shards_folder, tmp_path, start):
-    out, errors = start(2, "two_folders", shards_folder, tmp_path).communicate(timeout=240)
-    ranks = {
-        row["rank"]: row["ends"] for row in map(json.loads, filter(lambda line: line[:1] == "{", out.splitlines()))
-    }
-    assert set(ranks) == {0, 1}, errors
-    first, host = tmp_path / "machine-0" / "first", socket.gethostname()
-    assert ranks[0]["first"] == ranks[1]["first"] == 1
-    assert (first / "results" / "experiment_results.json").is_file() and not (tmp_path / "machine-1" / "first").exists()
+def test_two_processes_train_on_the_same_global_batches(shards_folder, two_ranks, tmp_path):
+    """With batch norm frozen, the weights of one process."""
+    out = two_ranks[0] / "together"
+    two = json.loads((out / "results" / "experiment_results.json").read_text())
+    assert two["environment"]["device"].startswith("2 × CPU")
+    one = run_small(shards_folder, tmp_path / "one", *ALIKE)
+    assert figures_of(two["test"]) == pytest.approx(figures_of(one["test"]), rel=1e-4)
+    rows = [history(folder) for folder in (tmp_path / "one", out)]
+    for a, b in zip(*rows, strict=True):
+        assert {name: float(value) for name, value in b.items()} == pytest.approx(
+            {name: float(value) for name, value in a.items()}, rel=1e-4
+        )
+    a, b = (newest_weights(folder) for folder in (tmp_path / "one", out))
+    for name in a:
+        if name == "attention.in_proj_bias":  # that of the keys has no gradient but rounding, which Adam magnifies
+            a[name], b[name] = (torch.cat((bias[:16], bias[32:])) for bias in (a[name], b[name]))
+        assert torch.allclose(a[name], b[name], atol=1e-5), (name, (a[name] - b[name]).abs().max())
+
+
+def test_ranks_that_would_start_from_different_things_all_end_and_one_folder_is_enough(two_ranks):
+    folder, *ranks = two_ranks
+    ends = [rank["ends"] for rank in ranks]
+    first, host = folder / "machine-0" / "first", socket.gethostname()
+    assert ends[0]["first"] == ends[1]["first"] == 1
+    assert (first / "results" / "experiment_results.json").is_file()
+    assert not (folder / "machine-1" / "first").exists()
     differs = f"process 1 on {host} has other settings or files than process 0 on {host}: "
     (checkpoint,) = (first / "checkpoints").iterdir()
     for name, code, message in [
         ("resumed", 2, f"{differs}checkpoint None instead of {checkpoint.name}"),
         ("settings", 2, f"{differs}optimizer.clip_norm 2.0 instead of 1.0; all need the same"),
-        ("shards", 1, f"process 1 on {host}: {tmp_path / 'nowhere'}: is not a folder"),
-        (
-            "taken",
-            2,
-            f"process 0 on {host}: {tmp_path / 'machine-0' / 'taken'} holds results, but no run; pass an empty",
-        ),
+        ("shards", 1, f"process 1 on {host}: {folder / 'nowhere'}: is not a folder"),
+        ("taken", 2, f"process 0 on {host}: {folder / 'machine-0' / 'taken'} holds results, but no run; pass an empty"),
     ]:
-        assert [ends[name][:2] for ends in ranks.values()] == [["GroupError", code]] * 2
-        assert all(ends[name][2].startswith(message) for ends in ranks.values()), ranks
-    assert ranks[0]["unlike"] == ranks[1]["unlike"] in (1, 2), "the best epoch, by the main rank's validation"
-    assert [ends["stopped"][:2] for ends in ranks.values()] == [["Interrupted", 75]] * 2
-    assert ranks[1]["stopped"][2].startswith("stopped by SIGTERM at epoch 1, step 1; a checkpoint is written")
-    assert [path.name[:13] for path in (tmp_path / "machine-0/stopped/checkpoints").iterdir()] == ["step-00000001"]
+        assert [end[name][:2] for end in ends] == [["GroupError", code]] * 2
+        assert all(end[name][2].startswith(message) for end in ends), ends
+    assert ends[0]["unlike"] == ends[1]["unlike"] in (1, 2), "the best epoch, by the main rank's validation"
 
 
-def begin_endless_run(start, ranks, shards_folder, out):
-    """Two or more epochs into a run that would take for ever."""
-    overrides = [part for text in (*SMALL, "epochs=1000000", "data.cache=ram") for part in ("--set", text)]
-    os.environ["TRAINER_OUT"] = str(out)  # as where the trainer starts the launcher; `start` puts it back
-    process = start(ranks, "trainer", "--shards", shards_folder, "--out", out, "--devices", "cpu", *overrides)
-    assert any(line.startswith("epoch 2/") for line in process.stderr)
-    return process
+def test_what_stops_one_rank_stops_all_with_one_checkpoint(two_ranks):
+    """The session's time on both of them, a signal to one."""
+    folder, *ranks = two_ranks
+    for name, reason in (("over", "max_hours is over"), ("stopped", "stopped by SIGTERM at epoch 1, step 1;")):
+        ends = [rank["ends"][name] for rank in ranks]
+        assert [end[:2] for end in ends] == [["Interrupted", 75]] * 2
+        assert any(end[2].startswith(reason) for end in ends) and "a checkpoint is written" in ends[0][2]
+        assert any((folder / "machine-0" / name / "checkpoints").iterdir())
+    assert [path.name[:13] for path in (folder / "machine-0/stopped/checkpoints").iterdir()] == ["step-00000001"]
 
 
-def test_a_second_ctrl_c_over_ranks_ends_at_once_and_not_as_a_run_to_go_on_with(tmp_path, start, monkeypatch):
+def two_ranks_of(module):
+    return [sys.executable, "-m", "trainer.devices.launch", "--standalone", "--nproc-per-node=2", "-m", module]
+
+
+def test_a_second_ctrl_c_over_ranks_ends_at_once_and_not_as_a_run_to_go_on_with(tmp_path, start):
     """Where nothing was written; these processes are at no step boundary for a long time."""
-    monkeypatch.setenv("TRAINER_OUT", str(tmp_path / "run"))
-    process = start(2, "sleeping")
+    process = start(two_ranks_of("sleeping"), {**os.environ, "TRAINER_OUT": str(tmp_path / "run")})
     assert [process.stdout.readline().strip() for _ in range(2)] == ["asleep"] * 2
     os.kill(process.pid, signal.SIGINT)
     assert process.stdout.readline().strip() == "stopped by SIGINT"
@@ -148,34 +167,31 @@ def test_a_second_ctrl_c_over_ranks_ends_at_once_and_not_as_a_run_to_go_on_with(
     assert "Traceback" not in said and not alive(start.mark)
 
 
-@pytest.mark.parametrize(("ranks", "stop"), [(1, signal.SIGTERM), (2, signal.SIGINT)])
-def test_a_signal_leaves_a_checkpoint_and_no_process(shards_folder, tmp_path, start, ranks, stop):
-    with begin_endless_run(start, ranks, shards_folder, tmp_path / "run") as process:
-        os.killpg(process.pid, stop)
+def test_a_signal_leaves_a_checkpoint_and_no_process(shards_folder, tmp_path, start, monkeypatch):
+    """As with two GPUs, but on the CPU; of what both have to say, there is one line."""
+    overrides = [part for text in (*SMALL, "epochs=1000000", "data.cache=ram") for part in ("--set", text)]
+    arguments = ["--shards", str(shards_folder), "--out", str(tmp_path / "run"), "--devices", "cpu", *overrides]
+    became = []
+    monkeypatch.setattr(os, "execve", lambda path, *command: became.append(command))
+    relaunch(2, arguments, tmp_path / "run")
+    ((command, environment),) = became
+    with start(command, environment | {"KAGGLE_KERNEL_RUN_TYPE": "Batch"}) as process:
+        begun = "".join(itertools.takewhile(lambda line: not line.startswith("epoch 2/"), process.stderr))
+        os.killpg(process.pid, signal.SIGINT)
         said = process.communicate(timeout=60)[1]
-    assert f"stopped by {stop.name} at epoch" in said
+    assert begun.count("Kaggle ends sessions") == 1
+    assert "stopped by SIGINT at epoch" in said and said.count("a checkpoint is written") == 1
     assert process.returncode == 75
     assert "Traceback" not in said and "ChildFailedError" not in said
     assert not alive(start.mark)
     assert any((tmp_path / "run" / "checkpoints").iterdir())
 
 
-def test_a_run_that_ends_early_on_two_ranks_says_so_once_and_by_its_exit_code(shards_folder, tmp_path, start):
-    overrides = [part for text in (*SMALL, "epochs=1000000", "max_hours=0.0005") for part in ("--set", text)]
-    arguments = ("--shards", shards_folder, "--out", tmp_path / "run", "--devices", "cpu", *overrides)
-    with start(2, "trainer", *arguments) as process:
-        said = process.communicate(timeout=60)[1]
-    assert process.returncode == 75
-    assert said.count("a checkpoint is written") == 1
-    assert any((tmp_path / "run" / "checkpoints").iterdir())
-    assert "Traceback" not in said
-
-
-def test_a_killed_rank_ends_the_others_within_a_minute(shards_folder, tmp_path, start):
+def test_a_killed_rank_ends_the_others_within_a_minute(start):
     before = set(Path("/dev/shm").iterdir())
-    with begin_endless_run(start, 2, shards_folder, tmp_path / "run") as process:
-        ranks = {environment.get("LOCAL_RANK"): pid for pid, environment in alive(start.mark).items()}
-        os.kill(ranks["0"], signal.SIGKILL)
+    with start(two_ranks_of("stepping"), {**os.environ, "TRAINER_OUT": ""}) as process:
+        ranks = dict(process.stdout.readline().split() for _ in range(2))
+        os.kill(int(ranks["0"]), signal.SIGKILL)
         said = process.communicate(timeout=60)[1]
     assert process.returncode == 128 + signal.SIGKILL
     assert "error: process 0 was ended by SIGKILL; if memory ran out, use data.cache=none" in said

@@ -1,12 +1,12 @@
 """One step's arithmetic: padding weighs nothing, parts change nothing, evaluation sees every clip once."""
 
 import dataclasses
-import multiprocessing
 
 import numpy as np
 import pytest
 import torch
 from runs import SMALL, Hungry, MeanColours, Partly
+from two_ranks import in_two_processes
 
 from trainer.config.load import load_settings
 from trainer.data.batches import Batch
@@ -243,15 +243,7 @@ def train_and_evaluate(shards_folder, group):
 def two_ranks(shards_folder, tmp_path_factory):
     """What each of two processes has come to."""
     folder = tmp_path_factory.mktemp("ranks")
-    # a fork imports nothing again, but where there is a GPU, autograd's threads would be lost in it
-    context = multiprocessing.get_context("spawn" if torch.cuda.is_available() else "fork")
-    ranks = [context.Process(target=run_rank, args=(rank, shards_folder, folder)) for rank in range(2)]
-    for rank in ranks:
-        rank.start()
-    for rank in ranks:
-        rank.join(120)
-        rank.kill()
-    assert [rank.exitcode for rank in ranks] == [0, 0]
+    in_two_processes(run_rank, shards_folder, folder)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 

@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from sklearn.metrics import average_precision_score
 
@@ -86,8 +87,7 @@ def test_history(tmp_path, rows, metric):
     assert Image.open(tmp_path / "training_history.png").size[0] > 1000
 
 
-@pytest.mark.parametrize("num_classes", [2, 3, 12])
-@pytest.mark.parametrize("only_one", [False, True])
+@pytest.mark.parametrize(("num_classes", "only_one"), [(2, False), (2, True), (3, True), (12, False)])
 def test_pictures_of_any_number_of_classes(tmp_path, num_classes, only_one):
     rng = np.random.default_rng(0)
     labels = np.zeros(40, int) if only_one else rng.integers(0, num_classes, 40)
@@ -104,6 +104,7 @@ def test_pictures_of_any_number_of_classes(tmp_path, num_classes, only_one):
 def shown(monkeypatch, plot, *arguments):
     """The axes of a picture that was not closed."""
     monkeypatch.setattr(plots.plt, "close", lambda figure: None)
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: figure.draw_without_rendering())
     plot(*arguments)
     figure = plots.plt.gcf()
     monkeypatch.undo()
@@ -209,7 +210,7 @@ def test_clips_are_counted_in_whole_numbers(tmp_path, monkeypatch, count):
     assert bars == 10 if count <= 30 else bars == 40
 
 
-@pytest.mark.parametrize("num_classes", [2, 3, 12])
+@pytest.mark.parametrize("num_classes", [2, 12])
 def test_long_names_leave_the_squares_their_room(tmp_path, monkeypatch, num_classes):
     names = [f"a_long_name_of_a_class_number_{k}_of_all_the_classes" for k in range(num_classes)]
     labels = np.arange(num_classes).repeat(3)

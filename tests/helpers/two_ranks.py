@@ -1,0 +1,108 @@
+"""Two processes of one group, and what they do in one start: share a cache, train together, and apart."""
+
+import json
+import multiprocessing
+import os
+import signal
+import zlib
+
+import torch
+from loading import like
+from runs import Stopping, run_small
+
+from shardify.errors import ShardifyError
+from trainer import ClipLoader
+from trainer.data.shard_set import ShardSet, open_shards
+from trainer.devices.distributed import join_group, leave_group
+from trainer.tasks.base import Task
+
+ALIKE = (  # with batch norm frozen, as one process trains; a stage of the backbone thaws on the way
+    "batch_size=6", "accumulate=2", "model.batch_norm=frozen", "model.freeze=backbone", "model.unfreeze_every=1",
+    "model.dropout=0", "optimizer.lr=1e-3", "epochs=3", "ema=0.5",
+)  # fmt: skip
+
+
+class CountedShards(ShardSet):
+    reads = 0
+
+    def read(self, number, names=(), check=True):
+        CountedShards.reads += 1
+        return super().read(number, names, check)
+
+
+def share_a_cache(folder, group):
+    """What each of three epochs has read, and what its batches held."""
+    shards = like(CountedShards, open_shards(folder))
+    clip_loader = ClipLoader(
+        shards, batch_size=4, cache="ram", rank=group.rank, world=group.world, allot=group.shared_memory
+    )
+    epochs = []
+    for epoch in range(3):
+        reads, batches = CountedShards.reads, list(clip_loader.batches(epoch))
+        epochs.append(
+            {
+                "numbers": [batch.numbers[batch.mask].tolist() for batch in batches],
+                "pixels": [zlib.crc32(clip.numpy().tobytes()) for batch in batches for clip in batch.clips],
+                "reads": CountedShards.reads - reads,
+            }
+        )
+        group.any(False)  # as at the end of an epoch of training: nobody goes on before all are done
+    clip_loader.close()
+    return {"epochs": epochs, "hit_rate": clip_loader.hit_rate}
+
+
+def train_apart(shards, folder, group):
+    """How each run ended, as if each rank stood on a machine of its own: its best epoch, or its error."""
+    mine, other = folder / f"machine-{group.rank}", group.rank == 1
+    ends = {}
+
+    def run(name, *overrides, shards=shards, out=None, **options):
+        own = ("model.name=runs:Stopping", "epochs=1", *overrides)
+        try:
+            ends[name] = run_small(shards, mine / (out or name), *own, group=group, **options)["best_epoch"]
+        except ShardifyError as error:
+            ends[name] = [type(error).__name__, error.exit_code, str(error)]
+
+    run("first")
+    run("resumed", "epochs=2", out="first", resume=True)
+    run("settings", f"optimizer.clip_norm={1 + group.rank}")
+    run("shards", shards=folder / "nowhere" if other else shards)
+    if other:
+        (mine / "taken").mkdir(parents=True)
+    else:
+        (mine / "taken" / "results").mkdir(parents=True)
+    run("taken")
+    if other:
+        split_figures = Task.split_figures
+        Task.split_figures = lambda *arguments: (found := split_figures(*arguments)) | {"loss": -found["loss"]}
+    run("unlike", "epochs=2", "metric=loss")
+    run("over", "epochs=1000000", "max_hours=0.0001")
+    Stopping.stop_at = 0 if other else -1
+    run("stopped", "epochs=3")
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    return ends
+
+
+def run_rank(rank, shards, folder, port):
+    """Writes `rank`.json below the folder."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TRAINER_OUT": ""}
+    group = join_group(use_gpu=False)
+    said = {"shared": share_a_cache(shards, group)}
+    run_small(shards, folder / "together", *ALIKE, group=group)
+    said["ends"] = train_apart(shards, folder, group)
+    (folder / f"{rank}.json").write_text(json.dumps(said))
+    leave_group(group)
+
+
+def in_two_processes(target, *arguments):
+    """Call `target(rank, …)` for the ranks 0 and 1, each in a process of its own that must end well."""
+    # a fork imports nothing again, but where there is a GPU, autograd's threads would be lost in it
+    context = multiprocessing.get_context("spawn" if torch.cuda.is_available() else "fork")
+    ranks = [context.Process(target=target, args=(rank, *arguments)) for rank in range(2)]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join(120)
+        rank.kill()
+    assert [rank.exitcode for rank in ranks] == [0, 0]
