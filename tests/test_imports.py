@@ -18,7 +18,7 @@ LEVELS = {
         "cli",
         "tools",
         "build",
-        "kaggle sources audio image",
+        "kaggle sources",
         "executors video format",
         "storage",
         "one_line_errors",
@@ -27,7 +27,7 @@ LEVELS = {
     ),
     "trainer": (
         "__main__",
-        "train evaluate predict export audit explain encode check_vae generate watch study",
+        "train evaluate predict export audit",
         "final_report",
         "monitor saved_model",
         "run",

@@ -75,9 +75,10 @@ def pack_videos(
 
 def _pack_clip(job: Job, settings: BuildSettings, video: DecodedVideo, number: int, source: dict) -> Sample:
     key = job.key if settings.clips == 1 else f"{job.key}-{number:03d}"
-    members = members_of(settings)
-    payloads = {"frames": members["frames"].encode(video.clips[number].frames)}
-    hashes = {"payload_sha256": sha256(payloads["frames"])}
+    members, values = members_of(settings), {"frames": video.clips[number].frames}
+    payloads = {name: member.encode(values[name]) for name, member in members.items()}
+    hashes = {f"{name}_sha256": sha256(payload) for name, payload in payloads.items()}
+    hashes["payload_sha256"] = hashes.pop("frames_sha256")
     record = {"key": key, **source, **_describe(job, settings, video, number), **hashes}
     record_bytes = json_bytes(record)
     row = {

@@ -18,6 +18,7 @@ from shardify.build.encode import make_samples, pack_videos
 from shardify.build.job import Job
 from shardify.build.request import BuildRequest
 from shardify.errors import ShardifyError
+from shardify.format.members import members_of
 from shardify.format.settings import BuildSettings
 from shardify.format.shard import Sample
 from shardify.machine import usable_cores
@@ -30,7 +31,6 @@ logger = logging.getLogger(__name__)
 SAMPLE_VIDEOS = 16
 SAMPLE_SECONDS = 60.0  # for the sample by the clock, and for each of its videos on the CPU
 TAR_BLOCK = 512
-MEMBERS = 3  # per clip: payload, cls, json
 TABLES = 4  # index.json, samples.npy, samples.csv, README.md
 
 
@@ -116,7 +116,7 @@ class Estimate:
         )
         if self.free_bytes is not None and self.num_bytes > self.free_bytes:
             lines.append(f"the disk has {human_bytes(self.free_bytes)} free: make room, or choose another")
-        files = round(MEMBERS * self.num_clips * self.ok_share) + TABLES
+        files = round((2 + len(members_of(self.settings))) * self.num_clips * self.ok_share) + TABLES
         lines.append(f"on Kaggle: {self.shards + TABLES} files to send, about {files} after unpacking")
         return lines
 

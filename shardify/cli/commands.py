@@ -72,10 +72,15 @@ def preview(shards: Path, out: Path, per_class: int) -> None:
 @click.argument("shards", type=FOLDER)
 @click.option("--repair", type=FOLDER, metavar="DATA", help="Make what is damaged again, from the videos in DATA.")
 @click.option("--boxes", type=FILE, help="For --repair: the boxes file that the folder was built with.")
+@click.option(
+    "--timeout", type=click.FloatRange(1), default=600, help="For --repair: CPU seconds that one video may take."
+)
 @click.option("--workers", type=click.IntRange(1), help="Shards checked at the same time.  [default: one per core]")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @one_line_errors
-def verify(shards: Path, repair: Path | None, boxes: Path | None, workers: int | None, as_json: bool) -> None:
+def verify(
+    shards: Path, repair: Path | None, boxes: Path | None, timeout: float, workers: int | None, as_json: bool
+) -> None:
     """Check the folder SHARDS; exit 1 if anything is wrong.
 
     Every hash, count, member, JPEG and JSON is looked at.
@@ -89,7 +94,7 @@ def verify(shards: Path, repair: Path | None, boxes: Path | None, workers: int |
     if repair and damage:
         from shardify.tools.repair import repair_folder
 
-        repair_folder(repair, shards, boxes=boxes)
+        repair_folder(repair, shards, boxes=boxes, timeout_seconds=timeout)
         damage = verify_folder(shards, workers or usable_cores())
     if as_json:
         click.echo(json.dumps({"ok": not damage, "damage": [asdict(item) for item in damage]}, indent=1))

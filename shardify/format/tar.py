@@ -23,7 +23,7 @@ REGULAR, FOLDER, LONG_NAME, PAX, PAX_GLOBAL = b"0\0", b"5", b"L", b"x", b"g"
 
 
 @dataclass(frozen=True)
-class Member:
+class TarMember:
     name: str
     offset: int  # bytes, of the content
     length: int
@@ -34,8 +34,8 @@ class Archive:
     """A tar or a folder that is open for reading."""
 
     path: Path
-    members: Iterator[Member]  # raises FormatError
-    read: Callable[[Member, int], bytes]  # a member's first bytes, so many at most
+    members: Iterator[TarMember]  # raises FormatError
+    read: Callable[[TarMember, int], bytes]  # a member's first bytes, so many at most
 
 
 @contextlib.contextmanager
@@ -49,7 +49,7 @@ def open_archive(path: Path) -> Iterator[Archive]:
         yield Archive(path, members, lambda member, most: reader.read(member.offset, min(member.length, most)))
 
 
-def _list_files(folder: Path) -> Iterator[Member]:
+def _list_files(folder: Path) -> Iterator[TarMember]:
     """The files of a folder and its sub-folders by name, those of a sample beside each other."""
     for parent, folders, names in os.walk(folder):
         folders.sort()
@@ -60,7 +60,7 @@ def _list_files(folder: Path) -> Iterator[Member]:
                 raise FormatError(f"{path}: is no plain file; only those are read")
             if any(0xDC80 <= ord(letter) <= 0xDCFF for letter in name):
                 raise FormatError(f"{folder}: the name {name!a} is not UTF-8; rename that file")
-            yield Member(path.relative_to(folder).as_posix(), 0, status.st_size)
+            yield TarMember(path.relative_to(folder).as_posix(), 0, status.st_size)
 
 
 def _read_file(path: Path, most: int) -> bytes:
@@ -68,7 +68,7 @@ def _read_file(path: Path, most: int) -> bytes:
         return file.read(most)
 
 
-def list_members(path: Path, reader: Reader) -> Iterator[Member]:
+def list_members(path: Path, reader: Reader) -> Iterator[TarMember]:
     """The regular members of an open, uncompressed tar, in its order.
 
     Raises FormatError for anything else: links, sparse or compressed members, sizes beyond the end, no end mark.
@@ -95,7 +95,7 @@ def list_members(path: Path, reader: Reader) -> Iterator[Member]:
             else:
                 name = _pax_name(path, note, position) or name
         elif kind in REGULAR:
-            yield Member(name or _plain_name(header), content, length)
+            yield TarMember(name or _plain_name(header), content, length)
             name = None
         elif kind == FOLDER:
             name = None

@@ -14,7 +14,7 @@ import numpy as np
 
 from shardify.build.build_shard import library_versions
 from shardify.build.commit import lock_folder, roll_forward
-from shardify.build.encode import pack_videos
+from shardify.build.encode import Outcome, pack_videos
 from shardify.build.job import Job
 from shardify.build.previous import check_version
 from shardify.errors import FormatError, UsageError
@@ -40,11 +40,12 @@ from shardify.tools.recover import propose_csv, propose_npy
 logger = logging.getLogger(__name__)
 
 
-def repair_folder(data: Path, folder: Path, *, boxes: Path | None = None) -> None:
+def repair_folder(data: Path, folder: Path, *, boxes: Path | None = None, timeout_seconds: float = 600.0) -> None:
     """Make again what is damaged: tables from the shards, shards from the videos in `data`; log what became of each.
 
-    Nothing takes a name before it has the hash that index.json gives it. Raises FormatError when index.json, or the
-    rows of failed inputs in samples.csv, are lost: nothing else knows them.
+    Nothing takes a name before it has the hash that index.json gives it. timeout_seconds: CPU time that one video may
+    take. Raises FormatError when index.json, or the rows of failed inputs in samples.csv, are lost: nothing else knows
+    them.
     """
     if not folder.is_dir():
         raise FormatError(f"{folder}: does not exist; pass the folder that `shardify build` made")
@@ -67,7 +68,7 @@ def repair_folder(data: Path, folder: Path, *, boxes: Path | None = None) -> Non
         all_rows = read_rows(folder)
         rows = [row for row in all_rows if row["status"] == "ok"]
         found, _ = match_boxes(read_boxes(boxes), data) if boxes else ({}, [])
-        _repair_shards(data, folder, meta, settings, rows, found)
+        _repair_shards(data, folder, meta, settings, rows, found, timeout_seconds)
         _repair_file(folder / "samples.npy", meta["sha256"]["samples.npy"], lambda: propose_npy(folder, meta, all_rows))
         if not _is(folder / "samples.npy", meta["sha256"]["samples.npy"]):
             return
@@ -111,7 +112,7 @@ def _is(path: Path, expected: str) -> bool:
 
 
 def _repair_shards(
-    data: Path, folder: Path, meta: dict, settings: BuildSettings, rows: list[dict], boxes: dict
+    data: Path, folder: Path, meta: dict, settings: BuildSettings, rows: list[dict], boxes: dict, timeout_seconds: float
 ) -> None:
     unpacked = not any(folder.glob("*.tar")) and any(
         (folder / s["name"]).with_suffix("").is_dir() for s in all_shards(meta)
@@ -123,7 +124,9 @@ def _repair_shards(
                 continue
             jobs = list(_jobs(data, mine, settings, boxes))
             restore = functools.partial(_as_packed, mine, meta.get("joined_groups", {}))
-            logger.info(f"{shard['name']}: {_rebuild(folder, shard, jobs, settings, unpacked, restore)}")
+            with contextlib.closing(pack_videos(jobs, settings, timeout_seconds=timeout_seconds)) as results:
+                outcomes = zip(jobs, results, strict=True)
+                logger.info(f"{shard['name']}: {_rebuild(folder, shard, outcomes, settings, unpacked, restore)}")
             if interrupts.requested:
                 raise KeyboardInterrupt
 
@@ -169,15 +172,12 @@ def _as_packed(rows: list[dict], joined: dict[str, str], sample: Sample) -> Samp
 
 
 def _rebuild(
-    folder: Path, shard: dict, jobs: list[Job], settings: BuildSettings, unpacked: bool,
+    folder: Path, shard: dict, outcomes: Iterable[tuple[Job, Outcome]], settings: BuildSettings, unpacked: bool,
     restore: Callable[[Sample], Sample],
 ) -> str:  # fmt: skip
     """What became of one shard. The damaged one stays until its replacement is known to be right."""
-    with (
-        contextlib.closing(pack_videos(jobs, settings)) as results,
-        ShardWriter(folder, shard["name"], members_of(settings)) as writer,
-    ):
-        for job, result in zip(jobs, results, strict=True):
+    with ShardWriter(folder, shard["name"], members_of(settings)) as writer:
+        for job, result in outcomes:
             if isinstance(result, str):
                 return f"cannot be built again: {job.source}: {result}"
             for sample in map(restore, result):

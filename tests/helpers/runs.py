@@ -132,7 +132,9 @@ class Stopping(nn.Module):
 
 
 class Hungry(MeanColours):
-    """Runs out of memory, as a GPU would, in training on more than `most` clips at once."""
+    """Runs out of memory, as a GPU would, on more than `most` clips at once; in evaluation on `most_scored`."""
+
+    most_scored = 1_000
 
     def __init__(self, num_classes: int, most: int = 2, error: type[RuntimeError] = torch.OutOfMemoryError) -> None:
         super().__init__(num_classes)
@@ -142,6 +144,6 @@ class Hungry(MeanColours):
         colours = self.norm(clips.mean((3, 4)).flatten(0, 1)).unflatten(0, clips.shape[:2]).mean(1)
         if self.training:
             colours = colours + torch.rand(3)
-            if len(clips) > self.most:
-                raise self.error(f"CUDA error: CUBLAS_STATUS_ALLOC_FAILED with {len(clips)} clips")
+        if len(clips) > (self.most if self.training else self.most_scored):
+            raise self.error(f"CUDA error: CUBLAS_STATUS_ALLOC_FAILED with {len(clips)} clips")
         return self.head(colours)

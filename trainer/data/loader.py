@@ -167,7 +167,7 @@ class ClipLoader:
         )
 
     def batches(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        """This rank's batches of one epoch, from a step on; the order depends on (seed, epoch) alone.
+        """This rank's batches of one epoch, from a step on; their order depends on (seed, epoch) and the options alone.
 
         At its end the next epoch has begun. Whatever interrupts it before its last batch ends all threads.
         """

@@ -165,7 +165,10 @@ def _open_index(index: ShardIndex, tars: list[Path] | None) -> ShardSet:
         raise FormatError(f"{folder}: holds no clip; see samples.csv for the reasons")
     fingerprint = index.meta["sha256"]["samples.npy"]
     if file_sha256(folder / "samples.npy") != fingerprint:
-        raise FormatError(f"{folder / 'samples.npy'}: differs from index.json; copy the folder again")
+        raise FormatError(
+            f"{folder / 'samples.npy'}: differs from index.json; copy the folder again, or run its build again if that "
+            "was cut off here"
+        )
     paths = {_shard_id(name): folder / place for name, place in places.items()}
     unpacked = frozenset(folder / place for name, place in places.items() if place != name)
     if tars is not None:

@@ -19,7 +19,7 @@ from shardify.format.members.array import array_header
 from shardify.format.members.frames import BLOCK, Frames, grid_shape, open_picture
 from shardify.format.records import PRIMARY, Head, sample_dtype
 from shardify.format.schema import SPLITS
-from shardify.format.tar import Archive, Member, open_archive
+from shardify.format.tar import Archive, TarMember, open_archive
 from trainer.data.locate import split_of
 from trainer.errors import FormatError
 
@@ -82,8 +82,8 @@ def _some(names: Collection[str]) -> str:
     return ", ".join(islice(names, MAX_LISTED)) + more
 
 
-def _samples(archive: Archive) -> Iterator[tuple[str, dict[str, Member]]]:
-    """(key, {extension: Member}) of neighbours with the same key."""
+def _samples(archive: Archive) -> Iterator[tuple[str, dict[str, TarMember]]]:
+    """(key, {extension: TarMember}) of neighbours with the same key."""
     key, members = None, {}
     for member in archive.members:
         folder, _, base = member.name.rpartition("/")
@@ -102,7 +102,7 @@ def _samples(archive: Archive) -> Iterator[tuple[str, dict[str, Member]]]:
         yield key, members
 
 
-def _add(table: _Table, archive: Archive, key: str, members: dict[str, Member], shard: int) -> tuple[int, Member]:
+def _add(table: _Table, archive: Archive, key: str, members: dict[str, TarMember], shard: int) -> tuple[int, TarMember]:
     path = archive.path
     payloads = [name for name in PAYLOADS if name in members]
     if len(payloads) != 1 or "cls" not in members:
@@ -136,7 +136,7 @@ def _add(table: _Table, archive: Archive, key: str, members: dict[str, Member], 
     return split, payload
 
 
-def _read_json(archive: Archive, key: str, member: Member | None) -> dict:
+def _read_json(archive: Archive, key: str, member: TarMember | None) -> dict:
     if member is None:
         return {}
     try:
@@ -148,7 +148,7 @@ def _read_json(archive: Archive, key: str, member: Member | None) -> dict:
     return about if isinstance(about, dict) else {}
 
 
-def _head(archive: Archive, key: str, payload: Member) -> tuple[int, ...]:
+def _head(archive: Archive, key: str, payload: TarMember) -> tuple[int, ...]:
     """(T, S, S, 3) of a .npy, (height, width, 3) of a picture."""
     head, codec = archive.read(payload, MAX_HEAD_BYTES), PAYLOADS[payload.name.rpartition(".")[2].lower()]
     try:

@@ -21,6 +21,7 @@ from trainer.config.settings import DataSettings, Settings, is_custom
 from trainer.data.batches import Batch
 from trainer.data.loader import ClipLoader
 from trainer.devices.distributed import Group
+from trainer.devices.memory import in_parts
 from trainer.engine.ema import MovingAverage
 from trainer.engine.freezing import Freezing
 from trainer.engine.nonfinite import CHECK_STEPS, StepGuard
@@ -161,12 +162,15 @@ class Engine:
             self.ema.update()
 
     def evaluate(self, loader: ClipLoader) -> Predictions:
-        """Every clip of the loader once, in plan order; by the averaged weights where there are any."""
+        """Every clip of the loader once, in plan order; by the averaged weights where there are any.
+
+        On one device, a batch that memory does not hold goes through the model in smaller parts.
+        """
         model = self.model if self.ema is None else self.ema.module
         self.group.broadcast(model.buffers())  # each rank has statistics of its own clips; rank 0's are saved
-        return evaluate(
-            model, loader, self.loss, self.labels, self.dtype, self.group, self.settings.data, self.accumulate
-        )
+        whole = (model, loader, self.loss, self.labels, self.dtype, self.group, self.settings.data)
+        most = loader.batch_size if self.group.world == 1 else self.accumulate
+        return in_parts(lambda parts: evaluate(*whole, parts), self.accumulate, most)
 
     def autocast(self) -> AbstractContextManager:
         return autocast(self.group.device, self.dtype)

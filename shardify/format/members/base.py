@@ -87,7 +87,7 @@ class Member(ABC):
 
     def to_dict(self) -> dict:
         """The entry in index.json: the kind, and all that decides the bytes."""
-        fields = dataclasses.asdict(self)
+        fields = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
         del fields["name"]
         return {"kind": self.kind, **fields}
 

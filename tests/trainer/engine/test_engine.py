@@ -198,6 +198,19 @@ def test_out_of_memory_takes_the_same_step_in_more_parts(shards_folder, batch, c
     assert all(torch.equal(a, b) for a, b in zip(values, expected, strict=True)), "statistics and draws included"
 
 
+def test_evaluation_that_memory_does_not_hold_goes_in_smaller_parts(shards_folder, batch, monkeypatch, caplog):
+    shards = open_shards(shards_folder)
+    engine, _ = hungry_step(shards, batch, 8)
+    whole = engine.evaluate(ClipLoader(shards, "val", batch_size=8))
+    monkeypatch.setattr(Hungry, "most_scored", 2)
+    parts = engine.evaluate(ClipLoader(shards, "val", batch_size=8))
+    assert np.allclose(parts.outputs, whole.outputs, atol=1e-6) and parts.loss == pytest.approx(whole.loss)
+    assert [record.getMessage() for record in caplog.records][-1] == "out of memory; again, in 4 parts"
+    monkeypatch.setattr(Hungry, "most_scored", 0)
+    with pytest.raises(torch.OutOfMemoryError):
+        engine.evaluate(ClipLoader(shards, "val", batch_size=8))
+
+
 def test_out_of_memory_for_good(shards_folder, batch):
     with pytest.raises(TrainerError, match=r"out of memory with a single clip at a time; use a smaller data\.size"):
         hungry_step(open_shards(shards_folder), batch, 0)
