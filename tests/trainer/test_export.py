@@ -9,9 +9,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from trainer.config.load import load_settings
-from trainer.export import deployable, export, main
+from trainer.export import main
 from trainer.models.build import build_model
 from trainer.saved_model import load_saved
+from trainer.tools.export import deployable, export
 from trainer.transforms.device_constants import _made
 
 

@@ -21,6 +21,7 @@ from trainer.evaluation.metrics import mean_by_video
 from trainer.evaluation.predictions import Predictions
 from trainer.saved_model import load_saved
 from trainer.tasks import task_of
+from trainer.tools.predict import video_jobs
 from trainer.transforms.clips import MEAN, STD
 
 OWN = f"{__name__}:Brightness"
@@ -156,6 +157,6 @@ def test_videos_behind_links_have_a_row_or_are_counted(tmp_path, capsys):
     (tmp_path / "pool/in").symlink_to(tmp_path / "data/own")
     for name in ("one", "two"):
         (tmp_path / "data" / name).symlink_to(tmp_path / "pool")
-    found = [task.source for task, _ in predict.video_jobs((tmp_path / "data",), None)]
+    found = [task.source for task, _ in video_jobs((tmp_path / "data",), None)]
     assert found == [str(tmp_path / "data" / name) for name in ("one/a.mp4", "own/b.mp4", "two/a.mp4")]
     assert "not followed: 2 links inside linked folders, to 2 videos" in capsys.readouterr().err

@@ -11,8 +11,8 @@ from safetensors import safe_open
 
 from trainer.engine.checkpoint import Progress, load_newest
 from trainer.errors import Interrupted, TrainerError
-from trainer.evaluate import evaluate_run
 from trainer.saved_model import settle_best_model
+from trainer.tools.evaluate import evaluate_run
 
 
 def skipped_steps(record):

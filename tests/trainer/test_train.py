@@ -17,9 +17,9 @@ from trainer.config.load import load_settings
 from trainer.data.shard_set import open_shards
 from trainer.engine.checkpoint import load_newest
 from trainer.errors import Interrupted, TrainerError
-from trainer.evaluate import evaluate_run
 from trainer.evaluation import metrics
 from trainer.saved_model import load_saved
+from trainer.tools.evaluate import evaluate_run
 from trainer.train import train
 
 

@@ -5,7 +5,7 @@ from builds import make_videos, run_build
 
 from shardify.errors import UsageError
 from shardify.sources.boxes import match_boxes, read_boxes
-from trainer.predict import video_jobs
+from trainer.tools.predict import video_jobs
 
 
 def test_boxes_with_and_without_margin(tmp_path):

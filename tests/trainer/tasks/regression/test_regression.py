@@ -18,11 +18,11 @@ from shardify.format.settings import BuildSettings
 from trainer.config.load import load_settings
 from trainer.data.shard_set import open_shards
 from trainer.errors import FormatError
-from trainer.evaluate import evaluate_run
-from trainer.export import export
 from trainer.predict import main as predict
 from trainer.tasks import task_of
 from trainer.tasks.regression.regressor import Regressor
+from trainer.tools.evaluate import evaluate_run
+from trainer.tools.export import export
 
 REGRESSION = task_of(load_settings(None, ("loss.name=mse",)))
 SHORT = ("loss.name=mse", "epochs=4", "ema=0.2", "optimizer.lr=1e-2")

@@ -1,0 +1,1 @@
+"""The work of the commands beside training, one module each."""

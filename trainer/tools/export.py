@@ -1,0 +1,111 @@
+"""Export of a run's best model for other programs: safetensors weights, a torch.export program or ONNX.
+
+The exported model takes uint8 clips (B, T, 3, S, S) as they come out of a shard and gives scores (B, K) and
+predictions (B,): normalisation, softmax and the run's threshold are inside.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shardify.storage.local import check_writable
+from trainer.errors import TrainerError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+SUFFIX = {"safetensors": ".safetensors", "torch": ".pt2", "onnx": ".onnx"}
+TOLERANCE = 1e-4  # largest difference between the exported model's scores and the run's
+
+
+def export(run: Path, kind: str, path: Path, model_class: str | None = None) -> float:
+    """Write the model and return how far its scores are from the run's, on random clips.
+
+    model_class: of a custom model, package.module:Class. Raises TrainerError.
+    """
+    import torch
+
+    from trainer.saved_model import load_saved
+
+    saved = load_saved(run, torch.device("cpu"), model_class)
+    model = deployable(saved)
+    check_writable(path)
+    shape = (3, saved.stored_frames, 3, saved.stored_size, saved.stored_size)
+    clips = torch.randint(0, 256, shape, dtype=torch.uint8)
+    exported = {"safetensors": _to_safetensors, "torch": _to_program, "onnx": _to_onnx}[kind](saved, model, clips, path)
+    difference = 0.0
+    for batch in (clips, clips[:1]):  # batches of any size
+        with torch.inference_mode():
+            expected, _ = model(batch)
+        difference = max(difference, float((exported(batch) - expected).abs().max()))
+    if difference > TOLERANCE * max(1.0, float(expected.abs().max())):  # values in regression may be large
+        raise TrainerError(f"{path}: scores differ from the run's by {difference:.1e}; do not use this file")
+    return difference
+
+
+def deployable(saved) -> nn.Module:
+    """The model with its preprocessing and threshold: uint8 (B, T, 3, S, S) to scores (B, K) and predictions (B,).
+
+    In regression the scores are the values, (B, 1). T and S are those of the shards, whatever the model sees of them.
+    """
+    import torch
+    from torch import nn
+
+    from trainer.transforms.clips import MEAN, STD, to_float
+
+    class Deployable(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = saved.model
+            self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1))
+            self.register_buffer("deviation", torch.tensor(STD).view(3, 1, 1))
+
+        def forward(self, clips: Tensor) -> tuple[Tensor, Tensor]:
+            clips = to_float(clips, saved.frames, saved.size)
+            outputs = self.model((clips - self.mean) / self.deviation)
+            return saved.task.scores_and_predictions(outputs, saved.threshold)
+
+    return Deployable().eval()
+
+
+def _to_safetensors(saved, model: nn.Module, clips: Tensor, path: Path):
+    from safetensors.torch import load_file, save_file
+
+    from trainer.saved_model import own_copies
+
+    about = saved.about() | {"input": "uint8 (B, T, 3, S, S); output: scores (B, K), predictions (B,)"}
+    save_file(own_copies(model.state_dict()), path, {name: json.dumps(value) for name, value in about.items()})
+    model.load_state_dict(load_file(path))
+    return lambda batch: model(batch)[0].detach()
+
+
+def _to_program(saved, model: nn.Module, clips: Tensor, path: Path):
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own
+        program = torch.export.export(model, (clips,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
+        torch.export.save(program, path)
+        loaded = torch.export.load(path).module()
+    return lambda batch: loaded(batch)[0].detach()
+
+
+def _to_onnx(saved, model: nn.Module, clips: Tensor, path: Path):
+    import torch
+
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401 (torch.onnx needs it)
+    except ImportError as error:
+        raise TrainerError(f"--format onnx needs {error.name}: pip install onnx onnxscript onnxruntime") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own
+        torch.onnx.export(
+            model, (clips,), path, input_names=["clips"], output_names=["scores", "predictions"], dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("batch", min=1)},), external_data=False, verbose=False,
+        )  # fmt: skip
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda batch: torch.from_numpy(session.run(["scores"], {"clips": batch.numpy()})[0])
