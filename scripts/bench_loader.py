@@ -19,7 +19,7 @@ import statistics
 import tempfile
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +27,7 @@ import torch
 from loader_peers import Batches, open_peers
 from PIL import Image
 
-from shardify.format.members import frames
-from shardify.format.members.frames import decode_into, simplejpeg
+from shardify.format.members.frames import Frames, simplejpeg
 from trainer.data import shard_set as shards_module
 from trainer.data.loader import ClipLoader
 from trainer.data.shard_set import ShardSet, open_shards
@@ -36,6 +35,7 @@ from trainer.data.shard_set import ShardSet, open_shards
 FRAMES, SIZE, QUALITY, BATCH, PER_SHARD = 16, 128, 90, 16, 128
 MAX_CLIPS = 9_999  # labels number the clips
 CORES = len(os.sched_getaffinity(0))
+SHEET = Frames(codec="jpeg", frames=FRAMES, size=SIZE, cell=SIZE, quality=QUALITY)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,9 +44,16 @@ class SlowShards(ShardSet):
 
     delay_seconds: float = 0.0
 
-    def read(self, number: int, check: bool = True) -> bytes:
+    def read(self, number: int, names: Collection[str] = (), check: bool = True) -> list[bytes]:
         time.sleep(self.delay_seconds)
-        return super().read(number, check)
+        return super().read(number, names, check)
+
+
+class Uncut(Frames):
+    """Sheets that are not cut: what is left for the host where a GPU cuts them."""
+
+    def unpack(self, stored: torch.Tensor, copy: Callable) -> torch.Tensor:
+        return stored.view(len(stored), *self.shape)
 
 
 def make_clip(rng: np.random.Generator) -> np.ndarray:
@@ -66,9 +73,7 @@ def make_shards(folder: Path, clips: int, codec: str) -> None:
         with webdataset.TarWriter(str(folder / f"train-{first // per_shard:06d}.tar")) as writer:
             for i in range(first, min(clips, first + per_shard)):
                 clip = make_clip(rng)
-                payload = (
-                    {"jpg": frames.encode_jpeg(frames.to_sheet(clip), QUALITY)} if codec == "jpeg" else {"npy": clip}
-                )
+                payload = {"jpg": SHEET.encode(clip)} if codec == "jpeg" else {"npy": clip}
                 writer.write({"__key__": f"clip-{i:06d}", "cls": i, **payload})
 
 
@@ -89,7 +94,7 @@ def decode_part(number: int) -> None:
     torch.set_num_threads(1)
     out = torch.empty((4 * SIZE, 4 * SIZE, 3), dtype=torch.uint8)
     for payload in _PARTS[number]:
-        decode_into(payload, "jpeg", out)
+        SHEET.decode_into(payload, out)
 
 
 def steady_rate(one_pass: Callable[[], Batches]) -> float:
@@ -144,8 +149,8 @@ def boundary_ms(shards: ShardSet) -> float:
 def crc_cost(shards: ShardSet, rounds: int) -> tuple[float, float]:
     """Shares of an epoch that checking CRCs takes: of its time, and of the CPU time of decoding, by itself."""
     samples = shards.samples.copy()
-    sheets = [shards.read(number) for number in range(len(samples))]
-    samples["crc"] = [zlib.crc32(payload) for payload in sheets]
+    sheets = [shards.read(number)[0] for number in range(len(samples))]
+    samples["frames_crc"] = [zlib.crc32(payload) for payload in sheets]
     with_crc = dataclasses.replace(shards, samples=samples, has_crc=True)
     shares = []
     for i in range(rounds):
@@ -158,7 +163,7 @@ def crc_cost(shards: ShardSet, rounds: int) -> tuple[float, float]:
         start = time.thread_time()
         shards_module.crc32(payload)
         middle = time.thread_time()
-        decode_into(payload, "jpeg", out)
+        SHEET.decode_into(payload, out)
         costs.append((middle - start) / (time.thread_time() - middle))
     return statistics.median(shares), statistics.median(costs)
 
@@ -196,12 +201,12 @@ def batches_of(loader: ClipLoader) -> Callable[[], Batches]:
 
 def measure(folder: Path, options: argparse.Namespace) -> None:
     shards, raw = open_shards(folder / "jpeg", FRAMES), open_shards(folder / "raw")
-    sheets = [shards.read(number) for number in range(options.clips)]
+    sheets = [shards.read(number)[0] for number in range(options.clips)]
     values = {field.name: getattr(shards, field.name) for field in dataclasses.fields(ShardSet)}
     slow = SlowShards(**values, delay_seconds=options.read_delay_ms / 1000)
     ours, ours_slow, ours_raw = (ClipLoader(each, batch_size=BATCH) for each in (shards, slow, raw))
-    uncut = ClipLoader(shards, batch_size=BATCH)
-    uncut._transfer._cut = lambda buffer: buffer.view(len(buffer), FRAMES, SIZE, SIZE, 3)  # what a GPU's host does
+    whole = dataclasses.replace(shards, members={"frames": Uncut(**vars(shards.first_member))})
+    uncut = ClipLoader(whole, batch_size=BATCH)
     peers = open_peers(folder / "jpeg", sheets, FRAMES, BATCH)
     check_pixels(ours.__iter__, peers)
     sides = {

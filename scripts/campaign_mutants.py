@@ -57,8 +57,8 @@ shardify/video/container.py video/test_container.py
   - "protocol_whitelist": "none",
   + "protocol_whitelist": "file,http",
 shardify/format/members/frames.py format/members/test_frames.py
-  - quality=quality, subsampling=0)
-  + quality=quality, subsampling=2)
+  - quality=self.quality, subsampling=0)
+  + quality=self.quality, subsampling=2)
 shardify/format/schema.py format/test_schema.py
   - leads_out = row["source"].startswith("/") or "/../" in f"/{row['source']}/"
   + leads_out = row["source"].startswith("/")
@@ -99,7 +99,7 @@ trainer/data/order.py data/test_order.py
   - return batch[places % len(batch)], places < len(batch)
   + return batch[places % len(batch)], places >= 0
 trainer/data/shard_set.py data/test_shard_set.py
-  - if check and self.has_crc and crc32(payload) != record["crc"]:
+  - if check and self.has_crc and crc32(payload) != record[f"{name}_crc"]:
   + if check and self.has_crc and len(payload) != length:
   - if file_sha256(folder / "samples.npy") != fingerprint:
   + if len(file_sha256(folder / "samples.npy")) != len(fingerprint):
@@ -109,13 +109,13 @@ trainer/data/splits.py data/test_shard_set.py
 trainer/data/loader.py data/test_decoder.py data/test_loader_elsewhere.py
   - mask[decoded[i]] = False
   + mask[decoded[i]] = True
-  - labels = torch.from_numpy(self.shards.samples["label"][batch.numbers].astype(np.int64))
-  + labels = torch.from_numpy(self.shards.samples["label"][np.sort(batch.numbers)].astype(np.int64))
+  - labels = torch.from_numpy(self.shards.labels[batch.numbers].astype(np.int64))
+  + labels = torch.from_numpy(self.shards.labels[np.sort(batch.numbers)].astype(np.int64))
   - self.epoch, self._first_step = self._position = state["epoch"], state["step"]
   + self.epoch, self._first_step = self._position = state["epoch"], 0
 trainer/data/transfer.py data/test_loader.py
-  - return torch.from_numpy(clips.numpy().copy(order="C"))
-  + return clips
+  - return torch.from_numpy(values.numpy().copy(order="C"))
+  + return values
 trainer/data/cache.py data/test_decoder.py
   - own = np.flatnonzero(is_own)
   + own = np.arange(len(is_own))

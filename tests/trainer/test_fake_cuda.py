@@ -14,6 +14,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from shardify.format.members.frames import Frames
 from trainer.config.load import load_settings
 from trainer.data.batches import Batch
 from trainer.data.cache import ClipCache
@@ -125,10 +126,10 @@ def test_a_step_stays_on_the_gpu_and_never_waits(fake_gpu, monkeypatch, override
 
 
 def test_the_cache_on_a_gpu_never_waits(fake_gpu):
-    cache = ClipCache(6, (8, 32, 32, 3), CUDA)
-    cache.put(np.array([4, 1]), torch.zeros(2, 8, 32, 32, 3, dtype=torch.uint8, device=CUDA))
+    cache = ClipCache(6, {"frames": Frames(codec="raw", frames=8, size=32, cell=32)}, CUDA)
+    cache.put(np.array([4, 1]), {"frames": torch.zeros(2, 8, 32, 32, 3, dtype=torch.uint8, device=CUDA)})
     assert cache.has(np.arange(6)).tolist() == [False, True, False, False, True, False]
-    clips = cache.take(np.array([1, 4, 4]))
+    clips = cache.take(np.array([1, 4, 4]))["frames"]
     assert (clips.device, clips.shape, fake_gpu.found) == (CUDA, (3, 8, 32, 32, 3), [])
 
 
@@ -156,11 +157,12 @@ def test_a_buffer_that_is_being_copied_is_not_taken_back(fake_gpu, monkeypatch):
         monkeypatch.setattr(torch.cuda, name, lambda *_: Copying())
     monkeypatch.setattr(torch.cuda, "stream", lambda _: nullcontext())
     monkeypatch.setattr(torch.Tensor, "record_stream", lambda *_: None)
-    transfer, taken = Transfer("raw", 2, 8, 3, CUDA), []
+    members = {"frames": Frames(codec="raw", frames=2, size=8, cell=8)}
+    transfer, taken = Transfer(members, 3, CUDA), []
     waiting = deque(transfer.take_buffer() for _ in range(4))
     for _ in range(12):
         taken.append(id(waiting[0]))
-        assert transfer.to_clips(waiting.popleft(), 3).device == CUDA
+        assert transfer.to_device(waiting.popleft(), 3)["frames"].device == CUDA
         waiting.append(transfer.take_buffer())
     assert Copying.waits == 0
     assert len(set(taken)) == 5, "and one buffer more is enough"

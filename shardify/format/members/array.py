@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import math
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -14,6 +16,7 @@ from shardify.format.members.base import MAX_BYTES, Member, is_whole
 if TYPE_CHECKING:
     from shardify.format.members.base import Pixels
 
+_parsing = threading.Lock()  # Python 3.11 takes sound headers for too deep where several threads parse at once
 DTYPES = ("uint8", "int16", "int32", "int64", "float16", "float32")
 
 
@@ -80,6 +83,13 @@ def array_header(head: bytes) -> tuple[tuple[int, ...], np.dtype, int]:
 
     Raises ValueError as `decode_array` does.
     """
+    length = 10 + int.from_bytes(head[8:10], "little")
+    with _parsing:
+        return _parse_header(bytes(head[:length]))
+
+
+@functools.lru_cache(64)  # all clips of a folder have the same one
+def _parse_header(head: bytes) -> tuple[tuple[int, ...], np.dtype, int]:
     header = io.BytesIO(head)
     try:
         if (version := np.lib.format.read_magic(header)) != (1, 0):

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from shardify.format.members.array import Array
+from shardify.format.members.frames import Frames
 from trainer.data import cache
-from trainer.data.cache import ClipCache, choose_cache, explain_choice
+from trainer.data.cache import ClipCache, choose_cache, explain_choice, make_caches, private_memory
 
 CPU = torch.device("cpu")
 
@@ -67,11 +68,19 @@ def test_clips_come_back():
 
 
 def test_memory_that_two_caches_share():
-    memory = torch.zeros(10 * (5 + 12) + 10 + 20, dtype=torch.uint8)
-    one, other = (ClipCache(10, MEMBERS, CPU, allot=lambda num_bytes: memory[:num_bytes]) for _ in range(2))
+    memory = torch.zeros(11 * (5 + 12) + 11 + 16, dtype=torch.uint8)
+    one, other = (ClipCache(11, MEMBERS, CPU, allot=lambda num_bytes: memory[:num_bytes]) for _ in range(2))
     one.put(np.array([4, 9]), clips_of(4, 6))
     assert np.flatnonzero(other.has(np.arange(10))).tolist() == [4, 9]
     assert same(other.take(np.array([4, 9])), clips_of(4, 6))
+
+
+def test_beside_a_gpu_memory_keeps_payloads_as_they_are_decoded():
+    """A sheet of six cells for five frames, which the GPU cuts."""
+    members = {"frames": Frames(codec="jpeg", frames=5, size=16, cell=16)}
+    chosen, on_device, on_host = make_caches("ram", 3, members, torch.device("cuda"), private_memory)
+    assert (chosen, on_device) == ("ram", None)
+    assert on_host.take(np.array([0]))["frames"].shape == (1, 32, 48, 3)
 
 
 @pytest.fixture

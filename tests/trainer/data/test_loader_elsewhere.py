@@ -162,6 +162,8 @@ def test_clips_are_contiguous(shards_folder, cache):
         ({"rank": -1, "world": 2}, "rank is -1"),
         ({"device": f"cuda:{torch.cuda.device_count()}"}, "device is cuda:"),
         ({"device": "mps"}, "device is mps"),
+        ({"chache": "ram"}, "unknown option chache of ClipLoader; did you mean cache?"),
+        ({"rotate": 1, "seed": 2}, "unknown option rotate of ClipLoader; known: batch_size, members, device, shuffle"),
         ({"device": "gpu"}, "device is 'gpu'; choose cpu, cuda"),
         ({"numbers": np.array([0, 36])}, "numbers has 36; clips are numbered from 0 to 35"),
         ({"numbers": np.array([-1])}, "numbers has -1"),

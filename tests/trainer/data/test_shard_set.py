@@ -119,6 +119,10 @@ def test_a_length_that_lies_takes_no_memory(own_shards):
     change_samples(own_shards, lambda samples: samples["frames_length"].fill(2**32 - 1))
     with pytest.raises(FormatError, match="ends too early"):
         open_shards(own_shards).read(0)
+    os.truncate(own_shards / "train-000000.tar", 1 << 33)  # sparse: takes no disk either
+    change_samples(own_shards, lambda samples: samples["frames_length"].fill(3 << 29))
+    with pytest.raises(FormatError, match="ends too early"):
+        open_shards(own_shards).read(0)
 
 
 @pytest.mark.parametrize("label", [2, -1])
