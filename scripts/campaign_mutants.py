@@ -106,7 +106,7 @@ trainer/data/shard_set.py data/test_shard_set.py
 trainer/data/splits.py data/test_shard_set.py
   - splits = islice(splitter.split(train, labels, groups), share.numerator)
   + splits = islice(splitter.split(train, labels, train), share.numerator)
-trainer/data/loader.py data/test_decoder.py data/test_loader_elsewhere.py
+trainer/data/loader.py data/test_decoder.py data/test_loader_elsewhere.py data/test_loader.py::test_for_any_training_loop
   - mask[decoded[i]] = False
   + mask[decoded[i]] = True
   - labels = torch.from_numpy(self.shards.samples["label"][batch.numbers].astype(np.int64))
