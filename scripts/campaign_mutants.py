@@ -106,13 +106,14 @@ trainer/data/shard_set.py data/test_shard_set.py
 trainer/data/splits.py data/test_shard_set.py
   - splits = islice(splitter.split(train, labels, groups), share.numerator)
   + splits = islice(splitter.split(train, labels, train), share.numerator)
-trainer/data/loader.py data/test_decoder.py data/test_loader_elsewhere.py data/test_loader.py::test_for_any_training_loop
+trainer/data/loader.py data/test_decoder.py data/test_loader_elsewhere.py
   - mask[decoded[i]] = False
   + mask[decoded[i]] = True
-  - labels = torch.from_numpy(self.shards.samples["label"][batch.numbers].astype(np.int64))
-  + labels = torch.from_numpy(self.shards.samples["label"][np.sort(batch.numbers)].astype(np.int64))
   - self.epoch, self._first_step = self._position = state["epoch"], state["step"]
   + self.epoch, self._first_step = self._position = state["epoch"], 0
+trainer/data/loader.py data/test_loader.py::test_for_any_training_loop
+  - labels = torch.from_numpy(self.shards.samples["label"][batch.numbers].astype(np.int64))
+  + labels = torch.from_numpy(self.shards.samples["label"][np.sort(batch.numbers)].astype(np.int64))
 trainer/data/transfer.py data/test_loader.py
   - return torch.from_numpy(clips.numpy().copy(order="C"))
   + return clips
