@@ -88,3 +88,13 @@ def test_the_largest_sheet_is_no_bomb(monkeypatch):
     monkeypatch.setattr("shardify.format.members.frames.MAX_PIXELS", 64 * 64 - 1)
     with pytest.raises(ValueError, match="64×64 pixels are no sheet"):
         decode_jpeg(small)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"), [((-1, 4), "has the shape"), ((True, 4), "has the shape"), ((2, 3), "its header says")]
+)
+def test_raw_headers_that_promise_another_shape(shape, message):
+    payload = io.BytesIO()
+    np.lib.format.write_array_header_1_0(payload, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    with pytest.raises(ValueError, match=message):
+        decode_raw(payload.getvalue() + bytes(4))
