@@ -109,10 +109,11 @@ trainer/data/splits.py data/test_shard_set.py
 trainer/data/loader.py data/test_decoder.py data/test_loader_elsewhere.py
   - mask[decoded[i]] = False
   + mask[decoded[i]] = True
-  - labels = torch.from_numpy(self.shards.labels[batch.numbers].astype(np.int64))
-  + labels = torch.from_numpy(self.shards.labels[np.sort(batch.numbers)].astype(np.int64))
   - self.epoch, self._first_step = self._position = state["epoch"], state["step"]
   + self.epoch, self._first_step = self._position = state["epoch"], 0
+trainer/data/loader.py data/test_loader.py::test_for_any_training_loop
+  - labels = torch.from_numpy(self.shards.labels[batch.numbers].astype(np.int64))
+  + labels = torch.from_numpy(self.shards.labels[np.sort(batch.numbers)].astype(np.int64))
 trainer/data/transfer.py data/test_loader.py
   - return torch.from_numpy(values.numpy().copy(order="C"))
   + return values

@@ -32,6 +32,7 @@ class Array(Member):
         self._check(self.type in DTYPES, "type", " | ".join(DTYPES))
         is_right = isinstance(self.sides, (list, tuple)) and all(is_whole(side, 1, MAX_BYTES) for side in self.sides)
         self._check(is_right and self.stored_bytes <= MAX_BYTES, "sides", "lengths of the axes, 1 GiB in all at most")
+        object.__setattr__(self, "sides", tuple(self.sides))  # JSON has lists
 
     @property
     def extension(self) -> str:

@@ -59,8 +59,9 @@ def test_journal_is_trusted_only_with_its_plan_and_hash(tmp_path):
     assert read_journal(tmp_path, "train-000000.tar", "plan") is None
     path.unlink()
     assert read_journal(tmp_path, "train-000000.tar", "plan") is None
-    journal_path(tmp_path, "train-000000.tar").write_text("[1")
-    assert read_journal(tmp_path, "train-000000.tar", "plan") is None
+    for text in ("[1", "[" * 100_000, "[]", "{}"):
+        journal_path(tmp_path, "train-000000.tar").write_text(text)
+        assert read_journal(tmp_path, "train-000000.tar", "plan") is None
 
 
 def test_shard_without_clips_leaves_no_tar(tmp_path):

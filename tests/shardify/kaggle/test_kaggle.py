@@ -14,6 +14,7 @@ from kaggle_standin import StandIn
 from shardify.cli.main import main
 from shardify.kaggle import upload
 from shardify.kaggle.credentials import find_credentials
+from shardify.kaggle.stage import STATE
 
 NAMED = ("--id", "somebody/small-shards", "--title", "Small shards")
 REF = "somebody/small-shards"
@@ -169,6 +170,15 @@ def test_repeating_a_finished_upload_sends_nothing(shards, kaggle):
         result = call(shards, *NAMED, *again)
         assert result.exit_code == 0 and "was sent already" in result.output
     assert dict(kaggle.received) == received and len(kaggle.datasets[REF]) == 1
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "5", "[]", '{"dataset": 1}'], ids=["deep", "number", "list", "half"])
+def test_a_damaged_note_of_what_was_sent_is_not_believed(shards, kaggle, text):
+    assert call(shards, *NAMED, "--upload").exit_code == 0
+    note = shards.with_name("shards-kaggle") / STATE / "sent.json"
+    note.write_text(text)
+    result = call(shards, *NAMED, "--upload")
+    assert result.exit_code == 2 and "exists with other content" in result.output
 
 
 def test_failed_processing_and_a_missing_dataset_are_said(shards, kaggle):

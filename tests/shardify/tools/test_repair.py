@@ -150,6 +150,14 @@ def test_what_nothing_else_knows_is_said_and_nothing_is_written(data, shards):
     assert contents(shards).keys() == before.keys()
 
 
+def test_a_record_that_cannot_be_read_is_passed_over(data, shards):
+    unpack(shards)
+    next(shards.rglob("*/*.json")).write_text("[" * 100_000)
+    (shards / "samples.csv").unlink()
+    result = repair(data, shards)
+    assert isinstance(result.exception, SystemExit) and result.exit_code == 1, result.exception
+
+
 def test_clips_and_raw(data, tmp_path):
     run_build(data, tmp_path / "s", clips=2, codec="raw")
     before = tree(tmp_path / "s")

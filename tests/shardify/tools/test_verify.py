@@ -203,10 +203,11 @@ def test_record_of_another_clip(shards):
     unpack(shards)
     rows = read_rows(shards)
     records = [shards / row["shard"][:-4] / f"{row['key']}.json" for row in rows[:2]]
-    records[0].write_bytes(records[1].read_bytes())
-    rows[0]["record_sha256"] = rows[1]["record_sha256"]
-    reseal(shards, rows=rows)
-    assert [line.split(": ", 2)[2] for line in found(shards)] == ["json does not agree with samples.csv"]
+    for content in (records[1].read_bytes(), b"[" * 100_000, b"[]", b"5", b"{}"):
+        records[0].write_bytes(content)
+        rows[0]["record_sha256"] = sha256(content)
+        reseal(shards, rows=rows)
+        assert [line.split(": ", 2)[2] for line in found(shards)] == ["json does not agree with samples.csv"]
 
 
 def test_members_in_another_order(shards):

@@ -58,6 +58,9 @@ def test_for_any_training_loop(shards_folder):
     labels = torch.cat([labels for _, labels in epochs[0]])
     assert labels.dtype == torch.int64
     assert torch.bincount(labels).tolist() == [10, 10]
+    for clips, labels in epochs[0]:
+        brightness = clips.float().mean((1, 2, 3, 4))
+        assert torch.equal(labels, (brightness > 110).long()), "of these very clips: class a is dark, b is bright"
 
 
 @pytest.mark.parametrize("cache", ["none", "ram", "host"])

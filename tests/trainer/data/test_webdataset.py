@@ -282,3 +282,17 @@ def test_long_names(tmp_path):
         shards = open_shards(tmp_path / name, frames=FRAMES)
         assert shards.key(0) == key
         assert shards.read(0) == [jpg(0)]
+
+
+ODD = (
+    [1], 5, "x", None, {"frames": True}, {"frames": "5"}, {"frames": 2.5}, {"split": ["val"]}, {"split": "elsewhere"},
+    {"class": 3}, {"class": ["a"]}, {"group": {}},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("about", ODD)
+def test_odd_values_in_a_json_count_for_nothing(tmp_path, about):
+    path = tmp_path / "a.tar"
+    path.write_bytes(tar_of(*SOUND, ("a.json", json.dumps(about).encode(), {})))
+    shards = open_shards(path, frames=FRAMES)
+    assert (shards.classes, shards.frames, shards.numbers("train").tolist()) == (["0", "1"], FRAMES, [0])

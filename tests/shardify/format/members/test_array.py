@@ -1,4 +1,5 @@
 import io
+import json
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ def test_values_come_back_under_their_own_name():
     assert DEPTH.extension == "depth.npy" and payload == DEPTH.encode(values)
     assert np.array_equal(DEPTH.decode(payload), values)
     assert np.array_equal(np.load(io.BytesIO(payload), allow_pickle=False), values)
-    assert Array.from_dict("depth", DEPTH.to_dict() | {"kind": "array", "later": 1}) == DEPTH
+    assert Array.from_dict("depth", json.loads(json.dumps(DEPTH.to_dict() | {"later": 1}))) == DEPTH
 
 
 def test_decoding_copies_nothing():
@@ -58,6 +59,16 @@ def test_values_are_not_rounded_in_silence():
 def test_what_it_would_not_have_written_is_refused(payload):
     with pytest.raises(ValueError):
         decode_array(payload)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"), [((-1, 4), "has the shape"), ((True, 4), "has the shape"), ((2, 3), "its header says")]
+)
+def test_headers_that_promise_another_shape(shape, message):
+    payload = io.BytesIO()
+    np.lib.format.write_array_header_1_0(payload, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    with pytest.raises(ValueError, match=message):
+        decode_array(payload.getvalue() + bytes(4))
 
 
 @pytest.mark.parametrize(
