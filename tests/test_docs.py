@@ -97,6 +97,8 @@ def place(tmp_path_factory):
     for i, name in enumerate(names):
         (root / "data" / name).parent.mkdir(parents=True, exist_ok=True)
         numbered_video(root / "data" / name, 10 + i, size=(64, 64))
+    (root / "trainlist01.txt").write_text("\n".join(names[::2]))
+    (root / "testlist01.txt").write_text("\n".join(names[1::2]))
     (root / "folder").mkdir()
     for name in ("video.mp4", "folder/clip.mp4"):
         shutil.copy(root / "data" / names[0], root / name)

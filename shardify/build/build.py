@@ -19,6 +19,8 @@ from shardify.build.plan import BuildPlan, ShardPlan, plan_build
 from shardify.build.previous import Previous, load_previous
 from shardify.build.request import BuildRequest
 from shardify.build.tables import write_tables
+from shardify.build.twins import find_twins
+from shardify.errors import UsageError
 from shardify.format import index
 from shardify.format.members import members_of
 from shardify.format.schema import SPLITS
@@ -26,7 +28,7 @@ from shardify.format.shard import read_journal
 from shardify.interrupt import Interrupts
 from shardify.progress import Progress
 from shardify.sources.boxes import match_boxes, read_boxes
-from shardify.sources.catalog import Catalog, list_sources
+from shardify.sources.catalog import Catalog
 from shardify.text import count_remarks
 
 logger = logging.getLogger(__name__)
@@ -60,7 +62,7 @@ def build(request: BuildRequest) -> BuildReport:
     """
     start = time.monotonic()
     out, settings = request.out, request.settings
-    catalog = list_sources(request.data, request.manifest)
+    catalog = request.list_sources()
     with commit.lock_folder(out):
         commit.roll_forward(out)
         previous, plan = plan_after(load_previous(out, settings), catalog, request)
@@ -91,11 +93,14 @@ def plan_after(previous: Previous | None, catalog: Catalog, request: BuildReques
         previous, changed = apply_changes(previous, catalog, request.out / "index.json", request.changes)
     boxes, lines = match_boxes(read_boxes(request.boxes), request.data) if request.boxes else (None, [])
     plan = plan_build(catalog, request.settings, previous, boxes)
+    twins = find_twins(plan, previous, request)
     if previous and plan.renamed:
         rows = [{**row, "group": plan.renamed.get(row["group"], row["group"])} for row in previous.rows]
         previous = replace(previous, rows=rows)
-    for line in plan.notes + lines + changed:
+    for line in plan.notes + lines + changed + twins:
         logger.info(line)
+    if twins and request.settings.strict:
+        raise UsageError(f"{twins[0].removeprefix('warning: ')}; refused by --strict")
     if plan.shards and request.settings.decoder == "cuda":
         from shardify.video.nvdec import check_cuda
 

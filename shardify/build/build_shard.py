@@ -53,7 +53,8 @@ def plan_hash(shard: ShardPlan, settings: BuildSettings) -> str:
             state = [here.st_size, here.st_mtime_ns]
         except (OSError, ValueError):
             state = []
-        states.append([job.source, job.label, job.class_name, job.target, job.group, job.box, state])
+        named = [job.source, job.label, job.class_name, job.target, job.group, job.kind, job.original]
+        states.append([*named, job.box, state])
     return sha256(json_bytes([VERSION, settings.to_dict(), library_versions(), shard.name, states]))
 
 

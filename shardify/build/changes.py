@@ -13,7 +13,7 @@ import numpy as np
 from shardify.build.plan import ShardPlan
 from shardify.build.previous import Previous
 from shardify.build.request import Changes
-from shardify.errors import FormatError, ShardifyError
+from shardify.errors import FormatError, ShardifyError, UsageError
 from shardify.format.index import json_bytes, sha256, shard_name
 from shardify.format.members import Member
 from shardify.format.schema import SPLITS
@@ -21,7 +21,8 @@ from shardify.format.shard import ShardWriter, read_journal
 from shardify.format.tar import read_shard
 from shardify.sources.catalog import Catalog, Source
 from shardify.sources.fingerprint import source_fingerprint
-from shardify.sources.placement import FITS_NOWHERE, place_sources
+from shardify.sources.layouts.names import listing
+from shardify.sources.placement import FITS_NOWHERE, is_moved, place_sources
 from shardify.storage.local import file_sha256
 
 
@@ -39,9 +40,10 @@ def apply_changes(
 ) -> tuple[Previous, list[str]]:
     """The previous build without what `changes` gives up, and lines that say what has changed on disk.
 
-    Failed rows of a manifest are tried again when they are fixed.
+    Failed rows of a manifest are tried again when they are fixed. Raises UsageError where no class is what it was.
     """
-    gone, changed = _find_changes(previous, catalog.sources, index_path, thorough=changes.rebuild_changed)
+    _check_classes(previous, catalog, index_path.parent)
+    gone, changed = _find_changes(previous, catalog, index_path, thorough=changes.rebuild_changed)
     dropped = _fixed(previous, catalog) if catalog.columns else set()
     notes = []
     if dropped:
@@ -81,28 +83,27 @@ def _is_fixed(source: Source, row: dict, settings: dict) -> bool:
     if source.error:
         return source.error != row["error"]
     has_come = not row["source_bytes"] and source.path.exists()
-    is_carved = source.split == "train" and settings.get(f"{row['split']}_fraction")
-    is_moved = source.split not in (None, row["split"]) and not is_carved
     has_target = source.target is not None and source.target != float(row["target"])
-    return source.class_name != row["class"] or has_come or is_moved or has_target
+    return source.class_name != row["class"] or has_come or is_moved(source, row, settings) or has_target
 
 
 def _find_changes(
-    previous: Previous, sources: list[Source], index_path: Path, thorough: bool
+    previous: Previous, catalog: Catalog, index_path: Path, thorough: bool
 ) -> tuple[list[str], list[str]]:
-    """Packed sources that are gone, and those with other bytes.
+    """Packed sources that are gone, and those with other bytes, or of which something else is said now.
 
     Files that are no newer than the index are taken to be unchanged if their size is; all are read if `thorough`.
     """
-    here = {source.source: source for source in sources}
+    here = {source.source: source for source in catalog.sources}
     built_ns = index_path.stat().st_mtime_ns
     rows = {row["source"]: row for row in previous.rows}
-    whole = previous.meta["settings"].get("full_hash", False)
+    settings = previous.meta["settings"]
+    whole = settings.get("full_hash", False)
     gone = [name for name, row in rows.items() if name not in here or _is_missing(here[name].path, row)]
-    changed = []
+    changed = _regrouped(previous, catalog)
     for name in rows.keys() & here.keys():
         source, row = here[name], rows[name]
-        if _is_relabelled(source, row) or _differs(source.path, row, whole, built_ns, thorough):
+        if _is_relabelled(source, row, settings) or _differs(source.path, row, whole, built_ns, thorough):
             changed.append(name)
     return gone, sorted(set(changed).difference(gone))
 
@@ -115,12 +116,41 @@ def _is_missing(path: Path, row: dict) -> bool:
         return False
 
 
-def _is_relabelled(source: Source, row: dict) -> bool:
-    """Whether the manifest says something else of a packed video now."""
+def _is_relabelled(source: Source, row: dict, settings: dict) -> bool:
+    """Whether the manifest, the folders or a list say something else of a packed video now."""
     if not row["source_fingerprint"]:
         return False
     target_differs = source.target is not None and source.target != float(row["target"])
-    return source.class_name != row["class"] or target_differs
+    kind_differs = source.kind not in ("", row["kind"])
+    return source.class_name != row["class"] or target_differs or kind_differs or is_moved(source, row, settings)
+
+
+def _regrouped(previous: Previous, catalog: Catalog) -> list[str]:
+    """Packed videos that the manifest puts together with others than before; another name alone is no change."""
+    column = (previous.meta["settings"].get("group_by") or "group").strip().lower()
+    packed = {row["source"]: row["group"] for row in previous.rows if row["source_fingerprint"]}
+    said = {name: row[column] for name, row in catalog.rows.items() if name in packed and row.get(column)}
+    before, now = defaultdict(set), defaultdict(set)
+    for name, group in said.items():
+        before[packed[name]].add(group)
+        now[group].add(packed[name])
+    return [
+        name
+        for name, group in said.items()
+        if group != packed[name] and (len(before[packed[name]]) > 1 or len(now[group]) > 1)
+    ]
+
+
+def _check_classes(previous: Previous, catalog: Catalog, folder: Path) -> None:
+    packed = {row["source"]: row["class"] for row in previous.rows if row["status"] == "ok"}
+    now = {source.class_name for source in catalog.sources}
+    before = {packed[source.source] for source in catalog.sources if source.source in packed}
+    if before and not before & now:
+        raise UsageError(
+            f"{folder}: was built with the classes {listing(sorted(before)[:3])}, and the same videos are of the "
+            f"classes {listing(sorted(now)[:3])} now ({catalog.summary}); build into a new folder, or pass "
+            f"--layout folders where it was built like that"
+        )
 
 
 def _differs(path: Path, row: dict, whole: bool, built_ns: int, thorough: bool) -> bool:

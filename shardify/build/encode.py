@@ -95,9 +95,9 @@ def _describe(job: Job, settings: BuildSettings, video: DecodedVideo, number: in
     """What the record of a clip says of it beside its source and hashes."""
     clip, info = video.clips[number], video.info
     return {
-        "original": "",  # not known yet, as are kind and faces
-        "kind": "",
-        "faces": 0,
+        "original": job.original,
+        "kind": job.kind,
+        "faces": 0,  # not known yet
         "face_score": 0.0,
         "split": job.split,
         "label": job.label,

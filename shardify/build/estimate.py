@@ -22,7 +22,6 @@ from shardify.format.members import members_of
 from shardify.format.settings import BuildSettings
 from shardify.format.shard import Sample
 from shardify.machine import usable_cores
-from shardify.sources.catalog import list_sources
 from shardify.sources.fingerprint import source_bytes
 from shardify.text import clip_table, failure_lines, human_bytes, human_seconds
 
@@ -124,7 +123,7 @@ class Estimate:
 def estimate_build(request: BuildRequest) -> Estimate:
     """What `build` would do with the same request. Raises the ShardifyErrors that it would begin with."""
     settings, out = request.settings, request.out
-    catalog = list_sources(request.data, request.manifest)
+    catalog = request.list_sources()
     _, plan = plan_after(_previous(out, settings), catalog, request)
     jobs = [job for shard in plan.shards for job in shard.jobs]
     clips = {shard.split: Counter() for shard in plan.shards}

@@ -23,6 +23,8 @@ class Job:
     target: float
     group: str
     box: Box | None = None
+    kind: str = ""  # what made it, where that is known
+    original: str = ""  # the source that a fake was made from
 
 
 def failed_row(job: Job, error: str) -> dict:
@@ -36,6 +38,8 @@ def failed_row(job: Job, error: str) -> dict:
         "class": job.class_name,
         "target": job.target,
         "group": job.group,
+        "kind": job.kind,
+        "original": job.original,
         Head(PRIMARY, []).column: job.label,
         "status": "failed",
         "error": " ".join(error.split()),

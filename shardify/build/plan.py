@@ -14,9 +14,10 @@ from shardify.format.index import shard_name
 from shardify.format.schema import SPLITS
 from shardify.format.settings import BuildSettings
 from shardify.sources.boxes import NO_BOX
-from shardify.sources.catalog import Catalog, Source, order_classes
-from shardify.sources.groups import check_groups, group_names
-from shardify.sources.placement import Placement, place_sources
+from shardify.sources.catalog import SHOWN, Catalog, Source, order_classes
+from shardify.sources.groups import check_groups, group_names, shared_people
+from shardify.sources.layouts.names import authenticity
+from shardify.sources.placement import Placement, is_moved, place_sources
 from shardify.sources.splits import assign_splits
 from shardify.video.resize import Box
 
@@ -37,7 +38,7 @@ def plan_build(
 ) -> BuildPlan:
     """Decide every new input's class, group, split and shard before anything is decoded."""
     groups, by = group_names(catalog, settings.group_by)
-    check_groups(catalog.sources, groups, by)
+    check_groups(catalog, groups, by)
     _check_targets(catalog.sources)
     rows = [row for row in previous.rows if row["source"] not in previous.dropped] if previous else []
     splits, placement, notes = _choose_splits(catalog, settings, previous.rows if previous else [], rows)
@@ -55,17 +56,21 @@ def plan_build(
         target = label if source.target is None else source.target
         job = Job(
             source.path, source.source, source.key, splits[i] or "", label, source.class_name, float(target),
-            placement.groups[i], boxes.get(source.source) if boxes else None,
+            placement.groups[i], boxes.get(source.source) if boxes else None, source.kind, source.original,
         )  # fmt: skip
         if error:
             rejected.append(failed_row(job, error))
         else:
             jobs.append(job)
+    if catalog.official:
+        notes.insert(0, shared_people(catalog, splits))
     if by != "nothing":
-        notes.insert(0, f"grouped by {by}: {len(set(placement.groups))} groups, none of them in two splits")
+        apart = "" if catalog.official else ", none of them in two splits"
+        notes.insert(0, f"grouped by {by}: {len(set(placement.groups))} groups{apart}")
+    recognised = [line for line in (catalog.summary, _class_line(classes)) if line]
     first = {split: previous.next_number(split) if previous else 0 for split in SPLITS}
     shards = deal_shards(jobs, settings.shard_size, settings.clips, settings.seed, first)
-    return BuildPlan(classes, shards, rejected, [*catalog.notes, *notes], placement.renamed)
+    return BuildPlan(classes, shards, rejected, [*recognised, *catalog.notes, *notes], placement.renamed)
 
 
 def _classes(catalog: Catalog, usable: list[Source], previous: Previous | None, notes: list[str]) -> list[str]:
@@ -81,13 +86,25 @@ def _classes(catalog: Catalog, usable: list[Source], previous: Previous | None, 
     return classes
 
 
+def _class_line(classes: list[str]) -> str:
+    """The classes by index, and which of two is the positive one."""
+    if len(classes) > SHOWN:
+        return f"{len(classes)} classes, from 0 {classes[0]} to {len(classes) - 1} {classes[-1]}"
+    line = ", ".join(f"class {number} {name}" for number, name in enumerate(classes))
+    if len(classes) != 2:
+        return line
+    is_upside_down = authenticity(classes[0]) == 1 and authenticity(classes[1]) == 0
+    warning = "; warning: an earlier build has put fake first, a new folder has it second" if is_upside_down else ""
+    return f"{line} (positive){warning}"
+
+
 def _choose_splits(
     catalog: Catalog, settings: BuildSettings, packed: list[dict], rows: list[dict]
 ) -> tuple[list[str | None], Placement, list[str]]:
     """A split for every source, its group, and lines for the user; `rows`: those of `packed` that stay."""
     sources, notes, stay = catalog.sources, [], {row["source"] for row in rows}
     known = {row["source"]: row for row in packed if row["status"] == "ok" or row["source"] in stay}
-    given = [known[s.source]["split"] or None if s.source in known else s.split for s in sources]
+    given = [_given_split(s, known.get(s.source), s.source in stay, settings) for s in sources]
     laid_out = any(source.split for source in sources)
     fractions = {"val": settings.val_fraction, "test": settings.test_fraction}
     if laid_out:  # taken as it is, unless fractions say what to carve out of train
@@ -98,6 +115,8 @@ def _choose_splits(
             for s, split in zip(sources, given, strict=True)
         ]
         fractions = {split: (fractions[split] if split in carve else 0.0) for split in fractions}
+        if catalog.official and "train" not in catalog.official and "val" not in catalog.official:
+            fractions["val"] = DEFAULT_FRACTION if settings.val_fraction is None else settings.val_fraction
         for split in sorted(wanted - carve):
             notes.append(f"{split} is laid out already: --{split}-fraction is not applied")
     else:
@@ -105,8 +124,9 @@ def _choose_splits(
     placement = place_sources(catalog, settings.group_by, given, rows)
     splits: list[str | None] = list(placement.splits)
     usable = [i for i, source in enumerate(sources) if not source.error and i not in placement.conflicts]
+    apart = [f"{split} " if split in catalog.official else "" for split in splits]  # whom no group follows
     chosen = assign_splits(
-        [placement.groups[i] for i in usable],
+        [apart[i] + placement.groups[i] for i in usable],
         [sources[i].class_name for i in usable],
         [splits[i] for i in usable],
         val_fraction=fractions["val"],
@@ -116,6 +136,13 @@ def _choose_splits(
     for i, split in zip(usable, chosen, strict=True):
         splits[i] = split
     return splits, placement, [*notes, *placement.notes]
+
+
+def _given_split(source: Source, row: dict | None, stays: bool, settings: BuildSettings) -> str | None:
+    """The split in which an input lies: that of an earlier build, unless it is packed again in another."""
+    if row is None or (not stays and is_moved(source, row, settings.to_dict())):
+        return source.split
+    return row["split"] or None
 
 
 def _check_targets(sources: list[Source]) -> None:

@@ -6,6 +6,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 
 from shardify.format.settings import BuildSettings
+from shardify.sources.catalog import Catalog, list_sources
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,14 @@ class BuildRequest:
     out: Path | None  # the shards folder; an estimate can do without
     settings: BuildSettings = field(default_factory=BuildSettings)
     _: KW_ONLY
-    manifest: Path | None = None  # CSV that lists the videos, instead of class folders
+    manifest: Path | None = None  # CSV that lists the videos, instead of folders
+    layout: str = "auto"  # what the folders mean, one of sources.layouts
+    split_file: Path | None = None  # a list of the official split
     boxes: Path | None = None  # CSV of crop boxes
     changes: Changes = field(default_factory=Changes)
     workers: int | None = None  # decoding processes; None: one per usable core
     timeout_seconds: float = 600.0  # CPU time that one video may take
+
+    def list_sources(self) -> Catalog:
+        """The inputs. Raises UsageError and NothingToBuildError."""
+        return list_sources(self.data, self.manifest, self.layout, self.split_file)

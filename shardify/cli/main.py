@@ -14,6 +14,7 @@ from shardify import __version__
 from shardify.cli.commands import COMMANDS, FILE, FOLDER
 from shardify.errors import UsageError
 from shardify.one_line_errors import one_line_errors
+from shardify.sources.layouts import AUTO, LAYOUTS
 from shardify.terminal import show, show_log, warn
 
 if TYPE_CHECKING:
@@ -52,8 +53,15 @@ BUILD_OPTIONS = (
     click.option("--workers", type=click.IntRange(1), help="Decoding processes.  [default: one per core]"),
     click.option("--timeout", type=click.FloatRange(1), default=600, help="CPU seconds that one video may take."),
     click.option("--full-hash", is_flag=True, help="Fingerprint whole source files, not three MiB of each."),
-    click.option("--strict", is_flag=True, help="Refuse damaged videos; exit 1 if any input failed."),
-    click.option("--manifest", type=FILE, help="CSV path,class[,split][,group][,target] instead of class folders."),
+    click.option("--strict", is_flag=True, help="Refuse damaged videos and twins; exit 1 if any input failed."),
+    click.option("--manifest", type=FILE, help="CSV path,class[,split][,group][,target][,kind] instead of folders."),
+    click.option(
+        "--layout",
+        type=click.Choice([AUTO, *LAYOUTS]),
+        default=AUTO,
+        help="The data set that DATA is, where the guess is wrong; folders: DATA/CLASS/… of any other.",
+    ),
+    click.option("--split-file", type=FILE, help="A list of the official split; those beside it are found."),
     click.option("--group-by", help="Keep videos together: a column, a regular expression over paths, or none."),
     click.option("--retry-failed", is_flag=True, help="Try the inputs again that failed in earlier builds."),
     click.option("--prune", is_flag=True, help="Drop the clips of videos that are gone from DATA."),
@@ -96,8 +104,8 @@ for command in COMMANDS:
 def build(request: BuildRequest, dry_run: bool) -> None:
     """Turn every video below DATA into clips in the folder SHARDS.
 
-    DATA holds train|val|test/CLASS/…, or CLASS/… only. Run it again to resume after an interruption, or to add
-    the videos that have come since.
+    DATA holds a known data set as it was downloaded, train|val|test/CLASS/…, or CLASS/… only. Run it again to resume
+    after an interruption, or to add the videos that have come since.
     """
     if dry_run:
         _show_estimate(request)
@@ -139,7 +147,7 @@ def _request(data: Path, shards: Path | None, options: dict) -> BuildRequest:
     from shardify.format.settings import BuildSettings
 
     changes = Changes(*(options.pop(name) for name in ("retry_failed", "prune", "rebuild_changed")))
-    beside = {name: options.pop(name) for name in ("manifest", "boxes", "workers")}
+    beside = {name: options.pop(name) for name in ("manifest", "layout", "split_file", "boxes", "workers")}
     timeout = options.pop("timeout")
     settings = BuildSettings(**options, boxes=_file_hash(beside["boxes"]) if beside["boxes"] else None)
     return BuildRequest(data, shards, settings, changes=changes, timeout_seconds=timeout, **beside)

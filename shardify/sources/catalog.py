@@ -2,62 +2,53 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
 import os
-import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from shardify.errors import NothingToBuildError, UsageError
-from shardify.format.schema import SPLITS
 from shardify.sources.entries import VIDEO_EXTENSIONS, Entries, is_video_name
-from shardify.sources.names import NamesOnDisk
-from shardify.sources.table import read_table
+from shardify.sources.layouts import AUTO, METADATA, LeftOut, Place, Tree, choose_layout
+from shardify.sources.layouts.dfdc import originals_in
+from shardify.sources.layouts.folders import NO_CLASS
+from shardify.sources.layouts.names import authenticity, file_of
+from shardify.sources.layouts.split_list import SplitList, read_split_list
+from shardify.sources.manifest import read_manifest
+from shardify.sources.source import Source, printable, unusable_name
 
-SHOWN = 10  # endings of other files
-SPLIT_NAMES = {name: name for name in SPLITS} | {"valid": "val", "validation": "val"}
-
-
-@dataclass(frozen=True)
-class Source:
-    """One input: a directory entry that looks like a video, or a row of the manifest."""
-
-    path: Path
-    source: str  # path relative to the data folder, `/` between folders; its identity
-    class_name: str
-    split: str | None  # as laid out by the user; None: to be assigned
-    group: str | None = None
-    target: float | None = None
-    error: str | None = None  # why it cannot be used, where its place or name says so already
-
-    @property
-    def key(self) -> str:
-        """A readable stem and 64 bits of a hash of the path: `[A-Za-z0-9_-]+`, never a dot."""
-        stem = re.sub(r"[^A-Za-z0-9_-]+", "_", PurePosixPath(self.source).stem)[:48].lstrip("-") or "clip"
-        return f"{stem}-{hashlib.sha256(os.fsencode(self.source)).hexdigest()[:16]}"
+SHOWN = 10  # endings of other files, classes of the summary
 
 
 @dataclass(frozen=True)
 class Catalog:
     sources: list[Source]  # sorted by path
-    ignored: int = 0  # directory entries without a video's extension
+    ignored: int = 0  # directory entries without a video's extension, hidden ones, those of the system
     columns: tuple[str, ...] = ()  # of the manifest
     rows: dict[str, dict] = field(default_factory=dict)  # of the manifest, by source
     originals: dict[str, str] = field(default_factory=dict)  # DFDC's metadata.json: fake → original, file names
     notes: tuple[str, ...] = ()  # what the user should know about the layout
+    title: str = "class folders"  # the data set, or what else it is
+    summary: str = ""  # what was recognised, in a line
+    grouping: str = ""  # what the sources' groups follow from
+    official: frozenset[str] = frozenset()  # the splits that are the data set's own: they win over groups
 
 
-def list_sources(data: Path, manifest: Path | None = None) -> Catalog:
+def list_sources(
+    data: Path, manifest: Path | None = None, layout: str = AUTO, split_file: Path | None = None
+) -> Catalog:
     """Every input below `data`, or every row of `manifest`.
 
+    layout: of the folder. split_file: a list of the official split. No other file is opened than lists and metadata.
     Raises UsageError for a folder or manifest that cannot be understood, NothingToBuildError for an empty one.
     """
     if not data.is_dir():
         raise UsageError(f"{data}: is not a folder; pass the folder that holds the videos")
-    catalog = _from_manifest(data, manifest) if manifest else _from_folder(data)
+    if manifest and layout != AUTO:
+        raise UsageError("--layout says what folders mean, --manifest lists the videos; pass one of them")
+    listed = read_split_list(split_file) if split_file else None
+    catalog = _from_manifest(data, manifest, listed) if manifest else _from_folder(data, layout, listed)
     if not catalog.sources:
         where = manifest or data
         known = f"known extensions: {' '.join(sorted(VIDEO_EXTENSIONS))}"
@@ -71,30 +62,139 @@ def list_sources(data: Path, manifest: Path | None = None) -> Catalog:
 
 
 def order_classes(names: set[str], known: tuple[str, ...] = ()) -> list[str]:
-    """Class names by index: those of an existing build first, real = 0 and fake = 1, else alphabetical."""
-    rank = {"real": 0, "fake": 1}
-    both = {name.lower() for name in names | set(known)} == set(rank)
-    fresh = sorted(names - set(known), key=lambda name: (rank[name.lower()] if both else 0, name))
-    return [*known, *fresh]
+    """Class names by index: those of an existing build first; real before fake, numbers in their order, else a to z."""
+    meanings = {name: authenticity(name) for name in names | set(known)}
+    place: Callable = str
+    if len(meanings) == 2 and set(meanings.values()) == {0, 1}:
+        place = meanings.__getitem__
+    elif all(name.isascii() and name.isdecimal() for name in meanings):
+        place = int
+    return [*known, *sorted(names - set(known), key=lambda name: (place(name), name))]
 
 
-def _from_folder(data: Path) -> Catalog:
-    found, originals, ignored, entries = [], {}, Counter(), Entries(data)
+def _from_folder(data: Path, layout_name: str, listed: SplitList | None) -> Catalog:
+    tree, ignored, notes = _walk(data)
+    layout = choose_layout(tree, layout_name)
+    layout.split_list = listed or layout.find_lists()
+    if not (listed and listed.names_classes):
+        layout.check()
+    sources, left_out = [], Counter()
+    for name in tree.videos:
+        place = layout.place(name)
+        if isinstance(place, LeftOut):
+            left_out[place.reason] += 1
+        else:
+            sources.append(_source(data, name, place))
+    official = frozenset({s.split for s in sources if s.split}) if layout.is_official else frozenset()
+    catalog = Catalog(
+        sources,
+        ignored,
+        originals=originals_in(tree),
+        notes=(*layout.notes(), *notes),
+        title=layout.title,
+        grouping=layout.grouping,
+        official=official,
+    )
+    return _finish(catalog, layout.split_list, left_out, layout.detail)
+
+
+def _source(data: Path, name: str, place: Place) -> Source:
+    return Source(
+        data / name,
+        printable(name),
+        printable(place.class_name),
+        place.split,
+        place.group,
+        error=unusable_name(name) or place.error,
+        kind=printable(place.kind),
+        original=printable(place.original),
+    )
+
+
+def _from_manifest(data: Path, manifest: Path, listed: SplitList | None) -> Catalog:
+    rows, sources, columns, notes = read_manifest(data, manifest)
+    folders = sorted({parent for source in sources if not source.error for parent in Path(source.source).parents})
+    metadata = [(folder / "metadata.json").as_posix() for folder in folders]
+    originals = originals_in(Tree(data, [], [name for name in metadata if (data / name).is_file()]))
+    catalog = Catalog(sources, 0, columns, rows, originals, tuple(notes), "manifest", grouping="its column group")
+    return _finish(catalog, listed, Counter())
+
+
+def _finish(catalog: Catalog, split_list: SplitList | None, left_out: Counter, detail: str = "") -> Catalog:
+    """The catalog with the official split, the originals of fakes, and the line that says what was recognised."""
+    if split_list:
+        sources = _as_listed(catalog.sources, split_list, left_out)
+        found, listed = split_list.counts
+        if not found:
+            raise UsageError(f"{split_list.files[0]}: names none of the {len(catalog.sources)} videos")
+        notes = (f"{listed - found} of {listed} listed videos are not there",) if found < listed else ()
+        catalog = replace(catalog, sources=sources, official=split_list.splits, notes=(*notes, *catalog.notes))
+    catalog = replace(catalog, sources=_with_originals(catalog))
+    counts, kinds = Counter(s.class_name for s in catalog.sources if s.class_name), {s.kind for s in catalog.sources}
+    shown = [f"{counts[name]} {name}" for name in order_classes(set(counts))]
+    words = [", ".join(shown) if len(shown) <= SHOWN else f"{counts.total()} videos of {len(shown)} classes"]
+    if kinds - {""}:
+        words.append(f"kinds {', '.join(sorted(kinds - {''}))}")
+    words.append(f"split: {_split_words(catalog, split_list)}")
+    words += [f"{count} {reason} left out" for reason, count in sorted(left_out.items())]
+    return replace(catalog, summary=f"{catalog.title}{detail}: {'; '.join(words)}")
+
+
+def _as_listed(sources: list[Source], split_list: SplitList, left_out: Counter) -> list[Source]:
+    """The sources with the list's splits and classes; those that it leaves out are counted."""
+    kept = []
+    for source in sources:
+        entry = split_list.find(source.source)
+        if entry is None and "train" in split_list.splits:
+            left_out["videos in no list"] += 1
+        elif entry and (entry.split is None or (split_list.names_classes and entry.class_name is None)):
+            left_out["videos that the lists do not use"] += 1
+        else:
+            named = entry.class_name if entry else None
+            error = None if named and source.error == NO_CLASS else source.error
+            split = entry.split if entry else None
+            kept.append(replace(source, split=split, class_name=named or source.class_name, error=error))
+    return kept
+
+
+def _with_originals(catalog: Catalog) -> list[Source]:
+    """The sources, fakes with the original that DFDC's metadata.json names, where that is among them."""
+    if not catalog.originals:
+        return catalog.sources
+    by_name = {file_of(source.source): source.source for source in catalog.sources}
+    found = [by_name.get(catalog.originals.get(file_of(s.source), ""), "") for s in catalog.sources]
+    return [
+        replace(source, original=source.original or original)
+        for source, original in zip(catalog.sources, found, strict=True)
+    ]
+
+
+def _split_words(catalog: Catalog, split_list: SplitList | None) -> str:
+    """Where the split comes from, for people."""
+    is_given = any(source.split for source in catalog.sources)
+    if catalog.official:
+        words = "official" if split_list is None or split_list.known_form else "as listed"
+        words += f" ({split_list.file_names})" if split_list else ""
+        return words if "train" in catalog.official else f"{words} for test, the rest is divided here"
+    if is_given:
+        return "the manifest's" if catalog.columns else "as laid out"
+    is_known = catalog.title in ("FaceForensics++", "Celeb-DF")
+    return "drawn here, for no official list was found (--split-file)" if is_known else "drawn here"
+
+
+def _walk(data: Path) -> tuple[Tree, int, list[str]]:
+    """Names below the folder, how many of them are ignored, and lines for the user."""
+    videos, metadata, endings, entries = [], [], Counter(), Entries(data)
     for path in entries:
         if is_video_name(path):
-            found.append(path.relative_to(data).as_posix())
+            videos.append(path.relative_to(data).as_posix())
         elif not path.is_dir():
-            ignored[printable(path.suffix.lower()) or "no ending"] += 1
-            if path.name == "metadata.json":
-                originals |= _dfdc_originals(path)
-    found.sort(key=os.fsencode)
-    has_splits = any(name.split("/")[0] in SPLIT_NAMES and name.count("/") >= 2 for name in found)
-    sources = [_place(data, name, has_splits) for name in found]
-    present = {source.split for source in sources if source.split}
-    notes = [f"{data}/{name} is missing" for name in SPLITS if has_splits and name not in present]
-    if ignored:
-        notes.append(_ignored_line(ignored))
-    return Catalog(sources, ignored.total(), originals=originals, notes=(*notes, *entries.notes()))
+            endings[printable(path.suffix.lower()) or "no ending"] += 1
+            if path.name in METADATA:
+                metadata.append(path.relative_to(data).as_posix())
+    videos.sort(key=os.fsencode)
+    notes = [_ignored_line(endings)] if endings else []
+    return Tree(data, videos, sorted(metadata)), endings.total() + entries.hidden, notes + entries.notes()
 
 
 def _ignored_line(endings: Counter) -> str:
@@ -103,95 +203,3 @@ def _ignored_line(endings: Counter) -> str:
     shown = ", ".join(f"{ending} {count}" for ending, count in most)
     more = f" and {len(endings) - SHOWN} more kinds" if len(endings) > SHOWN else ""
     return f"ignored {endings.total()} other files: {shown}{more}"
-
-
-def _place(data: Path, name: str, has_splits: bool) -> Source:
-    *folders, _ = name.split("/")
-    split, error = None, unusable_name(name)
-    if has_splits:
-        split = SPLIT_NAMES.get(folders[0]) if folders else None
-        if split is None:
-            error = error or "lies beside train/, val/ and test/; move it into one of them"
-        folders = folders[1:]
-    if not folders:
-        error = error or "lies in no class folder; move it into a folder named after its class"
-    return Source(data / name, printable(name), printable(folders[0]) if folders else "", split, error=error)
-
-
-def unusable_name(name: str) -> str | None:
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return "its name is not UTF-8; rename it"
-    return None
-
-
-def printable(name: str) -> str:
-    """The name itself; where it is not UTF-8, one that can be written, with a hash that keeps it apart from others."""
-    raw = os.fsencode(name)
-    mark = f" ({hashlib.sha256(raw).hexdigest()[:8]})" if unusable_name(name) else ""
-    return raw.decode("utf-8", "backslashreplace") + mark
-
-
-def _dfdc_originals(path: Path) -> dict[str, str]:
-    """fake → original by file name, from a metadata.json of the DFDC data set; nothing from any other."""
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-    except (OSError, ValueError, RecursionError):
-        return {}
-    found = {}
-    for name, entry in entries.items() if isinstance(entries, dict) else ():
-        original = entry.get("original") if isinstance(entry, dict) else None
-        if isinstance(original, str) and original and not unusable_name(original):
-            found[name] = original
-    return found
-
-
-def _from_manifest(data: Path, manifest: Path) -> Catalog:
-    rows, columns = read_table(manifest)
-    for column in ("path", "class"):
-        if column not in columns:
-            raise UsageError(f"{manifest}: has no column {column} (found: {', '.join(columns) or 'none'})")
-    by_source: dict[str, dict] = {}
-    sources, names = [], NamesOnDisk(data, "manifest")
-    for number, row in enumerate(rows, 2):
-        source = _manifest_source(data, row, f"{manifest} row {number}")
-        name = source.source if source.error else names.match(source.source)
-        source = replace(source, path=data / name, source=name)
-        if source.source in by_source:
-            raise UsageError(f"{manifest} row {number}: {source.source} is listed twice; remove one")
-        by_source[source.source] = row
-        sources.append(source)
-    sources.sort(key=lambda source: os.fsencode(source.source))
-    return Catalog(sources, columns=columns, rows=by_source, notes=tuple(names.notes()))
-
-
-def _manifest_source(data: Path, row: dict, where: str) -> Source:
-    if any(row.get(column) is None for column in ("path", "class")):
-        raise UsageError(f"{where}: has too few columns")
-    name, class_name = row["path"].strip(), row["class"].strip()
-    if not name or not class_name:
-        raise UsageError(f"{where}: path and class must not be empty")
-    split = (row.get("split") or "").strip() or None
-    if split is not None and split not in SPLIT_NAMES:
-        raise UsageError(f"{where}: split is {split}; it must be train, val, test or empty")
-    parts = PurePosixPath(name).parts
-    error = None
-    if name.startswith("/") or ".." in parts or "\0" in name:
-        error = "its path leads out of the data folder; give a path relative to it"
-    try:
-        target = float(row["target"]) if (row.get("target") or "").strip() else None
-    except ValueError as bad:
-        raise UsageError(f"{where}: target is {row['target']}; it must be a number") from bad
-    if target is not None and not math.isfinite(target):
-        raise UsageError(f"{where}: target is {row['target']}; it must be a finite number, or empty")
-    source = PurePosixPath(name).as_posix()
-    return Source(
-        data / source,
-        source,
-        class_name,
-        SPLIT_NAMES.get(split),
-        (row.get("group") or "").strip() or None,
-        target,
-        error,
-    )

@@ -13,13 +13,17 @@ VIDEO_EXTENSIONS = frozenset(
     "h264 264 h265 265 hevc ivf".split()
 )
 
+# What systems and programs leave behind: archives' and servers' folders, lists of thumbnails; and all names with a dot.
+SYSTEM_NAMES = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found", "Thumbs.db"}
 
 Identity = tuple[int, int]
 Place = tuple[Path, frozenset[Identity]]  # a folder or a link to one, and the folders on its path
 
 
 class Entries:
-    """Iterates over every entry below a folder; `notes` says afterwards which links were not followed.
+    """Iterates over every entry below a folder; `notes` says afterwards what was passed over.
+
+    Hidden entries and those of the system are, with all that lies in them; `hidden` counts them.
 
     A folder is listed at its own place, and again at each link to it that lies in such a folder. A link inside a
     linked folder is passed over where it leads to a folder with a place of its own, or to one that the same outermost
@@ -30,6 +34,8 @@ class Entries:
         self._folder = folder
         self._above: list[Path] = []  # lead into a folder on their own path
         self._again: list[Path] = []  # inside linked folders, to folders that are listed already
+        self.hidden = 0
+        self._first_hidden = ""
 
     def __iter__(self) -> Iterator[Path]:
         own, outermost = set(), []
@@ -49,6 +55,8 @@ class Entries:
 
     def notes(self) -> list[str]:
         lines = []
+        if self.hidden:
+            lines.append(f"ignored {self.hidden} hidden or system entries; for example {self._first_hidden}")
         if self._above:
             first = min(self._above, key=os.fsencode).relative_to(self._folder)
             lines.append(f"not followed: {len(self._above)} links to folders above them; first: {first}")
@@ -81,6 +89,10 @@ class Entries:
             with os.scandir(place) as entries:
                 for entry in entries:
                     path = place / entry.name
+                    if entry.name.startswith(".") or entry.name in SYSTEM_NAMES:
+                        self.hidden += 1
+                        self._first_hidden = min(self._first_hidden or entry.name, entry.name)
+                        continue
                     yield path
                     if _is_folder(entry):
                         (links if entry.is_symlink() else places).append((path, below))

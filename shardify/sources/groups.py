@@ -6,17 +6,12 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 from shardify.errors import UsageError
+from shardify.format.schema import SPLITS
 from shardify.sources.catalog import Catalog, Source
+from shardify.sources.layouts.names import UNMISTAKABLE, file_of, identities, listing
 
-# Public data sets whose file names say who is in a clip: one identity, or two in a fake.
-KNOWN_NAMES = {
-    "FaceForensics++": re.compile(r"^(\d{3})(?:_(\d{3}))?$"),
-    "Celeb-DF": re.compile(r"^(id\d+)(?:_(id\d+))?_\d{4}$"),
-    "DeepFakeDetection": re.compile(r"^(\d\d)(?:_(\d\d))?__"),
-}
 DFDC = "DFDC's metadata.json"
 MIN_SWALLOWED = 10  # smaller groups are never too large
 
@@ -60,11 +55,9 @@ class GroupSets:
             self._splits[root].add(split)
 
     def names(self, earlier: Iterable[str] = ()) -> dict[str, str]:
-        """Root → the group's name: the first of the `earlier` names in it, else that of its first member."""
+        """Root → the group's name: that of the first of the `earlier` members in it, else of its first member."""
         names: dict[str, str] = {}
-        for name in earlier:
-            names.setdefault(self.find(f"group:{name}"), name)
-        for member in sorted(self._parent):
+        for member in [*earlier, *sorted(self._parent)]:
             names.setdefault(self.find(member), member.partition(":")[2])
         return names
 
@@ -92,24 +85,33 @@ def find_members(catalog: Catalog, group_by: str | None, gone: Sequence[Source] 
         return Members(own, "nothing")
     if group_by is not None:
         return Members(own | _chosen(catalog, group_by, gone), group_by)
-    if any(source.group for source in catalog.sources):
-        named = {source.source: [f"group:{source.group}"] for source in catalog.sources if source.group}
+    named = {source.source: [f"group:{source.group}"] for source in catalog.sources if source.group}
+    if named and catalog.columns:
         return Members(own | named, "the manifest's column group")
-    found = {source.source: _known_members(source, catalog.originals) for source in [*catalog.sources, *gone]}
-    recognised = {kind for pairs in found.values() for kind, ids in pairs if len(ids) > 1}
-    named = {
+    apart = {kind for name in named for kind, _ in identities(name)}  # data sets that the layout groups otherwise
+    looked_at = [source for source in [*catalog.sources, *gone] if source.source not in named]
+    found = {
+        source.source: [pair for pair in _known_members(source, catalog.originals) if pair[0] not in apart]
+        for source in looked_at
+    }
+    recognised = {kind for pairs in found.values() for kind, ids in pairs if len(ids) > 1 or kind in UNMISTAKABLE}
+    known = {
         name: [f"{kind}:{one}" for kind, ids in pairs if kind in recognised for one in ids]
         for name, pairs in found.items()
     }
-    named = {name: members for name, members in named.items() if members}
-    return Members(own | named, ", ".join(sorted(recognised)) or "nothing")
+    known = {name: members for name, members in known.items() if members}
+    by = [*sorted(recognised), *([catalog.grouping] if named else [])]
+    return Members(own | known | named, ", ".join(by) or "nothing")
 
 
-def check_groups(sources: list[Source], groups: list[str], by: str) -> None:
-    """Raises UsageError where a group straddles the given splits, or swallows most of what is to be split."""
-    splits = defaultdict(dict)
+def check_groups(catalog: Catalog, groups: list[str], by: str) -> None:
+    """Raises UsageError where a group straddles the given splits, or swallows most of what is to be split.
+
+    An official split wins over groups, whatever they are.
+    """
+    sources, splits = catalog.sources, defaultdict(dict)
     for source, group in zip(sources, groups, strict=True):
-        if source.split and not source.error:
+        if source.split and not source.error and source.split not in catalog.official:
             splits[group].setdefault(source.split, source.source)
     for group, places in splits.items():
         if len(places) > 1:
@@ -131,10 +133,28 @@ def check_groups(sources: list[Source], groups: list[str], by: str) -> None:
         )
 
 
+def shared_people(catalog: Catalog, splits: Sequence[str | None]) -> str:
+    """A line that says how many identities an official split has on two sides; splits: those of the sources."""
+    places = defaultdict(set)
+    for source, split in zip(catalog.sources, splits, strict=True):
+        people = [(kind, one) for kind, ids in _known_members(source, catalog.originals) for one in ids]
+        for person in people or [("group", source.group)]:
+            places[person].add(split)
+    places.pop(("group", None), None)
+    shared = [sides for sides in places.values() if len(sides - {None, ""}) > 1]
+    whose = "the" if catalog.title in ("class folders", "manifest") else f"{catalog.title}'s"
+    name = f"{whose} official {'split' if 'train' in catalog.official else 'test list'}"
+    if not shared:
+        return f"{name} has no identity that is known by name in two splits"
+    others = sorted(set().union(*shared) - {None, ""}, key=SPLITS.index)
+    return f"{name} shares {len(shared)} identities between {listing(others)}; it wins over groups"
+
+
 def _chosen(catalog: Catalog, group_by: str, gone: Sequence[Source]) -> dict[str, list[str]]:
-    if group_by in catalog.columns:
-        values = {source.source: catalog.rows[source.source].get(group_by) or "" for source in catalog.sources}
-        return {name: [f"group:{value.strip()}"] for name, value in values.items() if value.strip()}
+    column = group_by.strip().lower()
+    if column in catalog.columns:
+        values = {source.source: catalog.rows[source.source].get(column) for source in catalog.sources}
+        return {name: [f"group:{value}"] for name, value in values.items() if value}
     try:
         pattern = re.compile(group_by)
     except re.error as error:
@@ -152,14 +172,10 @@ def _chosen(catalog: Catalog, group_by: str, gone: Sequence[Source]) -> dict[str
 
 def _known_members(source: Source, originals: dict[str, str]) -> list[tuple[str, list[str]]]:
     """(data set, identities) for every naming scheme that fits the source's file name."""
-    path = PurePosixPath(source.source)
-    members = []
-    for name, pattern in KNOWN_NAMES.items():
-        match = pattern.match(path.stem)
-        if match:
-            members.append((name, [one for one in match.groups() if one]))
-    if path.name in originals:
-        members.append((DFDC, [path.name, originals[path.name]]))
+    name = file_of(source.source)
+    members = identities(name)
+    if name in originals:
+        members.append((DFDC, [name, originals[name]]))
     elif originals:
-        members.append((DFDC, [path.name]))
+        members.append((DFDC, [name]))
     return members

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +29,8 @@ def place_sources(
     """Join the catalog's sources with the rows of earlier builds into groups, none of which spreads to another split.
 
     given: the split of each source, as laid out or as packed. rows: those of earlier builds that stay. A new source
-    that would connect groups of several splits stays out of all of them.
+    that would connect groups of several splits stays out of all of them. In the splits of an official list groups are
+    apart from those of the same name elsewhere: they follow the list, and nobody follows them.
     """
     sources, packed = catalog.sources, {row["source"]: row for row in rows}
     here = {source.source for source in sources}
@@ -37,6 +38,11 @@ def place_sources(
     members, sets = find_members(catalog, group_by, gone), GroupSets()
     joined = {name for name, row in packed.items() if row["status"] == "ok"}
     of = members.of | {name: [f"group:{packed[name]['group']}", *members.of[name]] for name in joined}
+    lies_in = {source.source: split for source, split in zip(sources, given, strict=True)}
+    lies_in |= {name: row["split"] for name, row in packed.items()}
+    for name, split in lies_in.items():
+        if split in catalog.official:
+            of[name] = [f"{split} {member}" for member in of[name]]
     for name in joined:  # those are connected, whatever their splits
         sets.join(of[name], packed[name]["split"])
     notes = _straddling(sets, packed, of, members.by)
@@ -55,20 +61,29 @@ def place_sources(
         else:
             sets.join(of[source.source], next(iter(found), given[number]))
             joined.add(source.source)
-    earlier = dict.fromkeys(row["group"] for row in packed.values() if row["status"] == "ok")
+    earlier = dict.fromkeys(of[name][0] for name, row in packed.items() if row["status"] == "ok")
     names = sets.names(earlier)
     groups, splits = [], []
     for number, source in enumerate(sources):
         is_in = source.source in joined
         groups.append(names[sets.find(of[source.source][0])] if is_in else source.key)
         splits.append(min(sets.splits(of[source.source]), default=None) if is_in else given[number])
-    now = {name: names[sets.find(f"group:{name}")] for name in earlier}
+    now = {member.partition(":")[2]: names[sets.find(member)] for member in earlier}
     renamed = {name: other for name, other in now.items() if name != other}
     if renamed:
         name, other = next(iter(renamed.items()))
         count = len(renamed)
         notes.append(f"groups of earlier builds that are part of another now: {count}, for example {name} of {other}")
     return Placement(groups, splits, conflicts, renamed, notes)
+
+
+def is_moved(source: Source, row: dict[str, str], settings: Mapping) -> bool:
+    """Whether an input of an earlier build has another split now, as laid out or listed.
+
+    It has not where it was carved out of train, as the build's settings say.
+    """
+    is_carved = source.split == "train" and bool(settings.get(f"{row['split']}_fraction"))
+    return source.split not in (None, row["split"]) and not is_carved
 
 
 def _why_not(members: list[str], splits: set[str]) -> str:

@@ -42,14 +42,14 @@ def table_bytes(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) ->
 
 
 def read_csv(
-    lines: Iterable[str], columns: Sequence[str] | None = None
+    lines: Iterable[str], columns: Sequence[str] | None = None, **format: object
 ) -> tuple[list[dict[str, str]], tuple[str, ...]]:
     """The rows as they stand, and the names of the columns: those of the first line, unless they are given.
 
-    lines: a file opened with newline="". A row that is too long has a list at the key None, one that is too short None
-    as a value. Raises TABLE_ERRORS.
+    lines: a file opened with newline="". format: as of csv.reader. A row that is too long has a list at the key None,
+    one that is too short None as a value. Raises TABLE_ERRORS.
     """
-    reader = csv.DictReader(lines, columns)
+    reader = csv.DictReader(lines, columns, **format)
     rows = list(reader)
     return rows, tuple(reader.fieldnames or ())
 

@@ -156,7 +156,7 @@ def _jobs(data: Path, rows: list[dict], settings: BuildSettings, boxes: dict) ->
         key = row["key"] if settings.clips == 1 else row["key"].rpartition("-")[0]
         yield Job(
             data / source, source, key, row["split"], int(row["label"]), row["class"], float(row["target"]),
-            row["group"], boxes.get(source),
+            row["group"], boxes.get(source), row["kind"], row["original"],
         )  # fmt: skip
 
 

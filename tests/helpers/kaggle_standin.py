@@ -9,7 +9,17 @@ import threading
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from click.testing import CliRunner, Result
+
+from shardify.cli.main import main
+
+NAMED = ("--id", "somebody/small-shards", "--title", "Small shards")
 OLD = "2020-01-01T00:00:00Z"
+
+
+def call(*arguments: object) -> Result:
+    """`shardify kaggle` with these arguments."""
+    return CliRunner().invoke(main, ["kaggle", *map(str, arguments)])
 
 
 class StandIn:

@@ -2,13 +2,16 @@ import contextlib
 import io
 import os
 import tarfile
+from dataclasses import replace
 
 import pytest
-from builds import make_videos, run_build, tree, video_names
+from builds import SMALL, make_videos, run_build, tree, video_names
 
-from shardify.build.request import Changes
-from shardify.errors import FormatError
+from shardify.build.build import build
+from shardify.build.request import BuildRequest, Changes
+from shardify.errors import FormatError, UsageError
 from shardify.format.index import read_index, read_rows
+from shardify.format.settings import BuildSettings
 
 
 @pytest.fixture
@@ -230,3 +233,61 @@ def test_failed_rows_go_when_their_split_or_group_is_fixed(tmp_path, caplog):
     assert run_build(data, out, manifest=manifest).failed_inputs == 0
     splits = {row["source"]: row["split"] for row in read_rows(out)}
     assert [splits[f"real/{name}.mp4"] for name in "xyz"] == [other, home, "train"]
+
+
+def said_of(out):
+    return {row["source"]: (row["split"], row["group"], row["kind"]) for row in read_rows(out)}
+
+
+@pytest.mark.parametrize(
+    ("split", "group", "kind"), [("test", "p1", "swap"), ("train", "p2", "swap"), ("train", "p1", "other")]
+)
+def test_a_changed_split_group_or_kind_is_noticed(tmp_path, caplog, split, group, kind):
+    data, manifest, out = make_videos(tmp_path / "data", video_names(6)), tmp_path / "m.csv", tmp_path / "s"
+    text = "path,class,split,group,kind\nreal/v01.mp4,real,train,p2,\nreal/v03.mp4,real,test,p3,\n"
+    text += "real/v05.mp4,real,train,p1,\nfake/v04.mp4,fake,test,p4,swap\nfake/v02.mp4,fake,"
+    manifest.write_text(f"{text}train,p1,swap\n")
+    assert run_build(data, out, manifest=manifest).ok_inputs == 5
+    if split == "test":  # where the rest of its group is now, too
+        text = text.replace("real/v05.mp4,real,train,p1", "real/v05.mp4,real,train,p5")
+    manifest.write_text(f"{text}{split},{group},{kind}\n")
+    before = said_of(out)
+    run_build(data, tmp_path / "s", manifest=manifest)
+    (line,) = (note for note in caplog.messages if note.startswith("changed since the last build"))
+    assert "for example fake/v02.mp4" in line or "2 videos" in line
+    assert before["fake/v02.mp4"][::2] == said_of(out)["fake/v02.mp4"][::2]  # split and kind are kept
+    run_build(data, out, manifest=manifest, changes=Changes(rebuild_changed=True))
+    now = said_of(out)
+    assert now["fake/v02.mp4"][::2] == (split, kind)
+    assert (now["fake/v02.mp4"][1] == now["real/v01.mp4"][1]) == (group == "p2")
+    caplog.clear()
+    run_build(data, out, manifest=manifest)
+    assert not any("since the last build" in note for note in caplog.messages)
+
+
+def test_groups_under_other_names_are_no_change(tmp_path, caplog):
+    data, manifest, out = make_videos(tmp_path / "data", video_names(4)), tmp_path / "m.csv", tmp_path / "s"
+    text = "path,class,group\n" + "".join(f"{name},{name[:4]},p{i // 2}\n" for i, name in enumerate(video_names(4)))
+    manifest.write_text(text)
+    run_build(data, out, manifest=manifest)
+    manifest.write_text(text.replace(",p", ",person-"))
+    run_build(data, out, manifest=manifest)
+    assert not any("since the last build" in note for note in caplog.messages)
+
+
+def test_a_folder_is_not_continued_with_other_classes(tmp_path):
+    """As where an earlier release took the folders of FaceForensics++ for classes."""
+    real, fake = (
+        "original_sequences/youtube/c23/videos/000.mp4",
+        "manipulated_sequences/FaceSwap/c23/videos/000_001.mp4",
+    )
+    data, out = make_videos(tmp_path / "data", [real, fake]), tmp_path / "s"
+    request = BuildRequest(data, out, BuildSettings(**SMALL), layout="folders", workers=1)
+    build(request)
+    before = tree(out)
+    with pytest.raises(
+        UsageError, match="was built with the classes manipulated_sequences and original_sequences, and"
+    ):
+        build(replace(request, layout="auto"))
+    build(request)
+    assert tree(out) == before

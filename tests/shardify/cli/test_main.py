@@ -27,10 +27,10 @@ FAST = ["--size", "16", "--frames", "4", "--workers", "2"]
 def videos(tmp_path_factory):
     """real/ and fake/ with ten short videos each, and one file that is no video."""
     root = tmp_path_factory.mktemp("videos")
-    for name in ("real", "fake"):
+    for name, first in (("real", 6), ("fake", 16)):  # no two are the same bytes
         (root / name).mkdir()
         for i in range(10):
-            numbered_video(root / name / f"{name}{i}.mp4", 6 + i, size=(32, 32))
+            numbered_video(root / name / f"{name}{i}.mp4", first + i, size=(32, 32))
     (root / "fake" / "broken.mp4").write_bytes(b"not a video" * 100)
     (root / "notes.txt").write_text("ignored")
     return root

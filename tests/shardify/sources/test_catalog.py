@@ -1,21 +1,13 @@
 import json
 import os
 import re
-import shutil
 
 import pytest
+from datasets import make_tree
 
 from shardify.errors import NothingToBuildError, UsageError
 from shardify.sources.catalog import Source, list_sources, order_classes
 from shardify.sources.groups import group_names
-
-
-def make_tree(root, *names):
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"x")
-    return root
 
 
 def by_source(catalog):
@@ -46,11 +38,6 @@ def test_split_folders_and_what_is_missing(tmp_path):
     catalog = list_sources(make_tree(tmp_path, "train/real/a.mp4", "validation/fake/b.mp4"))
     assert [(s.split, s.class_name) for s in catalog.sources] == [("train", "real"), ("val", "fake")]
     assert len(catalog.notes) == 1 and "test is missing" in catalog.notes[0]
-
-
-def test_a_class_may_be_called_train(tmp_path):
-    catalog = list_sources(make_tree(tmp_path, "train/a.mp4", "bus/b.mp4"))
-    assert {(s.split, s.class_name) for s in catalog.sources} == {(None, "train"), (None, "bus")}
 
 
 @pytest.mark.parametrize(
@@ -107,41 +94,6 @@ def test_class_order(names, known, expected):
     assert order_classes(names, known) == expected
 
 
-def test_manifest(tmp_path):
-    manifest = tmp_path / "videos.csv"
-    manifest.write_text("path,class,split,group,target\nb.mp4,dog,valid,g1,2.5\nsub/a.mp4,cat,,,\n")
-    catalog = list_sources(tmp_path, manifest)
-    cat, dog = (by_source(catalog)[name] for name in ("sub/a.mp4", "b.mp4"))
-    assert (dog.split, dog.group, dog.target, dog.class_name) == ("val", "g1", 2.5, "dog")
-    assert (cat.split, cat.group, cat.target) == (None, None, None)
-    assert cat.path == tmp_path / "sub/a.mp4"
-
-
-def test_manifest_paths_that_leave_the_folder_are_refused_by_name(tmp_path):
-    manifest = tmp_path / "videos.csv"
-    manifest.write_text("path,class\n../b.mp4,x\n/etc/a.mp4,y\nc.mp4,y\n")
-    errors = [s.error for s in list_sources(tmp_path, manifest).sources]
-    assert sum("out of the data folder" in (error or "") for error in errors) == 2
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("path\na.mp4\n", "no column class"),
-        ("path,class\na.mp4,x\na.mp4,y\n", "row 3: a.mp4 is listed twice"),
-        ("path,class\na.mp4\n", "row 2: has too few columns"),
-        ("path,class\na.mp4,\n", "must not be empty"),
-        ("path,class,split\na.mp4,x,dev\n", "split is dev"),
-        ("path,class,target\na.mp4,x,high\n", "target is high"),
-    ],
-)
-def test_manifest_errors_name_the_row(tmp_path, text, message):
-    manifest = tmp_path / "videos.csv"
-    manifest.write_text(text)
-    with pytest.raises(UsageError, match=re.escape(message)):
-        list_sources(tmp_path, manifest)
-
-
 def test_empty_and_missing_folders(tmp_path):
     with pytest.raises(NothingToBuildError, match="holds no video"):
         list_sources(tmp_path)
@@ -171,24 +123,6 @@ def test_any_other_metadata_is_not_believed(tmp_path, text):
     assert catalog.originals == {} and len(group_names(catalog, None)[0]) == 2
 
 
-def test_a_manifest_in_another_unicode_form(tmp_path):
-    """macOS takes accents apart, most others do not; the file's own name counts, whoever wrote the manifest."""
-    composed, apart = "r\u00e9el/\u00e9t\u00e9.mp4", "re\u0301el/e\u0301te\u0301.mp4"
-    make_tree(tmp_path, apart, "fake/b.mp4", "r\u00e9el/other.mp4")
-    manifest = tmp_path / "m.csv"
-    manifest.write_text(f"path,class\n{composed},real\nfake/b.mp4,fake\n", encoding="utf-8")
-    catalog = list_sources(tmp_path, manifest)
-    (french,) = (source for source in catalog.sources if source.class_name == "real")
-    assert french.source == composed and not catalog.notes  # half of the way exists in each form: nothing is guessed
-    shutil.rmtree(tmp_path / "r\u00e9el")
-    catalog = list_sources(tmp_path, manifest)
-    (french,) = (source for source in catalog.sources if source.class_name == "real")
-    assert french.source == apart and french.path.exists() and "1 names" in catalog.notes[0]
-    manifest.write_text(f"path,class\n{composed},real\n{apart},fake\n", encoding="utf-8")
-    with pytest.raises(UsageError, match="is listed twice"):
-        list_sources(tmp_path, manifest)
-
-
 def test_a_folder_that_cannot_be_listed_is_not_passed_over(tmp_path, monkeypatch):
     make_tree(tmp_path, "real/a.mp4", "fake/b.mp4")
     listed = os.scandir
@@ -207,11 +141,3 @@ def test_a_class_folder_whose_name_is_not_utf8(tmp_path):
     make_tree(tmp_path, "real/a.mp4", os.fsdecode(b"f\xe9ke/b.mp4"))
     (bad,) = (source for source in list_sources(tmp_path).sources if source.error)
     assert "not UTF-8" in bad.error and bad.class_name.encode("utf-8")
-
-
-@pytest.mark.parametrize("target", ["nan", "inf", "-Infinity"])
-def test_targets_are_finite(tmp_path, target):
-    manifest = tmp_path / "m.csv"
-    manifest.write_text(f"path,class,target\na.mp4,real,{target}\n")
-    with pytest.raises(UsageError, match="finite"):
-        list_sources(tmp_path, manifest)

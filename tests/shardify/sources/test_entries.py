@@ -4,15 +4,10 @@ import sys
 from itertools import islice
 
 import pytest
+from datasets import make_tree
 
 from shardify.sources.catalog import list_sources
 from shardify.sources.entries import Entries, find_videos
-
-
-def make_tree(root, *names):
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(b"x")
 
 
 def names(catalog):

@@ -70,9 +70,9 @@ def test_groups_must_not_straddle_given_splits():
     ]
     groups, by = group_names(Catalog(sources), None)
     with pytest.raises(UsageError, match=re.escape("group 033 (by FaceForensics++) lies in 2 splits")):
-        check_groups(sources, groups, by)
+        check_groups(Catalog(sources), groups, by)
     groups, by = group_names(Catalog(sources), "none")
-    check_groups(sources, groups, by)
+    check_groups(Catalog(sources), groups, by)
 
 
 def test_celeb_df_pairs_swallow_the_data_and_stop_the_build():
@@ -80,8 +80,8 @@ def test_celeb_df_pairs_swallow_the_data_and_stop_the_build():
     catalog = catalog_of(*names)
     groups, by = group_names(catalog, None)
     with pytest.raises(UsageError, match=r"puts 40 of 40 videos into one group.*--group-by") as stopped:
-        check_groups(catalog.sources, groups, by)
+        check_groups(catalog, groups, by)
     advice = re.search(r"--group-by '([^']+)'", str(stopped.value))[1]
     groups, by = group_names(catalog, advice)  # what the message says to pass works
-    check_groups(catalog.sources, groups, by)
+    check_groups(catalog, groups, by)
     assert len(set(groups)) == 20

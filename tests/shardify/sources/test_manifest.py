@@ -1,0 +1,110 @@
+import re
+import shutil
+
+import pytest
+from datasets import make_tree
+
+from shardify.errors import UsageError
+from shardify.sources.catalog import list_sources
+
+PLAIN = {"real/a.mp4": "real", "fake/c.mp4": "fake"}
+
+
+def read(data, text):
+    """Source → class of what a manifest lists, and the catalog."""
+    manifest = data.parent / "m.csv"
+    manifest.write_text(text, encoding="utf-8")
+    catalog = list_sources(data, manifest)
+    return {source.source: source.class_name for source in catalog.sources if not source.error}, catalog
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'path,class\n"real/a.mp4", "real"\n"fake/c.mp4", "fake"\n',
+        "path, class\nreal/a.mp4 , real\n fake/c.mp4,fake \n",
+        "path;class\nreal/a.mp4;real\nfake/c.mp4;fake\n",
+        "path\tclass\nreal/a.mp4\treal\nfake/c.mp4\tfake\n",
+        "\ufeffPath,CLASS\r\nreal/a.mp4,real\r\nfake/c.mp4,fake\r\n",
+        "Label,Path\nreal,./real/a.mp4\nfake,fake//c.mp4\n",
+        "path,class\n{data}/real/a.mp4,real\n{data}/fake/c.mp4,fake\n",
+        "path,class\nreal\\a.mp4,real\nfake\\c.mp4,fake\n",
+    ],
+)
+def test_as_people_write_them(tmp_path, text):
+    data = make_tree(tmp_path / "data", *PLAIN)
+    found, catalog = read(data, text.format(data=data.resolve()))
+    assert found == PLAIN and all(source.path.exists() for source in catalog.sources)
+    assert any(note.startswith("backslashes of 2 paths") for note in catalog.notes) == ("\\" in text)
+
+
+def test_classes_that_differ_in_case_alone_are_one(tmp_path):
+    found, catalog = read(tmp_path, "path,class\na.mp4,Real\nb.mp4,REAL\nc.mp4,REAL\nd.mp4,fake\n")
+    assert set(found.values()) == {"REAL", "fake"} and catalog.notes == ("REAL and Real are one class: REAL",)
+
+
+def test_a_name_with_a_backslash_is_taken_as_it_is(tmp_path):
+    found, catalog = read(make_tree(tmp_path / "data", "a\\b.mp4"), "path,class\na\\b.mp4,x\n")
+    assert found == {"a\\b.mp4": "x"} and not catalog.notes
+
+
+def test_absolute_paths_through_a_link_to_the_folder(tmp_path):
+    make_tree(tmp_path / "data", *PLAIN)
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    text = "path,class\n" + "".join(f"{tmp_path}/data/{name},{kind}\n" for name, kind in PLAIN.items())
+    assert read(tmp_path / "link", text)[0] == PLAIN
+
+
+def test_all_columns(tmp_path):
+    _, catalog = read(tmp_path, "path,class,split,group,target,Kind\nb.mp4,dog,valid,g1,2.5,\nsub/a.mp4,cat,,,,swap\n")
+    dog, cat = catalog.sources
+    assert (dog.split, dog.group, dog.target, dog.class_name, dog.kind) == ("val", "g1", 2.5, "dog", "")
+    assert (cat.split, cat.group, cat.target, cat.kind, cat.path) == (None, None, None, "swap", tmp_path / "sub/a.mp4")
+    assert catalog.summary == "manifest: 1 cat, 1 dog; kinds swap; split: the manifest's"
+
+
+def test_paths_that_leave_the_folder_are_refused_by_name(tmp_path):
+    data = make_tree(tmp_path / "data", "c.mp4")
+    text = f"path,class\n../b.mp4,x\n/etc/a.mp4,y\n{data}-2/a.mp4,y\n{data}/../c.mp4,y\nc.mp4,y\n"
+    found, catalog = read(data, text)
+    assert found == {"c.mp4": "y"}
+    assert all("out of the data folder" in source.error for source in catalog.sources if source.error)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path\na.mp4\n", "no column class"),
+        ("path,class\na.mp4,x\na.mp4,y\n", "row 3: a.mp4 is listed twice"),
+        ("path,class\na.mp4\n", "row 2: has too few columns"),
+        ("path,class\na.mp4,\n", "must not be empty"),
+        ("path,class,split\na.mp4,x,other\n", "split is other"),
+        ("path,class,target\na.mp4,x,high\n", "target is high"),
+        ("path,class,target\na.mp4,real,nan\n", "finite"),
+        ("path,class,target\na.mp4,real,inf\n", "finite"),
+        ("path,class,target\na.mp4,real,-Infinity\n", "finite"),
+    ],
+)
+def test_errors_name_the_row(tmp_path, text, message):
+    with pytest.raises(UsageError, match=re.escape(message)):
+        read(tmp_path, text)
+
+
+def test_a_manifest_and_a_layout(tmp_path):
+    (tmp_path / "m.csv").write_text("path,class\na.mp4,x\n")
+    with pytest.raises(UsageError, match="--layout says what folders mean"):
+        list_sources(tmp_path, tmp_path / "m.csv", "folders")
+
+
+def test_another_unicode_form(tmp_path):
+    """macOS takes accents apart, most others do not; the file's own name counts, whoever wrote the manifest."""
+    composed, apart = "r\u00e9el/\u00e9t\u00e9.mp4", "re\u0301el/e\u0301te\u0301.mp4"
+    data, text = tmp_path / "data", f"path,class\n{composed},real\nfake/b.mp4,fake\n"
+    make_tree(data, apart, "fake/b.mp4", "r\u00e9el/other.mp4")
+    found, catalog = read(data, text)  # half of the way exists in each form: nothing is guessed
+    assert found[composed] == "real" and not catalog.notes
+    shutil.rmtree(data / "r\u00e9el")
+    found, catalog = read(data, text)
+    assert found[apart] == "real" and (data / apart).exists() and "1 names" in catalog.notes[0]
+    with pytest.raises(UsageError, match="is listed twice"):
+        read(data, f"path,class\n{composed},real\n{apart},fake\n")
