@@ -51,10 +51,11 @@ def clip_table(clips: dict[str, dict[str, int]], classes: list[str]) -> list[str
     ]
 
 
-def failure_lines(failures: Counter, limit: int = 10) -> list[str]:
+def failure_lines(failures: Counter, table: str = "samples.csv", limit: int = 10) -> list[str]:
+    """How many inputs failed for each reason, the most frequent ones; `table` has them all."""
     lines = [f"  {count:>6}  {reason}" for reason, count in failures.most_common(limit)]
     if len(failures) > limit:
-        lines.append(f"  …and {len(failures) - limit} more reasons; see samples.csv")
+        lines.append(f"  …and {len(failures) - limit} more reasons; see {table}")
     return lines
 
 

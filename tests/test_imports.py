@@ -18,7 +18,7 @@ LEVELS = {
         "cli",
         "tools",
         "build",
-        "kaggle sources",
+        "kaggle sources faces image",
         "executors video format",
         "storage",
         "one_line_errors",

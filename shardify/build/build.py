@@ -21,6 +21,7 @@ from shardify.build.request import BuildRequest
 from shardify.build.tables import write_tables
 from shardify.build.twins import find_twins
 from shardify.errors import UsageError
+from shardify.faces.detector import open_detector
 from shardify.format import index
 from shardify.format.members import members_of
 from shardify.format.schema import SPLITS
@@ -101,6 +102,8 @@ def plan_after(previous: Previous | None, catalog: Catalog, request: BuildReques
         logger.info(line)
     if twins and request.settings.strict:
         raise UsageError(f"{twins[0].removeprefix('warning: ')}; refused by --strict")
+    if plan.shards and request.settings.faces:
+        open_detector()  # which is missed here, not in every worker
     if plan.shards and request.settings.decoder == "cuda":
         from shardify.video.nvdec import check_cuda
 
@@ -111,7 +114,6 @@ def plan_after(previous: Previous | None, catalog: Catalog, request: BuildReques
 def _build_shards(request: BuildRequest, shards: list[ShardPlan], decoders: Counter) -> tuple[list[dict], int]:
     """Journal entries of all shards in plan order, and how many of them were finished already."""
     out, settings = request.out, request.settings
-    members = members_of(settings)
     ids = {shard.name: plan_hash(shard, settings) for shard in shards}
     done = {name: read_journal(out, name, plan_id) for name, plan_id in ids.items()}
     missing = [shard for shard in shards if done[shard.name] is None]
@@ -137,7 +139,7 @@ def _build_shards(request: BuildRequest, shards: list[ShardPlan], decoders: Coun
         counted = _count(outcomes, progress, decoders)
         for in_hand, shard in enumerate(missing):  # noqa: B007 (read by `jobs`)
             own = itertools.islice(counted, len(shard.jobs))
-            done[shard.name] = build_shard(out, shard, ids[shard.name], members, own)
+            done[shard.name] = build_shard(out, shard, ids[shard.name], settings, own)
             for _ in own:
                 pass  # were the shard finished after all, the next one must not get its outcomes
             if interrupts.requested:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,14 +12,15 @@ from shardify import __version__
 from shardify.build.encode import Outcome
 from shardify.build.job import failed_row
 from shardify.build.plan import ShardPlan
+from shardify.faces.detector import detector_version
 from shardify.format.index import VERSION, json_bytes, sha256
-from shardify.format.members import Member
+from shardify.format.members import members_of
 from shardify.format.settings import BuildSettings
 from shardify.format.shard import ShardWriter, read_journal
 
 
 def build_shard(
-    out: Path, shard: ShardPlan, plan_id: str, members: Mapping[str, Member], outcomes: Iterable[Outcome]
+    out: Path, shard: ShardPlan, plan_id: str, settings: BuildSettings, outcomes: Iterable[Outcome]
 ) -> dict:
     """Write one tar and its journal entry, which is returned; nothing is done where an earlier attempt has finished.
 
@@ -34,14 +35,14 @@ def build_shard(
     entry = read_journal(out, shard.name, plan_id)
     if entry is not None:
         return entry
-    with ShardWriter(out, shard.name, members) as writer:
+    with ShardWriter(out, shard.name, members_of(settings)) as writer:
         for job, outcome in zip(shard.jobs, outcomes, strict=True):
             if isinstance(outcome, str):
                 writer.add_failure(failed_row(job, outcome))
                 continue
             for sample in outcome:
                 writer.add(sample)
-        return writer.finish(plan_id, library_versions())
+        return writer.finish(plan_id, library_versions(settings.faces))
 
 
 def plan_hash(shard: ShardPlan, settings: BuildSettings) -> str:
@@ -55,12 +56,12 @@ def plan_hash(shard: ShardPlan, settings: BuildSettings) -> str:
             state = []
         named = [job.source, job.label, job.class_name, job.target, job.group, job.kind, job.original]
         states.append([*named, job.box, state])
-    return sha256(json_bytes([VERSION, settings.to_dict(), library_versions(), shard.name, states]))
+    return sha256(json_bytes([VERSION, settings.to_dict(), library_versions(settings.faces), shard.name, states]))
 
 
 @functools.cache
-def library_versions() -> dict[str, str]:
-    """The versions of all that makes the bytes of a shard, by name."""
+def library_versions(has_faces: bool) -> dict[str, str]:
+    """The versions of all that makes the bytes of a shard, by name; that of the face detector where it is used."""
     import av
     from PIL import features
 
@@ -74,4 +75,5 @@ def library_versions() -> dict[str, str]:
         **codecs,
         "pillow": version("pillow"),
         "libjpeg": jpeg,
+        **({"faces": detector_version()} if has_faces else {}),
     }

@@ -12,15 +12,20 @@ from shardify.build.job import Job
 from shardify.errors import VideoError
 from shardify.executors.base import Limits, Result
 from shardify.executors.local import LocalExecutor
+from shardify.faces.detector import open_detector
+from shardify.faces.pictures import FacePictures
+from shardify.faces.track import FaceSettings
 from shardify.format.index import json_bytes, row_of, sha256
 from shardify.format.members import members_of
 from shardify.format.members.frames import grid_shape
 from shardify.format.records import PRIMARY
 from shardify.format.settings import BuildSettings
 from shardify.format.shard import Sample
+from shardify.image import decode_picture
 from shardify.machine import usable_cores
+from shardify.sources.entries import is_picture_name
 from shardify.sources.fingerprint import open_fingerprint
-from shardify.video.container import open_video
+from shardify.video.container import open_regular_file, open_video
 from shardify.video.decode import DecodedVideo, decode_clips
 from shardify.video.extract import Request
 from shardify.video.resize import PictureMaker
@@ -35,13 +40,24 @@ def make_samples(job: Job, settings: BuildSettings) -> list[Sample]:
 
     Raises VideoError with the reason, and MemoryError, which ends the worker.
     """
+    video, source = decode_job(job, settings)
+    return [_pack_clip(job, settings, video, number, source) for number in range(len(video.clips))]
+
+
+def decode_job(job: Job, settings: BuildSettings) -> tuple[DecodedVideo, dict]:
+    """The clips of one video, and what the record says of its source. Raises as `make_samples`."""
     try:
-        with open_video(job.path) as file:
-            before = os.fstat(file.file.fileno())
-            picture = PictureMaker(settings.size, settings.fit, job.box)
-            request = Request(settings.frames, settings.clips, settings.stride, picture)
-            video = decode_clips(file, request, strict=settings.strict, decoder=settings.decoder)
-            fingerprint = open_fingerprint(file.file, before.st_size, settings.full_hash)
+        request = Request(settings.frames, settings.clips, settings.stride, _pictures(job, settings))
+        if is_picture_name(job.path):
+            with open_regular_file(job.path) as file:
+                before = os.fstat(file.fileno())
+                video = decode_picture(file, request)
+                fingerprint = open_fingerprint(file, before.st_size, settings.full_hash)
+        else:
+            with open_video(job.path) as source:
+                before = os.fstat(source.file.fileno())
+                video = decode_clips(source, request, strict=settings.strict, decoder=settings.decoder)
+                fingerprint = open_fingerprint(source.file, before.st_size, settings.full_hash)
         after = os.stat(job.path)
     except (VideoError, MemoryError):
         raise
@@ -51,9 +67,14 @@ def make_samples(job: Job, settings: BuildSettings) -> list[Sample]:
         raise VideoError(f"cannot be decoded ({type(error).__name__}: {error})") from error
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise VideoError("changed while it was read; build again when it is complete")
-    source = {"source": job.source, "source_bytes": before.st_size, "source_fingerprint": fingerprint}
-    source["box"] = [round(side, 3) for side in picture.used_box]
-    return [_pack_clip(job, settings, video, number, source) for number in range(len(video.clips))]
+    return video, {"source": job.source, "source_bytes": before.st_size, "source_fingerprint": fingerprint}
+
+
+def _pictures(job: Job, settings: BuildSettings) -> PictureMaker | FacePictures:
+    maker = PictureMaker(settings.size, settings.fit, job.box)
+    if not settings.faces:
+        return maker
+    return FacePictures(maker, open_detector(), FaceSettings(settings.face_margin, settings.face_size))
 
 
 def pack_videos(
@@ -97,8 +118,9 @@ def _describe(job: Job, settings: BuildSettings, video: DecodedVideo, number: in
     return {
         "original": job.original,
         "kind": job.kind,
-        "faces": 0,  # not known yet
-        "face_score": 0.0,
+        "box": [round(side, 3) for side in clip.cut.box],
+        "faces": clip.cut.faces,
+        "face_score": round(clip.cut.face_score, 4),
         "split": job.split,
         "label": job.label,
         "class": job.class_name,

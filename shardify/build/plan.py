@@ -15,6 +15,7 @@ from shardify.format.schema import SPLITS
 from shardify.format.settings import BuildSettings
 from shardify.sources.boxes import NO_BOX
 from shardify.sources.catalog import SHOWN, Catalog, Source, order_classes
+from shardify.sources.entries import is_picture_name
 from shardify.sources.groups import check_groups, group_names, shared_people
 from shardify.sources.layouts.names import authenticity
 from shardify.sources.placement import Placement, is_moved, place_sources
@@ -40,6 +41,7 @@ def plan_build(
     groups, by = group_names(catalog, settings.group_by)
     check_groups(catalog, groups, by)
     _check_targets(catalog.sources)
+    _check_pictures(catalog.sources, settings)
     rows = [row for row in previous.rows if row["source"] not in previous.dropped] if previous else []
     splits, placement, notes = _choose_splits(catalog, settings, previous.rows if previous else [], rows)
     known = {row["source"] for row in rows}
@@ -143,6 +145,17 @@ def _given_split(source: Source, row: dict | None, stays: bool, settings: BuildS
     if row is None or (not stays and is_moved(source, row, settings.to_dict())):
         return source.split
     return row["split"] or None
+
+
+def _check_pictures(sources: list[Source], settings: BuildSettings) -> None:
+    """Raises UsageError where pictures are among videos, or are to be clips of several frames."""
+    pictures = [source for source in sources if is_picture_name(source.path)]
+    if not pictures:
+        return
+    if len(pictures) < len(sources):
+        raise UsageError(f"{pictures[0].source} is a picture, others are videos; build them into two folders")
+    if (settings.frames, settings.clips) != (1, 1):
+        raise UsageError(f"{pictures[0].source} is a picture, as all inputs are: pass --frames 1 (and no --clips)")
 
 
 def _check_targets(sources: list[Source]) -> None:

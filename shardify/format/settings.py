@@ -27,6 +27,9 @@ class BuildSettings:
     stride: int | None = None  # every N-th frame around the segment's middle; None: spread evenly
     fit: str = "stretch"  # how a picture that is not square becomes S×S
     boxes: str | None = None  # SHA-256 of the boxes file, None without one
+    faces: bool = False  # cut each clip to the box around its main face
+    face_margin: float = 0.3  # added to that box on every side, as a share of it
+    face_size: float = 0.05  # the smallest face, as a share of the picture's short side
     decoder: str = "cpu"  # "cuda": a GPU decodes what it can; the pictures are close to the CPU's, not the same
     codec: str = "jpeg"
     quality: int = 95  # JPEG quality
@@ -48,6 +51,10 @@ class BuildSettings:
         _check(1 <= self.clips <= 1000, "--clips", self.clips, "1 to 1000")
         _check(self.stride is None or 1 <= self.stride <= 1000, "--stride", self.stride, "1 to 1000")
         _check(self.fit in FITS, "--fit", self.fit, " | ".join(FITS))
+        _check(0 <= self.face_margin <= 2, "--face-margin", self.face_margin, "0 to 2")
+        _check(0 <= self.face_size <= 1, "--face-size", self.face_size, "0 to 1")
+        if self.faces and self.boxes:
+            raise UsageError("--boxes and --faces both say what a clip is cut to; pass one of them")
         _check(self.decoder in DECODERS, "--decoder", self.decoder, " | ".join(DECODERS))
         _check(self.codec in CODECS, "--codec", self.codec, " | ".join(CODECS))
         _check(1 <= self.quality <= 100, "--quality", self.quality, "1 to 100")

@@ -18,7 +18,8 @@ def read_boxes(path: Path) -> dict[str, Box]:
     """source → (x, y, width, height) in pixels of the displayed picture.
 
     Columns: path,x,y,width,height and, if wanted, margin: a share of the box's width and height that is added
-    on every side. Raises UsageError with the row that is wrong.
+    on every side; others are ignored. A row without any number, as `shardify faces` writes it where it has found no
+    face, gives no box. Raises UsageError with the row that is wrong.
     """
     rows, columns = read_table(path)
     missing = [column for column in COLUMNS if column not in columns]
@@ -29,7 +30,8 @@ def read_boxes(path: Path) -> dict[str, Box]:
         source = PurePosixPath(row["path"] or "").as_posix()
         if source in boxes:
             raise UsageError(f"{path} row {number}: {source} has a second box; give one per video")
-        boxes[source] = _box(row, f"{path} row {number}")
+        if any(row[column] for column in COLUMNS[1:]):
+            boxes[source] = _box(row, f"{path} row {number}")
     return boxes
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from shardify.errors import NothingToBuildError, UsageError
-from shardify.sources.entries import VIDEO_EXTENSIONS, Entries, is_video_name
+from shardify.sources.entries import PICTURE_EXTENSIONS, VIDEO_EXTENSIONS, Entries, is_picture_name, is_video_name
 from shardify.sources.layouts import AUTO, METADATA, LeftOut, Place, Tree, choose_layout
 from shardify.sources.layouts.dfdc import originals_in
 from shardify.sources.layouts.folders import NO_CLASS
@@ -52,7 +52,7 @@ def list_sources(
     if not catalog.sources:
         where = manifest or data
         known = f"known extensions: {' '.join(sorted(VIDEO_EXTENSIONS))}"
-        raise NothingToBuildError(f"{where}: holds no video ({'; '.join([*catalog.notes, known])})")
+        raise NothingToBuildError(f"{where}: holds no video and no picture ({'; '.join([*catalog.notes, known])})")
     if all(source.error for source in catalog.sources):
         first = catalog.sources[0]
         raise NothingToBuildError(
@@ -184,14 +184,20 @@ def _split_words(catalog: Catalog, split_list: SplitList | None) -> str:
 
 def _walk(data: Path) -> tuple[Tree, int, list[str]]:
     """Names below the folder, how many of them are ignored, and lines for the user."""
-    videos, metadata, endings, entries = [], [], Counter(), Entries(data)
+    videos, pictures, metadata, endings, entries = [], [], [], Counter(), Entries(data)
     for path in entries:
         if is_video_name(path):
             videos.append(path.relative_to(data).as_posix())
-        elif not path.is_dir():
+            continue
+        if is_picture_name(path):
+            pictures.append(path.relative_to(data).as_posix())
+        if not path.is_dir():
             endings[printable(path.suffix.lower()) or "no ending"] += 1
             if path.name in METADATA:
                 metadata.append(path.relative_to(data).as_posix())
+    if not videos:  # beside videos, pictures are covers and previews
+        videos = pictures
+        endings = Counter({ending: n for ending, n in endings.items() if ending[1:] not in PICTURE_EXTENSIONS})
     videos.sort(key=os.fsencode)
     notes = [_ignored_line(endings)] if endings else []
     return Tree(data, videos, sorted(metadata)), endings.total() + entries.hidden, notes + entries.notes()

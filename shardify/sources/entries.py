@@ -6,8 +6,9 @@ import errno
 import os
 from collections import deque
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 
+PICTURE_EXTENSIONS = frozenset(["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff"])
 VIDEO_EXTENSIONS = frozenset(
     "mp4 m4v mov qt avi mkv webm mpg mpeg m2v ts mts m2ts flv f4v 3gp 3g2 ogv wmv asf rm rmvb gif y4m mxf dv "  # noqa: SIM905
     "h264 264 h265 265 hevc ivf".split()
@@ -99,14 +100,23 @@ class Entries:
 
 
 def find_videos(folder: Path) -> tuple[list[str], list[str]]:
-    """Every entry below a folder that is named like a video, relative to it, sorted; and lines for the user."""
+    """Every entry below a folder that is named like a video, relative to it, sorted; and lines for the user.
+
+    Where there is no video, those that are named like a picture.
+    """
     entries = Entries(folder)
-    found = (path.relative_to(folder).as_posix() for path in entries if is_video_name(path))
+    paths = [path for path in entries if is_video_name(path) or is_picture_name(path)]
+    chosen = [path for path in paths if is_video_name(path)] or paths
+    found = (path.relative_to(folder).as_posix() for path in chosen)
     return sorted(found, key=os.fsencode), entries.notes()
 
 
-def is_video_name(path: Path) -> bool:
+def is_video_name(path: PurePath) -> bool:
     return path.suffix[1:].lower() in VIDEO_EXTENSIONS
+
+
+def is_picture_name(path: PurePath) -> bool:
+    return path.suffix[1:].lower() in PICTURE_EXTENSIONS
 
 
 def _sorted(places: list[Place]) -> list[Place]:

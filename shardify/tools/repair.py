@@ -182,7 +182,7 @@ def _rebuild(
                 return f"cannot be built again: {job.source}: {result}"
             for sample in map(restore, result):
                 writer.add(sample)
-        entry = writer.seal("", library_versions())
+        entry = writer.seal("", library_versions(settings.faces))
         if entry["sha256"] != shard["sha256"]:
             return f"cannot be built again: {_difference(shard)}"
         home = (folder / shard["name"]).with_suffix("")
@@ -202,7 +202,7 @@ def _unpack(tar: Path, home: Path) -> None:
 
 
 def _difference(shard: dict) -> str:
-    here = library_versions()
+    here = library_versions(has_faces="faces" in shard["versions"])
     other = [f"{name} {old} → {here.get(name)}" for name, old in shard["versions"].items() if here.get(name) != old]
     if other:
         return f"it was made with other versions ({', '.join(other)})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from dataclasses import dataclass
 
@@ -10,17 +11,22 @@ import numpy as np
 from shardify.errors import VideoError
 from shardify.video import nvdec
 from shardify.video.container import VideoFile, VideoInfo, open_video
-from shardify.video.extract import Request, take_by_counting, take_by_time
-from shardify.video.resize import Box, PictureMaker
+from shardify.video.extract import Request, Taken, take_by_counting, take_by_time
+from shardify.video.resize import Box, Cut, PictureMaker
 
 
 @dataclass(frozen=True)
 class DecodedClip:
-    """T frames of one clip: uint8 (T, S, S, 3) RGB, their display-order numbers and times as decoded."""
+    """T frames of one clip: their pictures, display-order numbers and times as decoded."""
 
-    frames: np.ndarray
+    cut: Cut
     frame_index: tuple[int, ...]
     pts_seconds: tuple[float, ...]
+
+    @property
+    def frames(self) -> np.ndarray:
+        """uint8 (T, S, S, 3) RGB"""
+        return self.cut.frames
 
 
 @dataclass(frozen=True)
@@ -58,17 +64,29 @@ def decode_clips(video: VideoFile, request: Request, *, strict: bool = False, de
     With `strict`, a video with any decode error is refused. With `decoder` "cuda" the GPU decodes what it can, the CPU
     the rest. Raises VideoError with a one-line reason for every input that gives no clip.
     """
-    taken = nvdec.take_by_time(video, request) if decoder == "cuda" else None
-    used = "cuda" if taken else "cpu"
-    taken = taken or take_by_time(video, request) or take_by_counting(video, request)
+    taken, used = _take(video, request, decoder)
     if strict and taken.errors:
         raise VideoError(f"damaged: {taken.errors} decode errors (refused by --strict)")
+    maker = request.make_picture
+    if again := maker.second_pass(_by_clip(taken)):
+        maker, taken = again, _take(video, dataclasses.replace(request, make_picture=again), decoder)[0]
     decoded = tuple(
         DecodedClip(
-            np.stack([taken.pictures[number] for number in numbers]),
+            maker.finish(clip, pictures),
             numbers,
             tuple(float(taken.times[number] * taken.time_base) for number in numbers),
         )
-        for numbers in taken.plan
+        for clip, (numbers, pictures) in enumerate(zip(taken.plan, _by_clip(taken), strict=True))
     )
     return DecodedVideo(taken.info, decoded, taken.errors, used)
+
+
+def _take(video: VideoFile, request: Request, decoder: str) -> tuple[Taken, str]:
+    """The wanted frames, and what decoded them."""
+    taken = nvdec.take_by_time(video, request) if decoder == "cuda" else None
+    used = "cuda" if taken else "cpu"
+    return taken or take_by_time(video, request) or take_by_counting(video, request), used
+
+
+def _by_clip(taken: Taken) -> list[list]:
+    return [[taken.pictures[number] for number in numbers] for numbers in taken.plan]

@@ -16,9 +16,9 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 import av
-import numpy as np
 
 from shardify.errors import VideoError
 from shardify.video.container import HDR_TRANSFERS, TOO_LARGE, VideoFile, VideoInfo
@@ -43,7 +43,10 @@ MAX_HOURS = 100  # between the first and the last frame: longer by a damaged or 
 
 @dataclass(frozen=True)
 class Request:
-    """What is wanted of a video: `clips` clips of `frames` pictures each, every `stride`-th frame or spread evenly."""
+    """What is wanted of a video: `clips` clips of `frames` pictures each, every `stride`-th frame or spread evenly.
+
+    make_picture: turns decoded frames into pictures; a PictureMaker, or what has the same four methods.
+    """
 
     frames: int = 16
     clips: int = 1
@@ -61,7 +64,7 @@ class Taken:
     plan: ClipPlan
     times: list[int]
     last_duration: int
-    pictures: dict[int, np.ndarray]
+    pictures: dict[int, Any]  # what `make_picture` made of them
     info: VideoInfo
     time_base: Fraction
     errors: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -96,6 +97,21 @@ def clamp_box(box: Box | None, width: int, height: int) -> Box:
     return float(left), float(top), float(right - left), float(bottom - top)
 
 
+@dataclass(frozen=True)
+class Cut:
+    """The pictures of a clip, uint8 (T, S, S, 3) RGB, and what they were cut to.
+
+    box: in pixels of the picture as shown. faces: how many people were found. face_score, face_frames: how sure the
+    chosen face is, and in how many frames it was found.
+    """
+
+    frames: np.ndarray
+    box: Box
+    faces: int = 0
+    face_score: float = 0.0
+    face_frames: int = 0
+
+
 @dataclass
 class PictureMaker:
     """Makes S×S RGB pictures of one video's decoded frames; keeps its filter graph while frames stay alike.
@@ -133,6 +149,13 @@ class PictureMaker:
         if geometry.mirrored:
             picture = picture[:, ::-1]
         return _pad(picture, self.size)
+
+    def second_pass(self, clips: object) -> None:
+        """None is needed: the pictures are made as the frames come."""
+
+    def finish(self, number: int, clip: Sequence[np.ndarray]) -> Cut:
+        """The pictures of one clip, of which `number` is its own."""
+        return Cut(np.stack(clip), self.used_box)
 
     def _filter(
         self, frame: av.VideoFrame, box: tuple[int, int, int, int], width: int, height: int, pixel_format: str

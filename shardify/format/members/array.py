@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import math
-import threading
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -16,7 +15,13 @@ from shardify.format.members.base import MAX_BYTES, Member, is_whole
 if TYPE_CHECKING:
     from shardify.format.members.base import Pixels
 
-_parsing = threading.Lock()  # Python 3.11 takes sound headers for too deep where several threads parse at once
+# The header that NumPy writes. Not by NumPy's own reader, whose parser takes sound headers for too deep in Python 3.11
+# where several threads parse at once (github.com/python/cpython/issues/106905).
+MAGIC = b"\x93NUMPY\x01\x00"
+HEADER = re.compile(
+    rb"\{'descr': '([<|][a-z][0-9])', 'fortran_order': False, "
+    rb"'shape': \(((?:[0-9]{1,12}, )*(?:[0-9]{1,12},?)?)\), ?\}[ \n]*"
+)
 DTYPES = ("uint8", "int16", "int32", "int64", "float16", "float32")
 
 
@@ -84,22 +89,12 @@ def array_header(head: bytes) -> tuple[tuple[int, ...], np.dtype, int]:
 
     Raises ValueError as `decode_array` does.
     """
-    length = 10 + int.from_bytes(head[8:10], "little")
-    with _parsing:
-        return _parse_header(bytes(head[:length]))
-
-
-@functools.lru_cache(64)  # all clips of a folder have the same one
-def _parse_header(head: bytes) -> tuple[tuple[int, ...], np.dtype, int]:
-    header = io.BytesIO(head)
-    try:
-        if (version := np.lib.format.read_magic(header)) != (1, 0):
-            raise ValueError(f"version {version}, not (1, 0)")
-        shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(header)
-    except Exception as error:  # a damaged header makes NumPy raise from ValueError to tokenize.TokenError
-        raise ValueError(f"is no .npy file that is read here ({' '.join(str(error).split())[:100]})") from error
-    if fortran_order or dtype.name not in DTYPES:
-        raise ValueError(f"holds {dtype} in {'Fortran' if fortran_order else 'C'} order, not numbers in C order")
-    if not all(type(side) is int and side >= 0 for side in shape):
-        raise ValueError(f"has the shape {shape}")
-    return shape, dtype, header.tell()
+    start = len(MAGIC) + 2
+    length = int.from_bytes(head[len(MAGIC) : start], "little")
+    text = HEADER.fullmatch(head, start, start + length) if head[: len(MAGIC)] == MAGIC else None
+    if text is None or len(head) < start + length:
+        raise ValueError("is no .npy file that is read here (version 1.0, C order, numbers)")
+    dtype = next((np.dtype(name) for name in DTYPES if np.dtype(name).str == bytes(text[1]).decode()), None)
+    if dtype is None:
+        raise ValueError(f"holds {bytes(text[1]).decode()}, not {' | '.join(DTYPES)}")
+    return tuple(int(side) for side in bytes(text[2]).split(b",") if side.strip()), dtype, start + length

@@ -257,7 +257,7 @@ def test_card_writes_what_the_build_wrote(shards, tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "nearest"),
-    [(["build", "a", "b", "--frame", "3"], "--frames"), (["kaggle", "a", "--licence", "x"], "--license")],
+    [(["build", "a", "b", "--qualty", "3"], "--quality"), (["kaggle", "a", "--licence", "x"], "--license")],
 )
 def test_unknown_options_suggest_the_nearest(arguments, nearest):
     result = call(*arguments)

@@ -30,7 +30,7 @@ def test_ignored_files_are_listed_by_their_endings(tmp_path):
 
 
 def test_a_folder_without_a_video_lists_what_is_there(tmp_path):
-    with pytest.raises(NothingToBuildError, match=r"holds no video \(ignored 2 other files: .mod 2; known"):
+    with pytest.raises(NothingToBuildError, match=r"no video and no picture \(ignored 2 other files: .mod 2; known"):
         list_sources(make_tree(tmp_path, "real/a.mod", "fake/b.mod"))
 
 

@@ -197,7 +197,9 @@ def test_never_replaced_by_something_else(tmp_path, monkeypatch, caplog):
     (data / row["source"]).write_bytes(sound)
     from shardify.tools import repair as repair_module
 
-    monkeypatch.setattr(repair_module, "library_versions", lambda: {**build_shard.library_versions(), "av": "0"})
+    monkeypatch.setattr(
+        repair_module, "library_versions", lambda has_faces: {**build_shard.library_versions(has_faces), "av": "0"}
+    )
     flip(data / row["source"])
     repair_folder(data, out)
     assert "made with other versions (av" in caplog.messages[-1] and tree(out) == before

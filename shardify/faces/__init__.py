@@ -1,0 +1,1 @@
+"""Faces: one smoothed box per clip, found in the same decoding pass."""
