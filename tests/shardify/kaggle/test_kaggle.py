@@ -74,8 +74,7 @@ def test_without_upload_everything_is_ready_and_nothing_is_sent(shards, kaggle):
     sent = {path.name for path in staging.iterdir()} - {"dataset-metadata.json"}
     assert sent == {path.name for path in shards.iterdir() if not path.name.startswith(".")}
     assert all((staging / name).samefile(shards / name) for name in sent)
-    members = 3 * 16 + 4
-    assert f"{len(sent)} files to send" in result.output and f"after unpacking: {members} files" in result.output
+    assert f"{len(sent)} files to send" in result.output and f"after unpacking: {3 * 16 + 4} files" in result.output
     assert not kaggle.calls
 
 
@@ -135,9 +134,8 @@ def test_a_file_that_cannot_be_sent_makes_no_dataset_and_the_next_run_goes_on(sh
     kaggle.refused, before = set(), dict(kaggle.received)
     assert call(shards, *NAMED, "--upload").exit_code == 0
     again = {file for file, count in kaggle.received.items() if count != before.get(file, 0)}
-    assert name in again and all(
-        (shards / file).stat().st_size == kaggle.received[file] for file in before.keys() - again
-    )
+    assert name in again
+    assert all((shards / file).stat().st_size == kaggle.received[file] for file in before.keys() - again)
     assert len(kaggle.datasets[REF]) == 1
 
 
@@ -170,15 +168,9 @@ def test_repeating_a_finished_upload_sends_nothing(shards, kaggle):
         result = call(shards, *NAMED, *again)
         assert result.exit_code == 0 and "was sent already" in result.output
     assert dict(kaggle.received) == received and len(kaggle.datasets[REF]) == 1
-
-
-@pytest.mark.parametrize("text", ["[" * 100_000, "5", "[]", '{"dataset": 1}'], ids=["deep", "number", "list", "half"])
-def test_a_damaged_note_of_what_was_sent_is_not_believed(shards, kaggle, text):
-    assert call(shards, *NAMED, "--upload").exit_code == 0
-    note = shards.with_name("shards-kaggle") / STATE / "sent.json"
-    note.write_text(text)
-    result = call(shards, *NAMED, "--upload")
-    assert result.exit_code == 2 and "exists with other content" in result.output
+    for damaged in ("[" * 100_000, "5", "[]", '{"dataset": 1}'):  # the note of what was sent: it is not believed
+        (shards.with_name("shards-kaggle") / STATE / "sent.json").write_text(damaged)
+        assert "exists with other content" in call(shards, *NAMED, "--upload").output
 
 
 def test_failed_processing_and_a_missing_dataset_are_said(shards, kaggle):
@@ -274,12 +266,12 @@ def test_what_is_no_finished_folder_says_so_itself(shards, tmp_path):
 
 
 def test_a_folder_of_something_else_where_files_are_gathered_is_left_alone(shards):
-    staging = shards.with_name("shards-kaggle")
-    staging.mkdir()
-    (staging / "thesis.tex").write_text("years of work")
+    thesis = shards.with_name("shards-kaggle") / "thesis.tex"
+    thesis.parent.mkdir()
+    thesis.write_text("years of work")
     result = call(shards, *NAMED)
     assert result.exit_code == 2 and "is in the way" in result.output
-    assert (staging / "thesis.tex").exists()
+    assert thesis.exists()
 
 
 def test_where_the_disk_has_no_hard_links_copies_keep_the_times(shards, monkeypatch):
@@ -295,9 +287,7 @@ def test_where_the_disk_has_no_hard_links_copies_keep_the_times(shards, monkeypa
         assert (staging / name).read_bytes() == (shards / name).read_bytes()
         assert copy.st_mtime_ns == (shards / name).stat().st_mtime_ns
     assert call(shards, *NAMED).exit_code == 0
-    assert {path.name: path.stat().st_ino for path in staging.glob("*.tar")} == {
-        name: copy.st_ino for name, copy in copies.items()
-    }
+    assert all((staging / name).stat().st_ino == copy.st_ino for name, copy in copies.items())
 
 
 def test_the_gathered_files_follow_the_folder(shards):
