@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import signal
+import socket
 import zlib
 
 import torch
@@ -14,6 +15,7 @@ from shardify.errors import ShardifyError
 from trainer import ClipLoader
 from trainer.data.shard_set import ShardSet, open_shards
 from trainer.devices.distributed import join_group, leave_group
+from trainer.errors import is_lost_process
 from trainer.tasks.base import Task
 
 ALIKE = (  # with batch norm frozen, as one process trains; a stage of the backbone thaws on the way
@@ -83,16 +85,38 @@ def train_apart(shards, folder, group):
     return ends
 
 
-def run_rank(rank, shards, folder, port):
-    """Writes `rank`.json below the folder."""
+def join(rank, port):
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TRAINER_OUT": ""}
-    group = join_group(use_gpu=False)
+    return join_group(use_gpu=False)
+
+
+def lose_the_other(rank, folder, port):
+    """Rank 1 ends without a word; what rank 0 makes of it goes into a file."""
+    group = join(rank, port)
+    group.any(False)
+    if rank == 1:
+        os._exit(0)
+    try:
+        group.any(False)
+    except RuntimeError as error:
+        (folder / "said").write_text(f"{is_lost_process(error)}: {error}")
+
+
+def run_rank(rank, shards, folder, port):
+    """Writes `rank`.json below the folder."""
+    group = join(rank, port)
     said = {"shared": share_a_cache(shards, group)}
     run_small(shards, folder / "together", *ALIKE, group=group)
     said["ends"] = train_apart(shards, folder, group)
     (folder / f"{rank}.json").write_text(json.dumps(said))
     leave_group(group)
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 def in_two_processes(target, *arguments):

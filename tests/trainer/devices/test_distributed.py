@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from runs import SMALL, history, newest_weights, run_small
-from two_ranks import ALIKE, in_two_processes, run_rank
+from two_ranks import ALIKE, free_port, in_two_processes, lose_the_other, run_rank
 
 from trainer import ClipLoader
 from trainer.devices.distributed import Group, join_group, leave_group, num_devices
@@ -79,10 +79,7 @@ def start():
 def two_ranks(shards_folder, tmp_path_factory):
     """The folder of two ranks' runs, and what each rank says."""
     folder = tmp_path_factory.mktemp("two_ranks")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    in_two_processes(run_rank, shards_folder, folder, port)
+    in_two_processes(run_rank, shards_folder, folder, free_port())
     return folder, *(json.loads((folder / f"{rank}.json").read_text()) for rank in range(2))
 
 
@@ -149,6 +146,11 @@ def test_what_stops_one_rank_stops_all_with_one_checkpoint(two_ranks):
         assert any(end[2].startswith(reason) for end in ends) and "a checkpoint is written" in ends[0][2]
         assert any((folder / "machine-0" / name / "checkpoints").iterdir())
     assert [path.name[:13] for path in (folder / "machine-0/stopped/checkpoints").iterdir()] == ["step-00000001"]
+
+
+def test_a_rank_knows_that_the_other_has_gone(tmp_path):
+    in_two_processes(lose_the_other, tmp_path, free_port())
+    assert (tmp_path / "said").read_text().startswith("True: ")
 
 
 def two_ranks_of(module):
