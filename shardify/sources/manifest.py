@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from shardify.errors import UsageError
-from shardify.sources.layouts.names import one_spelling, split_of
+from shardify.sources.layouts.names import listing, one_spelling, split_of
 from shardify.sources.names import NamesOnDisk
 from shardify.sources.source import Source
 from shardify.sources.table import read_table
@@ -41,6 +41,8 @@ def read_manifest(data: Path, manifest: Path) -> tuple[dict[str, dict], list[Sou
     sources = [replace(source, class_name=spelling[source.class_name]) for source in sources]
     sources.sort(key=lambda source: os.fsencode(source.source))
     notes = [*names.notes(), *lines]
+    if unused := sorted({"start", "end"}.intersection(columns)):
+        notes.append(f"warning: the manifest's {listing(unused)} are not used: clips are of whole videos")
     if turned:
         notes.append(f"backslashes of {len(turned)} paths of the manifest are read as slashes; first: {turned[0]}")
     return by_source, sources, columns, notes

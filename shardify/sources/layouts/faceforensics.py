@@ -12,6 +12,7 @@ from shardify.sources.layouts.split_list import SplitList, read_split_list
 PAIRS, ACTORS = KNOWN_NAMES["FaceForensics++"], KNOWN_NAMES["DeepFakeDetection"]
 SEQUENCES = {"original_sequences": "real", "manipulated_sequences": "fake"}
 KIND_NAMES = {kind.lower(): kind for kind in KINDS}
+FOLDERS = SEQUENCES.keys() | {"actors", "deepfakedetection"}
 MASKS, DOWNLOADS = {"masks", "mask"}, {"downloaded_videos"}
 SPLIT_FILES = ("train.json", "val.json", "test.json")
 
@@ -72,9 +73,8 @@ class FaceForensics(_Sequences):
         if any(SEQUENCES.keys() & set(parts_of(name)) for name in videos):
             return 1.0 if fitting else 0.0
         by_kind = {KIND_NAMES[part] for name in videos for part in parts_of(name) if part in KIND_NAMES}
-        is_flat = len({name.rpartition("/")[0] for name in videos}) == 1
         # class folders are left to `folders`, which knows the names, too
-        tells = len({bool(match[2]) for match in fitting}) == 2 and (by_kind or is_flat)
+        tells = len({bool(match[2]) for match in fitting}) == 2 and (by_kind or _is_flat(videos))
         share = len(fitting) / max(1, len(videos))
         return 0.9 * share if tells and share > 0.5 else share / 20
 
@@ -124,8 +124,10 @@ class DeepFakeDetection(_Sequences):
     pattern = ACTORS
 
     def certainty(self) -> float:
-        fitting = sum(ACTORS.match(stem_of(name)) is not None for name in self.tree.videos)
-        return 0.8 * fitting / max(1, len(self.tree.videos))
+        fitting = [name for name in self.tree.videos if ACTORS.match(stem_of(name))]
+        share = len(fitting) / max(1, len(self.tree.videos))
+        tells = _is_flat(fitting) or any(FOLDERS.intersection(parts_of(name)) for name in fitting)
+        return 0.8 * share if tells else share / 20
 
     def place(self, name: str) -> Place | LeftOut:
         stem = stem_of(name)
@@ -141,7 +143,11 @@ class DeepFakeDetection(_Sequences):
         return f"{people[:2]}__{rest.partition('__')[0]}"
 
 
+def _is_flat(names: list[str]) -> bool:
+    return len({name.rpartition("/")[0] for name in names}) == 1
+
+
 def _compression(name: str) -> str:
     """The compression of a video, by its folders, else by the end of its name; empty where neither says it."""
-    words = (*parts_of(name), *stem_of(name).lower().split("_"))
+    words = "_".join((*parts_of(name), stem_of(name).lower())).split("_")
     return next((word for word in words if word in COMPRESSIONS), "")

@@ -75,8 +75,9 @@ def split_folder(name: str) -> str | None:
 
 
 def is_no_class(name: str) -> str | None:
-    """What a folder's name looks like instead of a class: a split (`test_videos`), or a part of a data set."""
-    if _SPLIT.fullmatch(name):
+    """What a folder's name looks like instead of a class: a split (`test_videos`, `fake test`), or a part of a set."""
+    kind, *rest = re.split(r"[ _-]+", name, maxsplit=1)
+    if _SPLIT.fullmatch(name) or (rest and authenticity(kind) is not None and _SPLIT.fullmatch(rest[0])):
         return "a split"
     return "a part of a data set" if _PART.fullmatch(name) else None
 

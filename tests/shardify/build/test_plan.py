@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from shardify.build.plan import plan_build
+from shardify.build.build_shard import plan_hash
+from shardify.build.plan import ShardPlan, plan_build
 from shardify.build.previous import Previous
 from shardify.errors import UsageError
 from shardify.format.schema import SPLITS
@@ -134,3 +135,22 @@ def test_a_test_split_alone_may_have_one_class():
     assert any(note.startswith("warning: only one class (real), in a test split alone") for note in built.notes)
     with pytest.raises(UsageError, match="only one class"):
         plan([source("real/1.mp4", "test"), source("real/2.mp4", "train")])
+
+
+def test_what_a_record_says_of_a_video_is_part_of_its_shards_hash():
+    (job,) = plan([source("real/1.mp4", "test")]).shards[0].jobs
+    plans = [
+        ShardPlan("train", 0, (replace(job, **change),)) for change in ({}, {"kind": "x"}, {"original": "real/a.mp4"})
+    ]
+    assert len({plan_hash(shard, BuildSettings()) for shard in plans}) == 3
+
+
+def test_classes_that_an_earlier_build_has_upside_down():
+    old = {"manipulated/1.mp4": "train", "original/1.mp4": "train"}
+    sources = [source(name) for name in (*old, "original/2.mp4")]
+    built = plan(sources, previous=previous_of(old, classes=("manipulated", "original")))
+    assert built.notes[0] == (
+        "class 0 manipulated, class 1 original (positive); warning: an earlier build has put fake first, a new folder "
+        "has it second"
+    )
+    assert plan(sources).notes[0] == "class 0 original, class 1 manipulated (positive)"

@@ -21,9 +21,10 @@ def test_files_of_their_own_are_no_twins(data, tmp_path, caplog):
     (data / "train/real/empty1.mp4").touch()
     (data / "train/fake/empty2.mp4").touch()
     shutil.copy(data / "train/real/trainreal.mp4", data / "train/real/again.mp4")  # in the same class and split
-    changed = bytearray((data / "train/real/trainreal.mp4").read_bytes())
-    changed[-1] ^= 1
-    (data / "train/fake/same_size.mp4").write_bytes(changed)
+    content = bytearray((data / "train/real/trainreal.mp4").read_bytes().ljust(20_000, b"\0"))
+    (data / "train/real/long.mp4").write_bytes(content)
+    content[-1] ^= 1
+    (data / "train/fake/other_end.mp4").write_bytes(content)
     run_build(data, tmp_path / "s")
     assert twins_in(caplog.messages) == []
 

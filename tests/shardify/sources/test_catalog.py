@@ -3,7 +3,7 @@ import os
 import re
 
 import pytest
-from datasets import make_tree
+from made_trees import make_tree
 
 from shardify.errors import NothingToBuildError, UsageError
 from shardify.sources.catalog import Source, list_sources, order_classes

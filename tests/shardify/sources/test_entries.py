@@ -4,7 +4,7 @@ import sys
 from itertools import islice
 
 import pytest
-from datasets import make_tree
+from made_trees import make_tree
 
 from shardify.sources.catalog import list_sources
 from shardify.sources.entries import Entries, find_videos

@@ -2,7 +2,7 @@ import re
 import shutil
 
 import pytest
-from datasets import make_tree
+from made_trees import make_tree
 
 from shardify.errors import UsageError
 from shardify.sources.catalog import list_sources
@@ -61,6 +61,11 @@ def test_all_columns(tmp_path):
     assert (dog.split, dog.group, dog.target, dog.class_name, dog.kind) == ("val", "g1", 2.5, "dog", "")
     assert (cat.split, cat.group, cat.target, cat.kind, cat.path) == (None, None, None, "swap", tmp_path / "sub/a.mp4")
     assert catalog.summary == "manifest: 1 cat, 1 dog; kinds swap; split: the manifest's"
+
+
+def test_parts_of_videos_are_not_taken_in_silence(tmp_path):
+    _, catalog = read(tmp_path, "path,class,start,end\na.mp4,x,1.5,3\n")
+    assert catalog.notes == ("warning: the manifest's end and start are not used: clips are of whole videos",)
 
 
 def test_paths_that_leave_the_folder_are_refused_by_name(tmp_path):

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from datasets import counts, dfdc, jobs, make_tree, plan
+from made_trees import counts, dfdc, jobs, make_tree, plan
 
 from shardify.errors import NothingToBuildError
 from shardify.sources.catalog import list_sources

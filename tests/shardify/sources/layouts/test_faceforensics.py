@@ -2,7 +2,7 @@ import re
 from collections import defaultdict
 
 import pytest
-from datasets import counts, faceforensics, jobs, make_tree, plan, write_ff_lists
+from made_trees import counts, faceforensics, jobs, make_tree, plan, write_ff_lists
 
 from shardify.errors import UsageError
 from shardify.sources.catalog import list_sources
@@ -90,6 +90,18 @@ def test_flat_copies(tmp_path, names):
     sources = {source.source: source for source in list_sources(make_tree(tmp_path, *names)).sources}
     assert [sources[name].class_name for name in names] == ["real", "real", "fake", "fake"]
     assert sources[names[2]].original == names[0] and sources[names[3]].kind == "Deepfakes"
+
+
+def test_a_copy_whose_folder_says_the_compression(tmp_path):
+    copy = make_tree(tmp_path / "data/FaceForensics++_C23", "original/000.mp4", "FaceSwap/000_003.mp4")
+    make_tree(copy, "DeepFakeDetection/01_02__exit__ABCDEFGH.mp4")
+    assert list_sources(tmp_path / "data").summary.startswith("FaceForensics++ (c23): 1 real, 2 fake; kinds DeepFake")
+
+
+@pytest.mark.parametrize("names", [("01__exit", "01_02__exit__ABCDEFGH"), ("000", "000_003")])
+def test_class_folders_whatever_the_names(tmp_path, names):
+    make_tree(tmp_path, *(f"{folder}/{name}.mp4" for folder, name in zip("ab", names, strict=True)))
+    assert {source.class_name for source in list_sources(tmp_path).sources} == {"a", "b"}
 
 
 def test_class_folders_with_its_names_stay_classes(tmp_path):

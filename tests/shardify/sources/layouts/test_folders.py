@@ -1,5 +1,5 @@
 import pytest
-from datasets import make_tree, plan
+from made_trees import make_tree, plan
 
 from shardify.errors import UsageError
 from shardify.sources.catalog import list_sources
@@ -31,7 +31,7 @@ def test_two_words_for_one_split_stop_the_build(tmp_path, one, other):
 
 
 @pytest.mark.parametrize(
-    "folder", ["train", "Testing", "eval", "dfdc_train_part_3", "Part 02", "chunk-1", "test_videos"]
+    "folder", ["train", "Testing", "eval", "dfdc_train_part_3", "Part 02", "chunk-1", "test_videos", "fake test"]
 )
 def test_a_split_or_a_part_is_no_class(tmp_path, folder):
     make_tree(tmp_path, f"{folder}/a.mp4", "bus/b.mp4")
