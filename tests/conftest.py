@@ -8,6 +8,13 @@ from pathlib import Path
 import pytest
 from folders import LAYOUT, build_shards, make_clips
 
+SLOW = ("test_distributed", "test_notebook", "test_kaggle_folder", "test_export", "test_gradient_checkpointing")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files with the slowest tests come first, so that no process is alone with one at the end."""
+    items.sort(key=lambda item: item.path.stem not in SLOW)
+
 
 @pytest.fixture(scope="session")
 def data_folder(tmp_path_factory) -> Path:

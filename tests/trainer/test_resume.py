@@ -34,7 +34,7 @@ def test_a_run_goes_on_from_any_step_bit_for_bit(shards_folder, tmp_path, name, 
     assert bool(skipped_steps(record)) == (name == "skipping")
     per_step = 2 if "accumulate=2" in extra else 1  # forward passes
     every = [(step,) for step in (0, 2, 3, 5)]  # of three an epoch: first, last, first of the next, very last
-    for stops in every if name == "plain" else [(2,), (0, 2)]:  # steps until each interruption of one run
+    for stops in every if name == "plain" else [(0, 2)]:  # steps until each interruption of one run
         out, done = tmp_path / "-".join(map(str, stops)), 0
         for steps in stops:
             monkeypatch.setattr(Stopping, "stop_at", steps * per_step)
