@@ -48,14 +48,14 @@ def file_sha256(path: Path) -> str:
 def write_atomically(path: Path, payload: bytes, attempt: str = "") -> None:
     """Write a file under a temporary name beside its own, then `rename` it; the folder is made where there is none.
 
-    A full disk leaves no half of a file to fill it. attempt: part of the temporary name, where several may write.
+    A full disk, or a second Ctrl-C, leaves no half of a file. attempt: part of the temporary name, where several write.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name.lstrip('.')}{attempt}.tmp")
     try:
         temporary.write_bytes(payload)
         rename(temporary, path)
-    except OSError:
+    except BaseException:
         temporary.unlink(missing_ok=True)
         raise
 

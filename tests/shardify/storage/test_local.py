@@ -35,3 +35,13 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with local.open_reader(tmp_path / "pipe") as reader:
         assert reader.size == 0
+
+
+def test_an_interrupt_in_the_middle_of_writing_leaves_no_temporary_file(tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(local.os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        local.write_atomically(tmp_path / "a", b"x")
+    assert list(tmp_path.iterdir()) == []
