@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from faces import drawn_face
@@ -17,3 +19,12 @@ def test_drawn_faces_are_found_where_they_are(radius):
 
 def test_nothing_is_found_where_nothing_is():
     assert open_detector()(np.full((180, 320, 3), 128, np.uint8)) == []
+
+
+def test_many_pictures_take_no_more_memory():
+    detect, picture, seen = open_detector(), np.full((180, 320, 3), 128, np.uint8), []
+    for count in (20, 200):
+        for _ in range(count):
+            detect(picture)
+        seen.append(int(Path("/proc/self/statm").read_text().split()[1]) * 4096)
+    assert seen[1] - seen[0] < 8 << 20
