@@ -25,7 +25,7 @@ from shardify.image import decode_picture
 from shardify.machine import usable_cores
 from shardify.sources.entries import is_picture_name
 from shardify.sources.fingerprint import open_fingerprint
-from shardify.video.container import open_regular_file, open_video
+from shardify.video.container import open_video
 from shardify.video.decode import DecodedVideo, decode_clips
 from shardify.video.extract import Request
 from shardify.video.resize import PictureMaker
@@ -48,16 +48,13 @@ def decode_job(job: Job, settings: BuildSettings) -> tuple[DecodedVideo, dict]:
     """The clips of one video, and what the record says of its source. Raises as `make_samples`."""
     try:
         request = Request(settings.frames, settings.clips, settings.stride, _pictures(job, settings))
-        if is_picture_name(job.path):
-            with open_regular_file(job.path) as file:
-                before = os.fstat(file.fileno())
-                video = decode_picture(file, request)
-                fingerprint = open_fingerprint(file, before.st_size, settings.full_hash)
-        else:
-            with open_video(job.path) as source:
-                before = os.fstat(source.file.fileno())
+        with open_video(job.path) as source:
+            before = os.fstat(source.file.fileno())
+            if is_picture_name(job.path):
+                video = decode_picture(source.file, request)
+            else:
                 video = decode_clips(source, request, strict=settings.strict, decoder=settings.decoder)
-                fingerprint = open_fingerprint(source.file, before.st_size, settings.full_hash)
+            fingerprint = open_fingerprint(source.file, before.st_size, settings.full_hash)
         after = os.stat(job.path)
     except (VideoError, MemoryError):
         raise

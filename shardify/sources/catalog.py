@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from shardify.errors import NothingToBuildError, UsageError
-from shardify.sources.entries import PICTURE_EXTENSIONS, VIDEO_EXTENSIONS, Entries, is_picture_name, is_video_name
+from shardify.sources.entries import VIDEO_EXTENSIONS, Entries, is_picture_name, is_video_name
 from shardify.sources.layouts import AUTO, METADATA, LeftOut, Place, Tree, choose_layout
 from shardify.sources.layouts.dfdc import originals_in
 from shardify.sources.layouts.folders import NO_CLASS
@@ -184,23 +184,21 @@ def _split_words(catalog: Catalog, split_list: SplitList | None) -> str:
 
 def _walk(data: Path) -> tuple[Tree, int, list[str]]:
     """Names below the folder, how many of them are ignored, and lines for the user."""
-    videos, pictures, metadata, endings, entries = [], [], [], Counter(), Entries(data)
+    videos, pictures, others, entries = [], [], [], Entries(data)
     for path in entries:
         if is_video_name(path):
-            videos.append(path.relative_to(data).as_posix())
-            continue
-        if is_picture_name(path):
-            pictures.append(path.relative_to(data).as_posix())
-        if not path.is_dir():
-            endings[printable(path.suffix.lower()) or "no ending"] += 1
-            if path.name in METADATA:
-                metadata.append(path.relative_to(data).as_posix())
-    if not videos:  # beside videos, pictures are covers and previews
-        videos = pictures
-        endings = Counter({ending: n for ending, n in endings.items() if ending[1:] not in PICTURE_EXTENSIONS})
-    videos.sort(key=os.fsencode)
+            videos.append(path)
+        elif is_picture_name(path):
+            pictures.append(path)
+        elif not path.is_dir():
+            others.append(path)
+    if videos:  # pictures are covers and previews then
+        others += [path for path in pictures if not path.is_dir()]
+    endings = Counter(printable(path.suffix.lower()) or "no ending" for path in others)
+    names = sorted((path.relative_to(data).as_posix() for path in videos or pictures), key=os.fsencode)
+    metadata = sorted(path.relative_to(data).as_posix() for path in others if path.name in METADATA)
     notes = [_ignored_line(endings)] if endings else []
-    return Tree(data, videos, sorted(metadata)), endings.total() + entries.hidden, notes + entries.notes()
+    return Tree(data, names, metadata), endings.total() + entries.hidden, notes + entries.notes()
 
 
 def _ignored_line(endings: Counter) -> str:

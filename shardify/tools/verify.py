@@ -185,10 +185,13 @@ def _check_members(
         seen[name] = key
         if in_tar and place < len(order) and order[place] != name:
             yield Damage(file, key, f"{name} is out of order")
-        for problem in _check_file(index, due[name], extension, content):
+        member, clip = payloads.get(extension), due[name]
+        problems = (
+            _check_payload(index, clip, member, content) if member else _check_note(index, clip, extension, content)
+        )
+        for problem in problems:
             yield Damage(file, key, problem)
-        record = due[name].record
-        if in_tar and (member := payloads.get(extension)) and not _is_at(record, member, offset, len(content)):
+        if in_tar and member and not _is_at(clip.record, member, offset, len(content)):
             yield Damage(file, key, "payload does not lie where samples.npy says")
     lost = defaultdict(list)
     for name in order:
@@ -202,33 +205,27 @@ def _is_at(record: np.void, member: str, offset: int, length: int) -> bool:
     return (offset, length) == (record[f"{member}_offset"], record[f"{member}_length"])
 
 
-def _check_file(index: ShardIndex, clip: Expected, extension: str, content: bytes) -> Iterator[str]:
-    row, record = clip.row, clip.record
+def _check_note(index: ShardIndex, clip: Expected, extension: str, content: bytes) -> Iterator[str]:
+    """The label or the record of a clip."""
     if extension == "cls":
-        label = record[index.heads[0].field]
+        label = clip.record[index.heads[0].field]
         if content != str(label).encode():
             yield f"cls is not {label}"
-    elif extension == "json":
-        if sha256(content) != row["record_sha256"]:
-            yield "json differs"
-        elif not _agrees(content, row):
-            yield "json does not agree with samples.csv"
-    else:
-        yield from _check_payload(index, clip, extension, content)
+    elif sha256(content) != clip.row["record_sha256"]:
+        yield "json differs"
+    elif not _agrees(content, clip.row):
+        yield "json does not agree with samples.csv"
 
 
-def _check_payload(index: ShardIndex, clip: Expected, extension: str, content: bytes) -> Iterator[str]:
+def _check_payload(index: ShardIndex, clip: Expected, name: str, content: bytes) -> Iterator[str]:
     """samples.csv has the hash of the first member's payload; the others have a CRC alone."""
-    number, member = next(
-        (number, member) for number, member in enumerate(index.members.values()) if member.extension == extension
-    )
-    if number == 0 and sha256(content) != clip.row["payload_sha256"]:
+    if name == next(iter(index.members)) and sha256(content) != clip.row["payload_sha256"]:
         yield "payload differs"
-    elif zlib.crc32(content) != clip.record[f"{member.name}_crc"]:
+    elif zlib.crc32(content) != clip.record[f"{name}_crc"]:
         yield "payload does not have the CRC of samples.npy"
     else:
         try:
-            member.decode(content)
+            index.members[name].decode(content)
         except Exception as error:  # Pillow and NumPy raise a dozen unrelated types for damaged bytes
             yield f"payload cannot be decoded ({error})"
 

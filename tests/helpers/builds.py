@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 
 from media import numbered_picture, numbered_video
@@ -46,6 +47,13 @@ def run_build(data: Path, out: Path, *, workers: int = 2, timeout_seconds: float
 def tree(folder: Path) -> dict[str, str]:
     """Name → SHA-256 of every entry of a folder, hidden ones included."""
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+
+
+def unpack(folder: Path) -> None:
+    """What Kaggle does to uploaded tars."""
+    for path in list(folder.glob("*.tar")):
+        shutil.unpack_archive(path, path.with_suffix(""), filter="data")
+        path.unlink()
 
 
 def make_job(path: Path, split: str = "train", label: int = 0) -> Job:

@@ -42,12 +42,4 @@ def pixels(shards):
     return np.concatenate([batch.clips.permute(0, 1, 3, 4, 2).numpy() for batch in batches])
 
 
-def unpack(folder):
-    """What Kaggle does to uploaded tars."""
-    for path in folder.glob("*.tar"):
-        with tarfile.open(path) as tar:
-            tar.extractall(path.with_suffix(""), filter="data")
-        path.unlink()
-
-
 SOUND = (("a.jpg", jpg(0), {}), ("a.cls", b"0", {}))

@@ -162,15 +162,12 @@ class Engine:
             self.ema.update()
 
     def evaluate(self, loader: ClipLoader) -> Predictions:
-        """Every clip of the loader once, in plan order; by the averaged weights where there are any.
-
-        On one device, a batch that memory does not hold goes through the model in smaller parts.
-        """
+        """Every clip of the loader once, in plan order; by the averaged weights where there are any."""
         model = self.model if self.ema is None else self.ema.module
         self.group.broadcast(model.buffers())  # each rank has statistics of its own clips; rank 0's are saved
-        whole = (model, loader, self.loss, self.labels, self.dtype, self.group, self.settings.data)
-        most = loader.batch_size if self.group.world == 1 else self.accumulate
-        return in_parts(lambda parts: evaluate(*whole, parts), self.accumulate, most)
+        return evaluate(
+            model, loader, self.loss, self.labels, self.dtype, self.group, self.settings.data, self.accumulate
+        )
 
     def autocast(self) -> AbstractContextManager:
         return autocast(self.group.device, self.dtype)
@@ -235,20 +232,25 @@ def evaluate(
 ) -> Predictions:
     """Every clip of the loader once, over all ranks, in plan order; a batch goes through the model in `parts`.
 
-    labels: what is learned of each clip, by its number.
+    On one device in more parts where memory runs out. labels: what is learned of each clip, by its number.
     """
     model.eval()
-    numbers, masks, outputs = [], [], []
-    for batch in loader.batches(epoch=0):
-        with autocast(group.device, dtype):
-            pieces = batch.clips.chunk(parts)
-            out = torch.cat([model(normalise(to_float(clips, data.frames, data.size))) for clips in pieces])
-        numbers.append(batch.numbers)
-        masks.append(batch.mask)
-        outputs.append(out.float())  # on the device: to take it from there would make the CPU wait for the GPU
-    counts = np.concatenate(masks)
-    numbers = group.gather(np.concatenate(numbers)[counts])
-    outputs = group.gather(torch.cat(outputs).cpu().numpy()[counts])
+
+    def one_pass(parts: int) -> tuple[np.ndarray, np.ndarray]:
+        """The numbers and the outputs of this rank's clips."""
+        numbers, masks, outputs = [], [], []
+        for batch in loader.batches(epoch=0):
+            with autocast(group.device, dtype):
+                pieces = batch.clips.chunk(parts)
+                out = torch.cat([model(normalise(to_float(clips, data.frames, data.size))) for clips in pieces])
+            numbers.append(batch.numbers)
+            masks.append(batch.mask)
+            outputs.append(out.float())  # on the device: to take it from there would make the CPU wait for the GPU
+        counts = np.concatenate(masks)
+        return np.concatenate(numbers)[counts], torch.cat(outputs).cpu().numpy()[counts]
+
+    found = in_parts(one_pass, parts, most=loader.batch_size if group.world == 1 else parts)
+    numbers, outputs = map(group.gather, found)
     order = np.argsort(numbers)
     numbers, outputs = numbers[order], outputs[order]
     labels = labels[numbers]

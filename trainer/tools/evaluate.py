@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from shardify.storage.local import check_writable
-from trainer.devices.memory import in_parts
 from trainer.errors import TrainerError
 
 
@@ -37,11 +36,7 @@ def evaluate_run(
     )  # fmt: skip
     loss, labels = task.build_loss(saved.model, saved.class_counts, group.device), task.labels(found)
     dtype = choose_dtype(settings.amp, group.device)
-    predictions = in_parts(
-        lambda parts: evaluate(saved.model, loader, loss, labels, dtype, group, settings.data, parts),
-        settings.accumulate,
-        most=loader.batch_size,
-    )
+    predictions = evaluate(saved.model, loader, loss, labels, dtype, group, settings.data, settings.accumulate)
     if csv_path:
         part = task.report(predictions, saved.classes, saved.threshold)
         write_atomically(csv_path, predictions_csv(found, predictions.numbers, part, source_rows(found)))

@@ -15,16 +15,10 @@ from shardify.sources.table import read_table
 LABELS = {"real": "real", "fake": "fake", "0": "real", "1": "fake"}
 
 
-class DFDC(Layout):
-    """DFDC: folders of videos with a `metadata.json` that says REAL or FAKE, and from which original a fake was made.
+class _Labelled(Layout):
+    """Videos whose labels stand in files of metadata."""
 
-    Dolhansky et al., arXiv:2006.07397; kaggle.com/c/deepfake-detection-challenge/data (label, split, original). The
-    test set has a `labels.csv` instead, with filename and label, 1 for fake: github.com/SCLBD/DeepfakeBench,
-    preprocessing/rearrange.py. Where it is there, it is the test split.
-    """
-
-    name, title = "dfdc", "DFDC"
-    expects = "metadata.json or labels.csv with the labels of most of its videos"
+    lists: str  # the names of these files, for people
     is_official = True
 
     def certainty(self) -> float:
@@ -33,14 +27,40 @@ class DFDC(Layout):
     def place(self, name: str) -> Place | LeftOut:
         entry = self._entry(name)
         if entry is None:
-            return Place(error="has no label in metadata.json or labels.csv; take it out")
+            return Place(error=f"has no label in {self.lists}; take it out")
+        return self._place(name, entry)
+
+    @property
+    def expects(self) -> str:
+        return f"{self.lists} with the labels of most of its videos"
+
+    def _entry(self, name: str) -> dict | None:
+        """What the lists say of a video, its label among it; None where they have none."""
+        raise NotImplementedError
+
+    def _place(self, name: str, entry: dict) -> Place:
+        raise NotImplementedError
+
+
+class DFDC(_Labelled):
+    """DFDC: folders of videos with a `metadata.json` that says REAL or FAKE, and from which original a fake was made.
+
+    Dolhansky et al., arXiv:2006.07397; kaggle.com/c/deepfake-detection-challenge/data (label, split, original). The
+    test set has a `labels.csv` instead, with filename and label, 1 for fake: github.com/SCLBD/DeepfakeBench,
+    preprocessing/rearrange.py. Where it is there, it is the test split.
+    """
+
+    name, title = "dfdc", "DFDC"
+    lists = "metadata.json or labels.csv"
+
+    def _place(self, name: str, entry: dict) -> Place:
         original = entry.get("original")
         original = self._by_name.get(original, "") if isinstance(original, str) else ""
         # the parts are all of train; what is held out of them is drawn
         return Place(LABELS[_label(entry)], split=entry.get("split_here"), original=original)
 
     def _entry(self, name: str) -> dict | None:
-        """What the lists say of a video: those of its folder, or of the nearest above it."""
+        """By the lists of its folder, or of the nearest above it."""
         folder, file = name, file_of(name)
         while folder and self._lists:
             folder = folder.rpartition("/")[0]
@@ -66,24 +86,17 @@ class DFDC(Layout):
         return {file_of(name): name for name in self.tree.videos}
 
 
-class DFDCPreview(Layout):
+class DFDCPreview(_Labelled):
     """DFDC's preview: `original_videos`, `method_A` and `method_B`, with a `dataset.json` that says label and split.
 
     Dolhansky et al., arXiv:1910.08854; github.com/SCLBD/DeepfakeBench, preprocessing/rearrange.py (label, set).
     """
 
     name, title = "dfdcpreview", "DFDC preview"
-    expects = "dataset.json with the labels of most of its videos"
+    lists = "dataset.json"
     grouping = "the target actor of DFDC's preview"
-    is_official = True
 
-    def certainty(self) -> float:
-        return _share(self._entry(name) for name in self.tree.videos)
-
-    def place(self, name: str) -> Place | LeftOut:
-        entry = self._entry(name)
-        if entry is None:
-            return Place(error="has no label in dataset.json; take it out")
+    def _place(self, name: str, entry: dict) -> Place:
         class_name, actor = LABELS[_label(entry)], entry.get("target_id")
         kind = next((part for part in name.split("/") if part.startswith("method_")), "")
         group = f"actor {actor}" if isinstance(actor, str | int) else None

@@ -1,9 +1,8 @@
 import shutil
-import tarfile
 from pathlib import Path
 
 import pytest
-from builds import make_videos, run_build, tree, video_names
+from builds import make_videos, run_build, tree, unpack, video_names
 from click.testing import CliRunner
 from version_1 import as_version_1
 
@@ -36,14 +35,6 @@ def pristine(request, data, tmp_path_factory):
 @pytest.fixture
 def shards(pristine, tmp_path):
     return Path(shutil.copytree(pristine, tmp_path / "s"))
-
-
-def unpack(shards):
-    """As Kaggle does."""
-    for path in list(shards.glob("*.tar")):
-        with tarfile.open(path) as tar:
-            tar.extractall(path.with_suffix(""), filter="data")
-        path.unlink()
 
 
 def contents(folder):

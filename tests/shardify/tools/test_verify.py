@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builds import make_videos, run_build, video_names
+from builds import make_videos, run_build, unpack, video_names
 from click.testing import CliRunner
 
 from shardify.cli.main import main
@@ -35,14 +35,6 @@ def pristine(data, tmp_path_factory):
 @pytest.fixture
 def shards(pristine, tmp_path):
     return Path(shutil.copytree(pristine, tmp_path / "s"))
-
-
-def unpack(shards: Path) -> None:
-    """As Kaggle does."""
-    for path in list(shards.glob("*.tar")):
-        with tarfile.open(path) as tar:
-            tar.extractall(path.with_suffix(""), filter="data")
-        path.unlink()
 
 
 def found(shards, workers=2):

@@ -1,11 +1,11 @@
 """Clips with several members and heads, folders of format version 1, and frames of any size."""
 
 import shutil
-import tarfile
 
 import numpy as np
 import pytest
 import torch
+from builds import unpack
 from folders import FRAMES, SIZE, build_shards, make_clips
 from loading import damage, frames_of
 from runs import run_small
@@ -30,13 +30,6 @@ def deep_folder(shards_folder, tmp_path_factory):
 @pytest.fixture
 def own_deep(deep_folder, tmp_path):
     return shutil.copytree(deep_folder, tmp_path / "deep")
-
-
-def unpack(folder):
-    for path in folder.glob("*.tar"):
-        with tarfile.open(path) as tar:
-            tar.extractall(path.with_suffix(""), filter="data")
-        path.unlink()
 
 
 def expected_of(shards, numbers):

@@ -9,6 +9,7 @@ import tarfile
 
 import numpy as np
 import pytest
+from builds import unpack
 from folders import FRAMES, SIZE, build_shards, make_clips
 
 from shardify.format.index import sha256
@@ -16,14 +17,6 @@ from shardify.format.records import Head, npy_bytes
 from trainer.data.shard_set import open_shards
 from trainer.data.splits import choose_splits
 from trainer.errors import FormatError
-
-
-def unpack(shards):
-    """What Kaggle does to uploaded tars."""
-    for tar in shards.glob("*.tar"):
-        with tarfile.open(tar) as file:
-            file.extractall(tar.with_suffix(""), filter="data")
-        tar.unlink()
 
 
 def change_index(shards, **changes):

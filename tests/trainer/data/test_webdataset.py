@@ -9,8 +9,9 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from builds import unpack
 from folders import FRAMES, SIZE
-from foreign_tars import CLIPS, MEMBER, SOUND, jpg, pixels, tar_of, unpack, write
+from foreign_tars import CLIPS, MEMBER, SOUND, jpg, pixels, tar_of, write
 from PIL import Image
 from runs import run_small
 

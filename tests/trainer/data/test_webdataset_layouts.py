@@ -4,8 +4,9 @@ import tarfile
 
 import numpy as np
 import pytest
+from builds import unpack
 from folders import FRAMES
-from foreign_tars import CLIPS, jpg, pixels, unpack, write
+from foreign_tars import CLIPS, jpg, pixels, write
 
 from trainer.data.locate import split_of
 from trainer.data.shard_set import open_shards
