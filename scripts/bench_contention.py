@@ -53,9 +53,9 @@ def measure(shards: Path, config: Path, seconds: float) -> None:
     from trainer.config.auto import resolve_by_device, resolve_by_model
     from trainer.config.load import load_settings
     from trainer.data.loader import ClipLoader
-    from trainer.data.shard_set import open_shards
     from trainer.devices.distributed import Group
     from trainer.engine.assemble import make_engine, make_model
+    from trainer.shards.shard_set import open_shards
     from trainer.transforms.clips import normalise, to_float
 
     group, found = Group(0, 1, torch.device("cpu")), open_shards(shards)

@@ -26,7 +26,7 @@ MEASURE = """
 import resource, sys, time
 import torch
 from trainer.data.loader import ClipLoader
-from trainer.data.shard_set import open_shards
+from trainer.shards.shard_set import open_shards
 
 def peak_mb():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

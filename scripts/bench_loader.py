@@ -28,9 +28,9 @@ from loader_peers import Batches, open_peers
 from PIL import Image
 
 from shardify.format.members.frames import Frames, simplejpeg
-from trainer.data import shard_set as shards_module
 from trainer.data.loader import ClipLoader
-from trainer.data.shard_set import ShardSet, open_shards
+from trainer.shards import shard_set as shards_module
+from trainer.shards.shard_set import ShardSet, open_shards
 
 FRAMES, SIZE, QUALITY, BATCH, PER_SHARD = 16, 128, 90, 16, 128
 MAX_CLIPS = 9_999  # labels number the clips

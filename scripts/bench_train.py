@@ -36,11 +36,11 @@ from trainer.config.load import load_settings
 from trainer.config.settings import Settings
 from trainer.data.batches import Batch
 from trainer.data.loader import AHEAD, ClipLoader
-from trainer.data.shard_set import ShardSet, open_shards
 from trainer.devices.distributed import Group
 from trainer.engine.assemble import compile_model, make_engine, make_model
 from trainer.engine.engine import Engine
 from trainer.models.backbones import make_backbone
+from trainer.shards.shard_set import ShardSet, open_shards
 from trainer.transforms.clips import normalise, to_float
 
 CORES = len(os.sched_getaffinity(0))

@@ -98,12 +98,12 @@ trainer/data/order.py data/test_order.py
   + rng = np.random.default_rng([seed, 0])
   - return batch[places % len(batch)], places < len(batch)
   + return batch[places % len(batch)], places >= 0
-trainer/data/shard_set.py data/test_shard_set.py
+trainer/shards/shard_set.py shards/test_shard_set.py
   - if check and self.has_crc and crc32(payload) != record[f"{name}_crc"]:
   + if check and self.has_crc and len(payload) != length:
   - if file_sha256(folder / "samples.npy") != fingerprint:
   + if len(file_sha256(folder / "samples.npy")) != len(fingerprint):
-trainer/data/splits.py data/test_shard_set.py
+trainer/shards/splits.py shards/test_shard_set.py
   - splits = islice(splitter.split(train, labels, groups), share.numerator)
   + splits = islice(splitter.split(train, labels, train), share.numerator)
 trainer/data/loader.py data/test_decoder.py data/test_loader_elsewhere.py

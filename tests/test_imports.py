@@ -37,6 +37,7 @@ LEVELS = {
         "models",
         "evaluation transforms devices",
         "data",
+        "shards",
         "config",
         "errors torch_files options",
     ),

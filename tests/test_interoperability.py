@@ -12,7 +12,7 @@ from shardify.build.build import build
 from shardify.build.request import BuildRequest
 from shardify.format.members.frames import from_sheet
 from shardify.format.settings import BuildSettings
-from trainer.data.shard_set import open_shards
+from trainer.shards.shard_set import open_shards
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,13 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option("--shards", type=click.Path(path_type=Path), required=True, help="Folder made by `shardify build`.")
+@click.option(
+    "--shards",
+    type=click.Path(path_type=Path),
+    required=True,
+    multiple=True,
+    help="Folder made by `shardify build`; several are mixed.",
+)
 @click.option("--config", type=FILE, help="YAML file with settings.")
 @click.option("--out", type=click.Path(path_type=Path), help="Where the run is kept.  [default: a new runs/NAME]")
 @click.option(
@@ -32,7 +38,12 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--devices", default="auto", show_default=True, help="auto | cpu | a number of GPUs.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting; may be repeated.")
 def main(
-    shards: Path, config: Path | None, out: Path | None, resume: bool, devices: str, overrides: tuple[str, ...]
+    shards: tuple[Path, ...],
+    config: Path | None,
+    out: Path | None,
+    resume: bool,
+    devices: str,
+    overrides: tuple[str, ...],
 ) -> None:
     """Train a video classifier on shards, on CPU, one GPU or several."""
     try:
@@ -72,26 +83,26 @@ def load(out: Path, config: Path | None, overrides: tuple[str, ...], resume: boo
     return settings
 
 
-def run(settings: Settings, shards: Path, out: Path, resume: bool, devices: str) -> None:
+def run(settings: Settings, shards: tuple[Path, ...], out: Path, resume: bool, devices: str) -> None:
     from shardify.format.index import read_index
-    from trainer.data.locate import find_shards
     from trainer.devices.distributed import join_group, leave_group, num_devices
     from trainer.devices.launch import relaunch
     from trainer.evaluation.report import figures_of
+    from trainer.shards.locate import find_shards
     from trainer.train import train
 
     gpus = num_devices(devices)
     if gpus > 1 and "LOCAL_RANK" not in os.environ:
-        folder, tars = find_shards(shards)
-        if tars is None:
-            read_index(folder)  # what is wrong with it is said once, not by every process
+        for folder, tars in map(find_shards, shards):
+            if tars is None:
+                read_index(folder)  # what is wrong with it is said once, not by every process
         relaunch(gpus, sys.argv[1:], out)
     group = join_group(gpus > 0)
     limited = with_session_limit(settings)
     if group.is_main and limited.max_hours != settings.max_hours:
         click.echo(f"Kaggle ends sessions after {SESSION_HOURS:g} h: max_hours is {limited.max_hours}", err=True)
     try:
-        record = train(limited, shards, out, group, resume)
+        record = train(limited, list(shards), out, group, resume)
     except RuntimeError as error:
         if group.world == 1 or not is_lost_process(error):
             raise

@@ -19,7 +19,7 @@ from trainer.options import Command
 def main(shards: Path) -> None:
     """Warn where the files' metadata alone distinguish the classes."""
     with failures_as_one_line():
-        from trainer.data.shard_set import open_shards
+        from trainer.shards.shard_set import open_shards
         from trainer.tools.audit import audit
 
         show(*audit(open_shards(shards)))

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trainer.config.settings import is_custom
-from trainer.data.shard_set import input_shape
 from trainer.devices import gpu
 from trainer.devices.gpu import gpu_memory
 from trainer.evaluation import report
 from trainer.saved_model import read_best
+from trainer.shards.shard_set import input_shape
 
 if TYPE_CHECKING:
     from trainer.run import Run
@@ -60,7 +60,7 @@ def describe_run(run: Run) -> dict:
         "settings": settings.to_dict(),
         "classes": shards.classes,
         "shards": {
-            "folder": str(shards.folder),
+            "folder": shards.name,
             "fingerprint": shards.fingerprint,
             "clips": {name: len(loader.numbers) for name, loader in run.loaders.items()},
             "frames": shards.frames,

@@ -10,10 +10,10 @@ from torch import nn
 
 from trainer.config.settings import Settings
 from trainer.data.loader import ClipLoader
-from trainer.data.shard_set import ShardSet
 from trainer.devices.distributed import Group
 from trainer.engine.checkpoint import Progress
 from trainer.engine.engine import Engine
+from trainer.shards.shard_set import ShardSet
 from trainer.tasks.base import Task
 
 if TYPE_CHECKING:

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from shardify.storage.local import file_sha256, rename, write_atomically
 from trainer.config.load import from_dict
 from trainer.config.settings import Settings
-from trainer.data.shard_set import build_settings, class_counts, input_shape, videos_of
 from trainer.devices.gpu import check_gpu
 from trainer.errors import TrainerError
 from trainer.models.custom import with_named_class
+from trainer.shards.shard_set import class_counts, input_shape, videos_of
 from trainer.tasks import task_of
 from trainer.tasks.base import Task
 from trainer.torch_files import read_torch_file
@@ -124,7 +124,7 @@ def save_model(run: Run, validation: Predictions, value: float) -> str:
         "size": size,
         "stored_frames": shards.frames,
         "stored_size": shards.size,
-        "build": build_settings(shards.folder),
+        "build": shards.build,
         "class_counts": class_counts(shards, run.loaders["train"].numbers).tolist(),
         **run.task.thresholds(validation, videos_of(shards, validation.numbers)),
         "epoch": run.progress.epoch + 1,

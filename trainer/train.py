@@ -18,8 +18,6 @@ from trainer.config.auto import check_used, resolve_by_device, resolve_by_model,
 from trainer.config.load import flatten
 from trainer.config.run_folder import has_trained, hold_folder, read_record
 from trainer.config.settings import Settings
-from trainer.data.shard_set import open_shards
-from trainer.data.splits import choose_splits, limit_per_class
 from trainer.devices.distributed import Group
 from trainer.devices.gpu import check_gpu
 from trainer.engine.assemble import choose_run_cache, compile_model, make_engine, make_loaders, make_model
@@ -33,12 +31,14 @@ from trainer.monitor.progress import Monitor, epoch_line, show_epoch, show_openi
 from trainer.monitor.tensorboard import check_installed
 from trainer.run import Run
 from trainer.saved_model import publish_model, save_model, settle_best_model
+from trainer.shards.mix import open_all
+from trainer.shards.splits import choose_splits, limit_per_class
 from trainer.tasks import task_of
 
 logger = logging.getLogger(__name__)
 
 
-def train(settings: Settings, shards_folder: Path, out: Path, group: Group, resume: bool) -> dict:
+def train(settings: Settings, names: Path | list[Path], out: Path, group: Group, resume: bool) -> dict:
     """Train, choose the best epoch on validation, evaluate it on test; returns experiment_results.json's content.
 
     Raises ShardifyError for all that stops a run; Interrupted after a signal or max_hours, with a checkpoint made.
@@ -49,7 +49,7 @@ def train(settings: Settings, shards_folder: Path, out: Path, group: Group, resu
                 held.enter_context(hold_folder(out, resume))
             checkpoint = find_checkpoint(out) if resume else None
         try:
-            run = prepare(settings, shards_folder, out, group, checkpoint)
+            run = prepare(settings, names, out, group, checkpoint)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -122,7 +122,7 @@ def train_to_the_end(run: Run) -> dict:
             loader.close()
 
 
-def prepare(settings: Settings, shards_folder: Path, out: Path, group: Group, checkpoint: dict | None) -> Run:
+def prepare(settings: Settings, names: Path | list[Path], out: Path, group: Group, checkpoint: dict | None) -> Run:
     """Open the shards, build the model and all that trains it; `auto` in the settings becomes definite."""
     torch.manual_seed(settings.seed)
     torch.backends.cudnn.benchmark = True  # shapes hardly change
@@ -136,7 +136,7 @@ def prepare(settings: Settings, shards_folder: Path, out: Path, group: Group, ch
             settings = take_over(settings, checkpoint["settings"])
         settings = resolve_by_device(settings, group.device)
         # data
-        shards = open_shards(shards_folder, settings.data.sheet_frames)
+        shards = open_all(names, settings.data.sheet_frames)
         splits, notes = choose_splits(shards, settings.data.val_fraction, settings.seed, task.keeps_classes)
         if settings.data.max_per_class:
             splits["train"] = limit_per_class(shards, splits["train"], settings.data.max_per_class, settings.seed)

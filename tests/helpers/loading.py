@@ -8,8 +8,8 @@ import queue
 import numpy as np
 from PIL import Image
 
-from trainer.data.shard_set import ShardSet, open_shards
 from trainer.errors import FormatError
+from trainer.shards.shard_set import ShardSet, open_shards
 
 
 def frames_of(shards, number):

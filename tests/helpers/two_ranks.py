@@ -13,9 +13,9 @@ from runs import Stopping, run_small
 
 from shardify.errors import ShardifyError
 from trainer import ClipLoader
-from trainer.data.shard_set import ShardSet, open_shards
 from trainer.devices.distributed import join_group, leave_group
 from trainer.errors import is_lost_process
+from trainer.shards.shard_set import ShardSet, open_shards
 from trainer.tasks.base import Task
 
 ALIKE = (  # with batch norm frozen, as one process trains; a stage of the backbone thaws on the way

@@ -15,7 +15,7 @@ from shardify.tools.verify import verify_folder
 from shardify.video.extract import Request
 from shardify.video.resize import PictureMaker
 from trainer import ClipLoader
-from trainer.data.shard_set import open_shards
+from trainer.shards.shard_set import open_shards
 
 # four colours, one in each quarter: red, green / blue, white
 QUARTERS = np.array([[[200, 0, 0], [0, 200, 0]], [[0, 0, 200], [255, 255, 255]]], np.uint8).repeat(32, 0).repeat(32, 1)

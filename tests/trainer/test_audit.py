@@ -15,7 +15,7 @@ from shardify.build.request import BuildRequest
 from shardify.format.records import Head
 from shardify.format.settings import BuildSettings
 from trainer.audit import main
-from trainer.data.shard_set import open_shards
+from trainer.shards.shard_set import open_shards
 from trainer.tools.audit import audit, chance_deviation
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))

@@ -11,12 +11,12 @@ from runs import SMALL, run_small
 from trainer.config.load import load_settings
 from trainer.config.settings import ModelSettings
 from trainer.data.loader import ClipLoader
-from trainer.data.shard_set import open_shards
 from trainer.devices.distributed import Group
 from trainer.engine.assemble import make_engine, make_model
 from trainer.engine.batch_size import choose_batch_size
 from trainer.models.build import build_model
 from trainer.predict import main as predict
+from trainer.shards.shard_set import open_shards
 from trainer.train import train
 
 pytestmark = [

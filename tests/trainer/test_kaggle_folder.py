@@ -21,8 +21,8 @@ from trainer.__main__ import main
 from trainer.config.session import MARGIN_HOURS, SESSION_HOURS, runs_folder, with_session_limit
 from trainer.config.settings import Settings
 from trainer.data.loader import ClipLoader
-from trainer.data.locate import find_shards
 from trainer.errors import FormatError
+from trainer.shards.locate import find_shards
 
 # not preinstalled at Kaggle
 NOT_THERE = ("av", "webdataset", "simplejpeg", "zlib_ng", "pebble", "datasets", "onnx", "onnxruntime")
@@ -78,12 +78,12 @@ def kaggle(shards_folder, tmp_path_factory):
 PROGRAM = """
 import functools, importlib, json, pathlib
 from click.testing import CliRunner
-import trainer.config.session, trainer.data.locate, trainer.data.shard_set
+import trainer.config.session, trainer.shards.locate, trainer.shards.shard_set
 from runs import quick_results
 from trainer.__main__ import main
 commands, root = json.loads(sys.argv.pop()), pathlib.Path(sys.argv.pop())
 trainer.config.session.WORKING = root / "working"
-trainer.data.shard_set.find_shards = functools.partial(trainer.data.locate.find_shards, kaggle_input=root / "input")
+trainer.shards.shard_set.find_shards = functools.partial(trainer.shards.locate.find_shards, kaggle_input=root / "input")
 with quick_results():
     main(standalone_mode=False)
     said = []

@@ -17,8 +17,8 @@ from torch import nn
 
 from trainer import __main__, evaluate, export, predict
 from trainer.data.loader import ClipLoader
-from trainer.data.shard_set import open_shards
-from trainer.data.splits import limit_per_class
+from trainer.shards.shard_set import open_shards
+from trainer.shards.splits import limit_per_class
 
 SMALL = ("model.backbone=tiny", "model.lstm_hidden=8", "epochs=2", "batch_size=4", "optimizer.lr=0.003")
 KINDS = {"plain": (), "reduced": ("data.frames=3", "data.size=12"), "regression": ("loss.name=mse",)}

@@ -14,11 +14,11 @@ from runs import ALONE, CPU, SMALL, MeanColours, best_weights, history, run_smal
 from safetensors import safe_open
 
 from trainer.config.load import load_settings
-from trainer.data.shard_set import open_shards
 from trainer.engine.checkpoint import load_newest
 from trainer.errors import Interrupted, TrainerError
 from trainer.evaluation import metrics
 from trainer.saved_model import load_saved
+from trainer.shards.shard_set import open_shards
 from trainer.tools.evaluate import evaluate_run
 from trainer.train import train
 

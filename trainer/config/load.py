@@ -153,6 +153,10 @@ def _convert(value: Any, kind: Any, name: str, instead: str = "") -> Any:
         inner, other = arguments  # a type, and what may stand for it: None or a Literal of one word
         word, meant = ("none", None) if other is type(None) else typing.get_args(other) * 2
         return meant if value in (word, meant) else _convert(value, inner, name, f"{word} or ")
+    if origin is list and isinstance(value, list):
+        return [_convert(each, arguments[0], name) for each in value]
+    if origin is list:
+        raise SettingsError(f"{name} is {value!r}; it must be {instead}a list, for example [1, 0.5]")
     if kind is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
         with contextlib.suppress(ValueError):
             return float(value)

@@ -119,6 +119,7 @@ class DataSettings:
     on_error: Literal["stop", "skip"] = "stop"  # skip: a damaged clip is replaced by another and counted
     max_errors: Share = 0.01  # skip: the share of damaged clips at which the run stops all the same
     balanced: bool = False  # draw every class equally often in training
+    weights: list[NotNegative] | None = None  # how much of each --shards an epoch takes, [1, 1]: equally many clips
     shuffle_shards: NotNegativeInt = 0  # mix clips within so many shards at a time, for slow disks; 0: over all clips
     workers: NotNegativeInt = 0  # decoding threads; 0: one per core
     sheet_frames: PositiveInt | None = None  # frames per contact sheet, in tars of other writers that do not say it

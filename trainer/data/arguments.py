@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
@@ -19,8 +19,9 @@ from shardify.format.members import Member
 from shardify.text import printable
 from trainer.config.settings import not_negative, positive, share
 from trainer.data.cache import TIERS, private_memory
-from trainer.data.shard_set import ShardSet, open_shards
 from trainer.errors import SettingsError
+from trainer.shards.mix import open_all
+from trainer.shards.shard_set import ShardSet
 
 CHOICES = {"cache": ("auto", *TIERS), "on_error": ("stop", "skip")}
 WHOLE = ("batch_size", "seed", "workers", "shuffle_shards", "rank", "world")
@@ -40,6 +41,7 @@ class LoaderOptions:
     on_error: str = "stop"  # skip: the next clip replaces a damaged one; in evaluation it is masked
     max_errors: float = 0.01  # skip: the share of damaged clips at which loading stops all the same
     balanced: bool = False  # draw every class equally often
+    weights: Sequence[float] | None = None  # how much of each of several shards folders an epoch takes; None: all clips
     shuffle_shards: int = 0  # mix clips within so many shards at a time, for slow disks; 0: over all clips
     numbers: np.ndarray | None = None  # of the clips, int64 (N,); None: all of the split
     rank: int = 0  # of this process
@@ -106,7 +108,7 @@ def choose_members(wanted: Collection[str] | None, shards: ShardSet) -> dict[str
     names = [wanted] if isinstance(wanted, str) else wanted or [shards.first_member.name]
     for name in names:
         if name not in shards.members:
-            raise SettingsError(f"members has {name!r}; the clips of {shards.folder} have {', '.join(shards.members)}")
+            raise SettingsError(f"members has {name!r}; the clips of {shards.name} have {', '.join(shards.members)}")
     return {name: shards.members[name] for name in names}
 
 
@@ -120,9 +122,9 @@ def check_numbers(numbers: np.ndarray, count: int) -> np.ndarray:
     return numbers.astype(np.int64)
 
 
-def open_and_tell(name: Path | str) -> ShardSet:
-    """The shards of that name; what a user should know about them is logged as a warning."""
-    shards = open_shards(name)
+def open_and_tell(names: Path | str | list[Path | str]) -> ShardSet:
+    """The shards of one name or several; what a user should know about them is logged as a warning."""
+    shards = open_all(names)
     for note in shards.notes:
-        logging.getLogger(__name__).warning("%s", printable(f"{shards.folder}: {note}"))
+        logging.getLogger(__name__).warning("%s", printable(f"{shards.name}: {note}"))
     return shards

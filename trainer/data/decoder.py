@@ -8,8 +8,8 @@ from shardify.format.members import Member
 from shardify.format.members.base import DAMAGE
 from trainer.data.arguments import LoaderOptions
 from trainer.data.batches import Values
-from trainer.data.shard_set import ShardSet
 from trainer.errors import FormatError
+from trainer.shards.shard_set import ShardSet
 
 Payloads = list[bytes | memoryview]  # of the members of one clip
 

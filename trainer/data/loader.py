@@ -30,16 +30,17 @@ from trainer.data.batches import Batch, ClipDataset, Pass, Pending, Values
 from trainer.data.cache import ClipCache, make_caches
 from trainer.data.decoder import ClipDecoder, Payloads
 from trainer.data.order import count_repeats, epoch_order, num_steps, rank_batch
-from trainer.data.shard_set import ShardSet
 from trainer.data.thread_pools import READERS, Stages
 from trainer.data.transfer import Transfer, contiguous_copy
 from trainer.errors import FormatError, TrainerError
+from trainer.shards.mix import check_weights
+from trainer.shards.shard_set import ShardSet
 
 AHEAD = 4  # batches that are being read and decoded while one is in use
 
 
 class ClipLoader:
-    """Batches of one split of a shards folder, for any training loop: `for clips, labels in ClipLoader(…)`.
+    """Batches of one split of shards folders, for any training loop: `for clips, labels in ClipLoader(…)`.
 
     Each pass over it is one epoch, in a new order where it shuffles. clips: uint8 (B, T, 3, S, S), contiguous, or with
     several `members` named each by its name; labels: int64 (B,), of the primary head. The last batch may be smaller.
@@ -51,7 +52,7 @@ class ClipLoader:
 
     def __init__(
         self,
-        shards: ShardSet | Path | str,
+        shards: ShardSet | Path | str | list[Path | str],
         split: str = "train",
         batch_size: int = 16,
         *,
@@ -67,9 +68,11 @@ class ClipLoader:
         self.numbers = known if numbers is None else check_numbers(numbers, len(self.shards.samples))
         self.dataset = ClipDataset(self.numbers)
         if len(self.numbers) == 0:
-            raise FormatError(f"{self.shards.folder}: has no {split} split")
+            raise FormatError(f"{self.shards.name}: has no {split} split")
         self.batch_size = batch_size
         self.shuffle = split == "train" if self.options.shuffle is None else self.options.shuffle
+        if self.shuffle:
+            check_weights(self.options.weights, self.shards, self.numbers)
         self.workers = self.options.workers or len(os.sched_getaffinity(0))
         self.epoch = self._first_step = 0  # where the next plain pass begins
         self._position = 0, 0  # epoch and step after the last batch that a plain pass has handed out
@@ -127,7 +130,7 @@ class ClipLoader:
         return _remake, (type(self), arguments, self.epoch, self._first_step)
 
     def _order_of(self) -> dict[str, int | str]:
-        names = ("seed", "batch_size", "balanced", "shuffle_shards")
+        names = ["seed", "batch_size", "balanced", "shuffle_shards", *(["weights"] if self.options.weights else [])]
         clips = {"num_clips": len(self.numbers), "fingerprint": self.shards.fingerprint}
         return {name: getattr(self.options, name) for name in names} | clips
 
@@ -158,13 +161,9 @@ class ClipLoader:
         labels = self.shards.labels[self.numbers] if self.options.balanced else None
         shards = self.shards.samples["shard"][self.numbers] if self.options.shuffle_shards else None
         return epoch_order(
-            self.numbers,
-            self.options.seed,
-            epoch,
-            labels=labels,
-            shards=shards,
-            shards_at_once=self.options.shuffle_shards,
-        )
+            self.numbers, self.options.seed, epoch, labels=labels, folders=self.shards.folder_numbers[self.numbers],
+            weights=self.options.weights, shards=shards, shards_at_once=self.options.shuffle_shards,
+        )  # fmt: skip
 
     def batches(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """This rank's batches of one epoch, from a step on; their order depends on (seed, epoch) and the options alone.
@@ -205,7 +204,8 @@ class ClipLoader:
         if self._begun is None or (self._begun.epoch, self._begun.first_step) != (epoch, first_step):
             self._drop_begun()
             order = self.order(epoch)
-            repeats = count_repeats(order) if self.options.balanced else np.zeros(len(order), np.int64)
+            may_repeat = self.options.balanced or self.options.weights
+            repeats = count_repeats(order) if may_repeat else np.zeros(len(order), np.int64)
             self._begun = Pass(epoch, first_step, np.stack([order, repeats], 1), first_step)
         self._start_steps(self._begun, self._ahead if ahead is None else ahead)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -13,35 +14,58 @@ def epoch_order(
     epoch: int,
     *,
     labels: np.ndarray | None = None,
+    folders: np.ndarray | None = None,
+    weights: Sequence[float] | None = None,
     shards: np.ndarray | None = None,
     shards_at_once: int = 1,
 ) -> np.ndarray:
     """The numbers, int64 (N,), in the global order of one epoch: the same for any number of ranks and workers.
 
     labels: int (N,), draws every class equally often: clips of small classes repeat, of large ones some stay away.
+    folders: int (N,), of which folder each clip is, and the weights of the folders: an epoch, still of N clips, takes
+    from each in proportion to its weight, and within each by `labels`.
     shards: int (N,), the shard of each clip; clips are then mixed within `shards_at_once` shards, themselves in
     random order and company, so that a slow disk reads few files at a time.
     """
     rng = np.random.default_rng([seed, epoch])
     order = rng.permutation(len(numbers))
-    if labels is not None:
-        order = rng.permutation(_balanced(labels, rng))
+    if weights is not None:
+        order = rng.permutation(_weighted(folders, weights, labels, rng))
+    elif labels is not None:
+        order = rng.permutation(_balanced(labels, len(labels), rng))
     if shards is not None:
         turn = rng.permutation(int(shards.max()) + 1) // shards_at_once
         order = order[np.argsort(turn[shards[order]], kind="stable")]
     return numbers[order]
 
 
-def _balanced(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Places into `labels`, as many as it holds, every class as often as any other (to within one)."""
-    classes = rng.permutation(np.unique(labels))
+def _weighted(
+    folders: np.ndarray, weights: Sequence[float], labels: np.ndarray | None, rng: np.random.Generator
+) -> np.ndarray:
+    """Places into `folders`, as many as it holds, each folder as often as its weight says (to within one)."""
+    ends = np.round(np.cumsum(weights) / sum(weights) * len(folders)).astype(int)
     drawn = []
-    for i, label in enumerate(classes):
-        members = np.flatnonzero(labels == label)
-        quota = len(labels) // len(classes) + (i < len(labels) % len(classes))
-        rounds = [rng.permutation(members) for _ in range(math.ceil(quota / len(members)))]
-        drawn.append(np.concatenate(rounds)[:quota] if rounds else members[:0])
+    for folder, count in enumerate(np.diff(ends, prepend=0).tolist()):
+        members = np.flatnonzero(folders == folder)
+        if labels is not None and count:
+            drawn.append(members[_balanced(labels[members], count, rng)])
+        else:
+            drawn.append(_repeated(members, count, rng))
     return np.concatenate(drawn)
+
+
+def _balanced(labels: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """So many places into `labels`, every class as often as any other (to within one)."""
+    classes = rng.permutation(np.unique(labels))
+    quotas = [count // len(classes) + (i < count % len(classes)) for i in range(len(classes))]
+    drawn = [_repeated(np.flatnonzero(labels == k), n, rng) for k, n in zip(classes, quotas, strict=True)]
+    return np.concatenate(drawn)
+
+
+def _repeated(members: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """So many of the members, int (count,), none a second time before each has come once."""
+    rounds = [rng.permutation(members) for _ in range(math.ceil(count / len(members)))] if count else []
+    return np.concatenate([members[:0], *rounds])[:count]
 
 
 def count_repeats(order: np.ndarray) -> np.ndarray:

@@ -13,7 +13,6 @@ from trainer.config.settings import Settings
 from trainer.data.cache import TIERS, choose_cache, explain_choice
 from trainer.data.loader import ClipLoader
 from trainer.data.order import num_steps
-from trainer.data.shard_set import ShardSet, class_counts, input_shape
 from trainer.devices.distributed import Group
 from trainer.engine.ema import MovingAverage
 from trainer.engine.engine import Engine, choose_dtype
@@ -22,6 +21,7 @@ from trainer.engine.optimizer import Schedule, build_optimizer
 from trainer.models.batch_norm import allow_single_values
 from trainer.models.compile import compile_backbone
 from trainer.models.gradient_checkpointing import checkpoint_blocks
+from trainer.shards.shard_set import ShardSet, class_counts, input_shape
 from trainer.tasks import task_of
 
 
@@ -72,6 +72,7 @@ def make_loaders(
             on_error=settings.data.on_error,
             max_errors=settings.data.max_errors,
             balanced=settings.data.balanced,
+            weights=settings.data.weights,
             shuffle_shards=settings.data.shuffle_shards,
             rank=group.rank,
             world=group.world,

@@ -14,10 +14,10 @@ from torch import nn
 from shardify.machine import is_out_of_memory
 from trainer.config.settings import Settings
 from trainer.data.batches import Batch
-from trainer.data.shard_set import ShardSet
 from trainer.devices.distributed import Group
 from trainer.engine.assemble import make_engine
 from trainer.errors import SettingsError
+from trainer.shards.shard_set import ShardSet
 
 MEMORY_SHARE = 0.85  # the rest is for fragments, and for batches under way to the device
 ON_A_CPU = 16  # clips; there is no memory of its own to fill

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 from shardify.errors import FormatError
 from shardify.format.index import read_rows
 from shardify.storage.table import table_bytes
-from trainer.data.shard_set import ShardSet
+from trainer.shards.shard_set import ShardSet
 
 
 @dataclass(frozen=True)
@@ -45,22 +46,26 @@ class ReportPart:
     worst: Ranking
 
 
-def source_rows(shards: ShardSet) -> dict[str, dict[str, str]]:
-    """The rows of samples.csv by key; {} without one: it is for people, training does not need it."""
-    try:
-        return {row["key"]: row for row in read_rows(shards.folder)}
-    except FormatError:
-        return {}
+def source_rows(shards: ShardSet) -> dict[int, dict[str, str]]:
+    """The rows of samples.csv by the clips' numbers; without one nothing: it is for people, training needs none."""
+    rows, first = {}, 0
+    for part in shards.parts or (shards,):
+        with contextlib.suppress(FormatError):
+            by_key = {row["key"].encode(): row for row in read_rows(part.folder)}
+            keys = enumerate(part.samples["key"].tolist(), first)
+            rows |= {number: by_key[key] for number, key in keys if key in by_key}
+        first += len(part.samples)
+    return rows
 
 
-def predictions_csv(shards: ShardSet, numbers: np.ndarray, part: ReportPart, rows: dict[str, dict[str, str]]) -> bytes:
+def predictions_csv(shards: ShardSet, numbers: np.ndarray, part: ReportPart, rows: dict[int, dict[str, str]]) -> bytes:
     """key, source and group of each clip, and the columns of the task's table.
 
-    rows: of samples.csv, by key.
+    rows: of samples.csv, by the clips' numbers.
     """
     whole = []
     for number, own in zip(numbers, part.table, strict=True):
         key = shards.samples["key"][number].decode("utf-8", "replace")
-        row = rows.get(key, {})
+        row = rows.get(int(number), {})
         whole.append({"key": key, "source": row.get("source", ""), "group": row.get("group", ""), **own})
     return table_bytes(list(whole[0]), whole)

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from shardify.storage.local import write_atomically
 from shardify.storage.table import table_bytes
-from trainer.data.shard_set import ShardSet
 from trainer.evaluation import plots
 from trainer.evaluation.predictions import Predictions, ReportPart, predictions_csv, source_rows
 from trainer.evaluation.worst_clips import write_worst_clips
+from trainer.shards.shard_set import ShardSet
 
 logger = logging.getLogger(__name__)
 

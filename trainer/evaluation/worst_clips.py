@@ -13,8 +13,8 @@ from PIL import Image
 from shardify.format.members.base import DAMAGE
 from shardify.format.members.frames import grid_shape, to_sheet
 from shardify.storage.local import write_atomically
-from trainer.data.shard_set import ShardSet
 from trainer.evaluation.predictions import Ranking
+from trainer.shards.shard_set import ShardSet
 
 MOST = 24  # clips
 SHEET_PIXELS = 480  # largest side of a sheet on the page
@@ -43,9 +43,9 @@ small { color: #666 }
 
 
 def write_worst_clips(
-    shards: ShardSet, numbers: np.ndarray, ranking: Ranking, rows: dict[str, dict[str, str]], path: Path
+    shards: ShardSet, numbers: np.ndarray, ranking: Ranking, rows: dict[int, dict[str, str]], path: Path
 ) -> None:
-    """The page of the worst clips; numbers: int64 (N,), of the clips that are ranked; rows: of samples.csv, by key."""
+    """The page of the worst clips; numbers: int64 (N,), of the ranked clips; rows: of samples.csv, by number."""
     figures = [
         _figure(shards, int(numbers[i]), ranking.caption(i), float(ranking.shares[i]), rows)
         for i in ranking.order[:MOST].tolist()
@@ -55,9 +55,9 @@ def write_worst_clips(
     write_atomically(path, page.encode())
 
 
-def _figure(shards: ShardSet, number: int, caption: str, share: float, rows: dict[str, dict[str, str]]) -> str:
+def _figure(shards: ShardSet, number: int, caption: str, share: float, rows: dict[int, dict[str, str]]) -> str:
     key = shards.key(number)
-    source = html.escape(rows.get(key, {}).get("source", ""))
+    source = html.escape(rows.get(number, {}).get("source", ""))
     width = grid_shape(shards.frames)[1] * shards.size
     kind = ' class="enlarged"' if width < COLUMN_PIXELS else ""
     return (

@@ -14,11 +14,11 @@ from tqdm import tqdm
 
 from shardify.text import duration
 from trainer.config.settings import is_custom
-from trainer.data.shard_set import input_shape
 from trainer.devices import gpu
 from trainer.devices.gpu import gpu_memory
 from trainer.monitor.profiler import StepProfiler
 from trainer.monitor.tensorboard import open_events, write_events
+from trainer.shards.shard_set import input_shape
 
 if TYPE_CHECKING:
     from trainer.run import Run
@@ -143,7 +143,7 @@ def show_opening(run: Run) -> None:
     less = (frames, side) != (shards.frames, shards.size)
     stored = f" (stored: {shards.frames}, {shards.size} px)" if less else ""
     logger.info(
-        f"{shards.folder}: {counts} clips of {frames} frames, {side} px{stored}; classes {', '.join(shards.classes)}"
+        f"{shards.name}: {counts} clips of {frames} frames, {side} px{stored}; classes {', '.join(shards.classes)}"
     )
     logger.info(
         f"{model}, {size:.1f} M parameters; {where['device']}, {where['precision']}; cache: {loaders['train'].cache}"

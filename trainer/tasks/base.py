@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from trainer.config.settings import ModelSettings, Settings
-from trainer.data.shard_set import ShardSet
 from trainer.errors import SettingsError
 from trainer.evaluation.metrics import Figures
 from trainer.evaluation.predictions import Predictions, ReportPart
+from trainer.shards.shard_set import ShardSet
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # outputs (B, K) and labels (B,) to float32 (B,), one loss per clip
 

@@ -14,8 +14,8 @@ from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.tree import DecisionTreeClassifier
 
 from shardify.format.tar import open_archive
-from trainer.data.shard_set import ShardSet
 from trainer.errors import FormatError
+from trainer.shards.shard_set import ShardSet
 
 ALARM = 0.6  # area under ROC from which a shortcut is worth a warning, however sure it is; chance is 0.5
 NUMBERS = ("duration_seconds", "fps", "source_width", "source_height", "source_frames", "source_bytes")

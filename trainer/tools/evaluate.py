@@ -17,11 +17,11 @@ def evaluate_run(
     """
     from shardify.storage.local import write_atomically
     from trainer.data.loader import ClipLoader
-    from trainer.data.shard_set import open_shards
     from trainer.devices.distributed import join_group, num_devices
     from trainer.engine.engine import choose_dtype, evaluate
     from trainer.evaluation.predictions import predictions_csv, source_rows
     from trainer.saved_model import load_saved
+    from trainer.shards.shard_set import open_shards
 
     if csv_path:
         check_writable(csv_path)

@@ -21,7 +21,7 @@ from shardify.format.records import npy_bytes
 from shardify.format.settings import BuildSettings
 from shardify.storage.table import table_bytes
 from shardify.tools.verify import verify_folder
-from trainer.data.shard_set import open_shards
+from trainer.shards.shard_set import open_shards
 
 ODD = [None, True, -1, 1.5, 10**30, "x", "\x1b[31m", "../../x", [], [1], {}, {"a": 1}]
 

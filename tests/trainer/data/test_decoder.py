@@ -14,8 +14,8 @@ from shardify.format.records import npy_bytes
 from trainer import ClipLoader
 from trainer.data.cache import ClipCache
 from trainer.data.order import epoch_order
-from trainer.data.shard_set import open_shards
 from trainer.errors import FormatError
+from trainer.shards.shard_set import open_shards
 
 
 def test_damage_stops_with_shard_key_and_remedy(own_shards):

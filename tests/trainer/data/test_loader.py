@@ -10,8 +10,8 @@ from shardify.format.members import frames as frames_module
 from trainer import ClipLoader
 from trainer.data.cache import ClipCache
 from trainer.data.order import epoch_order
-from trainer.data.shard_set import open_shards
 from trainer.errors import FormatError
+from trainer.shards.shard_set import open_shards
 from trainer.transforms.augment import draw
 
 

@@ -14,9 +14,9 @@ from version_1 import as_version_1
 
 from trainer import ClipLoader
 from trainer.data.cache import ClipCache
-from trainer.data.shard_set import open_shards, videos_of
 from trainer.errors import FormatError, SettingsError
 from trainer.evaluate import evaluate_run
+from trainer.shards.shard_set import open_shards, videos_of
 
 BOTH = ("frames", "depth")  # in the tars the second one comes first
 

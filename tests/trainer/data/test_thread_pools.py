@@ -10,9 +10,9 @@ from loading import damage, like, watched
 from trainer import ClipLoader
 from trainer.data.cache import ClipCache
 from trainer.data.loader import AHEAD
-from trainer.data.shard_set import ShardSet, open_shards
 from trainer.data.thread_pools import READERS
 from trainer.errors import FormatError
+from trainer.shards.shard_set import ShardSet, open_shards
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ import torch
 from runs import SMALL, Hungry, Stopping, run_small
 
 from trainer.config.load import load_settings
-from trainer.data.shard_set import open_shards
 from trainer.devices.distributed import Group
 from trainer.engine import batch_size
 from trainer.engine.batch_size import choose_batch_size, largest_fitting, peak_bytes
 from trainer.errors import SettingsError
+from trainer.shards.shard_set import open_shards
 
 CPU = torch.device("cpu")
 

@@ -11,11 +11,11 @@ from two_ranks import in_two_processes
 from trainer.config.load import load_settings
 from trainer.data.batches import Batch
 from trainer.data.loader import ClipLoader
-from trainer.data.shard_set import open_shards
 from trainer.devices.distributed import Group
 from trainer.engine.assemble import make_engine
 from trainer.engine.engine import choose_dtype, seed_step
 from trainer.errors import TrainerError
+from trainer.shards.shard_set import open_shards
 
 CPU = torch.device("cpu")
 

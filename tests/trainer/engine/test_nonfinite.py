@@ -8,12 +8,12 @@ from runs import SMALL, Stopping, run_small
 
 from trainer.config.load import load_settings
 from trainer.data.loader import ClipLoader
-from trainer.data.shard_set import open_shards
 from trainer.devices.distributed import Group
 from trainer.engine import nonfinite
 from trainer.engine.assemble import make_engine
 from trainer.engine.checkpoint import load_newest
 from trainer.errors import TrainerError
+from trainer.shards.shard_set import open_shards
 
 CPU = torch.device("cpu")
 

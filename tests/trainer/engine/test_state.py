@@ -6,10 +6,10 @@ from runs import CPU, SMALL, Stopping
 
 from trainer.config.load import load_settings
 from trainer.data.loader import ClipLoader
-from trainer.data.shard_set import open_shards
 from trainer.devices.distributed import Group
 from trainer.engine.assemble import make_engine
 from trainer.engine.checkpoint import Progress, load_newest, load_state, save_state
+from trainer.shards.shard_set import open_shards
 
 
 def engine_of(shards, amp):

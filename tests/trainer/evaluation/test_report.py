@@ -12,10 +12,10 @@ from PIL import Image
 from sklearn.metrics import average_precision_score
 
 from trainer.config.load import load_settings
-from trainer.data.shard_set import open_shards
 from trainer.evaluation import plots, report
 from trainer.evaluation.metrics import softmax
 from trainer.evaluation.predictions import Predictions, predictions_csv, source_rows
+from trainer.shards.shard_set import open_shards
 from trainer.tasks import task_of
 
 CLASSES, VALUES = (task_of(load_settings(None, (f"loss.name={loss}",))) for loss in ("cross_entropy", "mse"))
@@ -52,7 +52,7 @@ def test_names_are_no_formulas_and_numbers_stay(predictions):
     shards, found = predictions
     names = {"source": "=HYPERLINK(1)", "group": "-2+3"}
     values = Predictions(found.numbers, np.full(len(found.labels), -0.5), found.outputs[:, :1], found.loss)
-    rows = {shards.key(number): names for number in found.numbers}
+    rows = {int(number): names for number in found.numbers}
     for row in csv_of(VALUES, shards, values, None, rows):
         assert (row["source"], row["group"], row["target"]) == ("'=HYPERLINK(1)", "'-2+3", "-0.5")
         assert float(row["prediction"]) < 9

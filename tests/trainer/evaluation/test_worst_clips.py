@@ -12,10 +12,10 @@ from PIL import Image
 from shardify.format.members.frames import Frames
 from shardify.format.records import Head
 from trainer.config.load import load_settings
-from trainer.data.shard_set import open_shards
 from trainer.evaluation import worst_clips
 from trainer.evaluation.metrics import predict, softmax
 from trainer.evaluation.predictions import Predictions, source_rows
+from trainer.shards.shard_set import open_shards
 from trainer.tasks import task_of
 from trainer.tasks.classification.results import worst_first
 

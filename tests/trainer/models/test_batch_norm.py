@@ -9,10 +9,10 @@ from torch import nn
 
 from trainer.config.load import load_settings
 from trainer.data.loader import ClipLoader
-from trainer.data.shard_set import open_shards
 from trainer.devices.distributed import Group
 from trainer.engine.assemble import make_engine
 from trainer.models.batch_norm import allow_single_values
+from trainer.shards.shard_set import open_shards
 
 SHAPES = {nn.BatchNorm1d: (), nn.BatchNorm2d: (1, 1), nn.BatchNorm3d: (1, 1, 1)}
 

@@ -6,9 +6,9 @@ from folders import build_shards, make_clips
 from runs import SMALL, history, run_small
 
 from trainer.config.load import load_settings
-from trainer.data.shard_set import open_shards
-from trainer.data.splits import choose_splits
 from trainer.errors import FormatError
+from trainer.shards.shard_set import open_shards
+from trainer.shards.splits import choose_splits
 from trainer.tasks import task_of
 
 SETTINGS = load_settings(None, (*SMALL, "metric=auc_roc"))

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from trainer.config.settings import ModelSettings, Settings
-from trainer.data.shard_set import ShardSet, class_counts
 from trainer.errors import FormatError, SettingsError, TrainerError
 from trainer.evaluation.metrics import (
     Figures,
@@ -25,6 +24,7 @@ from trainer.evaluation.metrics import (
 )
 from trainer.evaluation.predictions import Predictions, ReportPart
 from trainer.models.build import build_model
+from trainer.shards.shard_set import ShardSet, class_counts
 from trainer.tasks.base import Loss, Task
 from trainer.tasks.classification.losses import build_loss
 from trainer.tasks.classification.results import decision_line, rank_worst, table
@@ -58,7 +58,7 @@ class Classification(Task):
             what, remedy = "train", "build shards with two or more there, or learn the targets with loss.name=mse"
             if np.count_nonzero(class_counts(shards, shards.numbers("train"))) > 1:
                 what, remedy = "what is left of train once val is held out", "build a val split of other videos"
-            raise FormatError(f"{shards.folder}: {what} has one class, {shards.classes[present[0]]}; {remedy}")
+            raise FormatError(f"{shards.name}: {what} has one class, {shards.classes[present[0]]}; {remedy}")
         missing = {split: [shards.classes[k] for k in np.flatnonzero(count == 0)] for split, count in counts.items()}
         return {split: f"{split} has no clips of {', '.join(names)}" for split, names in missing.items() if names}
 
@@ -72,12 +72,12 @@ class Classification(Task):
         if shards.classes == classes:
             return shards
         if set(shards.classes) - set(classes):
-            raise TrainerError(f"{shards.folder}: classes is {shards.classes}, the model was trained on {classes}")
+            raise TrainerError(f"{shards.name}: classes is {shards.classes}, the model was trained on {classes}")
         samples, head = np.array(shards.samples), shards.heads[0]
         samples[head.field] = np.array([classes.index(name) for name in shards.classes])[shards.labels]
         if missing := [name for name in classes if name not in shards.classes]:
             logger.warning(
-                f"{shards.folder} has no class {', '.join(missing)}, which the model knows; figures that "
+                f"{shards.name} has no class {', '.join(missing)}, which the model knows; figures that "
                 "compare classes (AUC) are undefined where there is only one"
             )
         return replace(shards, heads=[replace(head, classes=classes), *shards.heads[1:]], samples=samples)

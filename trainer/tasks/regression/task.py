@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainer.config.settings import ModelSettings, Settings
-from trainer.data.shard_set import ShardSet
 from trainer.errors import FormatError, SettingsError
 from trainer.evaluation.metrics import Figures, regression_intervals, regression_metrics
 from trainer.evaluation.predictions import Predictions, Ranking, ReportPart
 from trainer.models.build import build_model
+from trainer.shards.shard_set import ShardSet
 from trainer.tasks.base import Loss, Task
 from trainer.tasks.regression.regressor import Regressor
 

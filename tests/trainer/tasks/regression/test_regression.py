@@ -16,9 +16,9 @@ from shardify.build.build import build
 from shardify.build.request import BuildRequest
 from shardify.format.settings import BuildSettings
 from trainer.config.load import load_settings
-from trainer.data.shard_set import open_shards
 from trainer.errors import FormatError
 from trainer.predict import main as predict
+from trainer.shards.shard_set import open_shards
 from trainer.tasks import task_of
 from trainer.tasks.regression.regressor import Regressor
 from trainer.tools.evaluate import evaluate_run

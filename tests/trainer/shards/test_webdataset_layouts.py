@@ -8,10 +8,10 @@ from builds import unpack
 from folders import FRAMES
 from foreign_tars import CLIPS, jpg, pixels, write
 
-from trainer.data.locate import split_of
-from trainer.data.shard_set import open_shards
-from trainer.data.splits import choose_splits
 from trainer.errors import FormatError
+from trainer.shards.locate import split_of
+from trainer.shards.shard_set import open_shards
+from trainer.shards.splits import choose_splits
 
 
 def write_clips(path, first=0, extension="jpg", key="{:06d}", count=2):

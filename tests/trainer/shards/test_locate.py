@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from trainer.data.locate import MAX_NAMES, expand_braces, find_shards
 from trainer.errors import FormatError
+from trainer.shards.locate import MAX_NAMES, expand_braces, find_shards
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_the_input_tree_is_not_walked(kaggle):
 import sys
 import tracemalloc
 from pathlib import Path
-from trainer.data.locate import find_shards
+from trainer.shards.locate import find_shards
 listed = []
 sys.addaudithook(lambda event, found: listed.append(str(found[0])) if event in ("os.scandir", "os.listdir") else None)
 for name in ("ann/clips", "clips", "old-clips"):

@@ -8,8 +8,8 @@ from itertools import islice
 import numpy as np
 
 from shardify.format.schema import SPLITS
-from trainer.data.shard_set import ShardSet
 from trainer.errors import FormatError
+from trainer.shards.shard_set import ShardSet
 
 MOST_FOLDS = 20  # of which some are held out
 
@@ -24,7 +24,7 @@ def choose_splits(
     """
     splits = {name: shards.numbers(name) for name in SPLITS}
     if len(splits["train"]) == 0:
-        raise FormatError(f"{shards.folder}: has no train split; build one with train/ or without split folders")
+        raise FormatError(f"{shards.name}: has no train split; build one with train/ or without split folders")
     notes = list(shards.notes)
     if len(splits["val"]) == 0:
         splits["train"], splits["val"] = _hold_out(shards, splits["train"], val_fraction, seed, by_class)
@@ -55,7 +55,7 @@ def _hold_out(
     num_groups = len(np.unique(groups))
     if num_groups < 2:
         raise FormatError(
-            f"{shards.folder}: all train clips belong to one group, so none can be held out; build a val split"
+            f"{shards.name}: all train clips belong to one group, so none can be held out; build a val split"
         )
     per_class = min(len(np.unique(groups[labels == label])) for label in np.unique(labels))
     share = Fraction(fraction).limit_denominator(MOST_FOLDS)
@@ -69,7 +69,7 @@ def _hold_out(
     if by_class:
         held = _keep_classes(labels, np.unique(groups, return_inverse=True)[1], held)
     if not held.any():
-        raise FormatError(f"{shards.folder}: to hold out any group would take a class from train; build a val split")
+        raise FormatError(f"{shards.name}: to hold out any group would take a class from train; build a val split")
     return train[~held], train[held]
 
 

@@ -20,8 +20,8 @@ from shardify.format.members.frames import BLOCK, Frames, grid_shape, open_pictu
 from shardify.format.records import PRIMARY, Head, sample_dtype
 from shardify.format.schema import SPLITS
 from shardify.format.tar import Archive, TarMember, open_archive
-from trainer.data.locate import split_of
 from trainer.errors import FormatError
+from trainer.shards.locate import split_of
 
 PAYLOADS = {"jpg": "jpeg", "jpeg": "jpeg", "png": "png", "npy": "raw"}  # extension → codec
 MAX_LABEL, MAX_JSON_BYTES, MAX_HEAD_BYTES, MAX_PAYLOAD_BYTES = 9_999, 1 << 20, 1 << 20, 1 << 30

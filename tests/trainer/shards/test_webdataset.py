@@ -18,8 +18,8 @@ from runs import run_small
 from shardify.format.members import frames
 from shardify.format.members.array import encode_array
 from trainer import ClipLoader
-from trainer.data.shard_set import open_shards
 from trainer.errors import FormatError
+from trainer.shards.shard_set import open_shards
 
 
 def test_sheets_with_the_number_of_frames_given(tmp_path):

@@ -16,9 +16,9 @@ from shardify.format.members.base import MAX_BYTES
 from shardify.format.records import Head
 from shardify.format.schema import SPLITS
 from shardify.storage.local import file_sha256, open_reader
-from trainer.data.locate import find_shards
-from trainer.data.webdataset import scan_tars
 from trainer.errors import FormatError, SettingsError
+from trainer.shards.locate import find_shards
+from trainer.shards.webdataset import scan_tars
 
 try:  # the same checksum, 16 times as fast
     from zlib_ng.zlib_ng import crc32
@@ -40,6 +40,26 @@ class ShardSet:
     has_crc: bool = True  # whether the table knows the payloads' CRC-32
     extensions: np.ndarray | None = None  # bytes (N,), of another writer's unpacked payloads
     notes: tuple[str, ...] = ()  # what a user should know about how the folder was understood
+    parts: tuple[ShardSet, ...] = ()  # the folders that it was mixed of, in the order of their clips
+
+    @property
+    def name(self) -> str:
+        """The folder, or all that it was mixed of, for messages."""
+        return ", ".join(str(part.folder) for part in self.parts or (self,))
+
+    @property
+    def build(self) -> dict:
+        """How the clips were made from their videos, so that others can be made alike; {} where that is unknown."""
+        try:
+            return read_meta(self.folder)["settings"]
+        except FormatError:
+            return {}
+
+    @property
+    def folder_numbers(self) -> np.ndarray:
+        """Of which of `parts` each clip is, int64 (N,)."""
+        counts = [len(part.samples) for part in self.parts or (self,)]
+        return np.repeat(np.arange(len(counts)), counts)
 
     @property
     def first_member(self) -> Member:
@@ -191,7 +211,7 @@ def input_shape(shards: ShardSet, frames: int | None, size: int | None) -> tuple
         stored = getattr(shards, name)
         if wanted is not None and wanted > stored:
             raise SettingsError(
-                f"data.{name} is {wanted}, but {shards.folder} holds {stored}; ask for at most that, or build shards "
+                f"data.{name} is {wanted}, but {shards.name} holds {stored}; ask for at most that, or build shards "
                 f"with --{name} {wanted}"
             )
     return frames or shards.frames, size or shards.size
@@ -207,14 +227,6 @@ def videos_of(shards: ShardSet, numbers: np.ndarray) -> np.ndarray:
     if "source" in shards.samples.dtype.names:
         return shards.samples["source"][numbers]
     keys = shards.samples["key"][numbers]
-    if build_settings(shards.folder).get("clips", 1) == 1:
+    if shards.build.get("clips", 1) == 1:
         return keys
     return np.array([key.rpartition(b"-")[0] for key in keys.tolist()])  # where there are several: -000, -001 and so on
-
-
-def build_settings(folder: Path) -> dict:
-    """How the shards' clips were made from their videos, so that others can be made alike; {} where that is unknown."""
-    try:
-        return read_meta(folder)["settings"]
-    except FormatError:
-        return {}

@@ -14,9 +14,9 @@ from folders import FRAMES, SIZE, build_shards, make_clips
 
 from shardify.format.index import sha256
 from shardify.format.records import Head, npy_bytes
-from trainer.data.shard_set import open_shards
-from trainer.data.splits import choose_splits
 from trainer.errors import FormatError
+from trainer.shards.shard_set import open_shards
+from trainer.shards.splits import choose_splits
 
 
 def change_index(shards, **changes):

@@ -1,0 +1,1 @@
+"""Opened shards: found by name, mixed, and divided into splits."""

@@ -1,0 +1,152 @@
+"""Several shards folders as one set of clips: each taken whole, their classes matched by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+
+from shardify.format.members import Member
+from shardify.format.records import UNLABELLED, Head, sample_dtype
+from shardify.format.schema import SPLITS
+from trainer.errors import FormatError, SettingsError
+from trainer.shards.shard_set import ShardSet, open_shards, videos_of
+
+# of a build: how clips are made of videos, beside the shapes of members
+CLIP_SETTINGS = ("clips", "stride", "fit", "faces", "face_margin", "face_size", "decoder", "quality")
+
+
+def open_all(names: Path | str | list[Path | str], frames: int | None = None) -> ShardSet:
+    """The shards of one name or of several, mixed; as `open_shards` and `mix_shards`, with their errors."""
+    names = names if isinstance(names, (list, tuple)) else [names]
+    return mix_shards([open_shards(name, frames) for name in names])
+
+
+def mix_shards(parts: list[ShardSet]) -> ShardSet:
+    """All clips of several folders as one set, numbered in the order of the folders; a single folder as it is.
+
+    Classes are matched by name: those of the first folder keep their indices, new ones of the others follow. Groups and
+    videos of two folders are taken for different ones; equal clips in two splits are said in `notes`.
+    Raises FormatError where a folder is named twice, was not made by `shardify build`, or holds other kinds of clips.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    _check_alike(parts)
+    heads = [_union(same) for same in zip(*(part.heads for part in parts), strict=True)]
+    samples, paths, shift = [], {}, {"shard": 0, "group": 0, "source": 0}
+    for part in parts:
+        records = _records(part, heads)
+        for field, first in shift.items():
+            records[field] += first
+        records["original"][records["original"] >= 0] += shift["source"]
+        paths |= {(split, shard + shift["shard"]): path for (split, shard), path in part.paths.items()}
+        ends = {"shard": max(shard for _, shard in paths), "group": records["group"].max()}
+        ends["source"] = max(records["source"].max(), records["original"].max())
+        shift = {field: int(ends[field]) + 1 for field in shift}
+        samples.append(records)
+    return ShardSet(
+        folder=parts[0].folder,
+        members=parts[0].members,
+        heads=heads,
+        samples=np.concatenate(samples),
+        paths=paths,
+        unpacked=frozenset().union(*(part.unpacked for part in parts)),
+        fingerprint=hashlib.sha256(" ".join(part.fingerprint for part in parts).encode()).hexdigest(),
+        notes=tuple(_notes(parts)),
+        parts=tuple(parts),
+    )
+
+
+def check_weights(weights: list[float] | None, shards: ShardSet, numbers: np.ndarray) -> None:
+    """Raises SettingsError where weights of folders do not go with these, or with the clips to draw, int64 (N,)."""
+    if weights is None:
+        return
+    folders = [part.name for part in shards.parts or (shards,)]
+    if len(weights) != len(folders) or min(weights) < 0 or not sum(weights) > 0:
+        raise SettingsError(
+            f"weights is {weights}; one number per shards folder is needed, 0 or more and not all 0, in the order of "
+            f"{', '.join(folders)}"
+        )
+    counts = np.bincount(shards.folder_numbers[numbers], minlength=len(folders))
+    for weight, count, folder in zip(weights, counts, folders, strict=True):
+        if weight and not count:
+            raise SettingsError(f"weights is {weights}, but {folder} has no clip to train on; give it the weight 0")
+
+
+def _check_alike(parts: list[ShardSet]) -> None:
+    first = parts[0]
+    for i, part in enumerate(parts):
+        if not part.has_crc:
+            raise FormatError(f"{part.folder}: has no index; only folders made by `shardify build` can be mixed")
+        if any(part.folder.resolve() == other.folder.resolve() for other in parts[:i]):
+            raise FormatError(f"{part.folder}: is named twice; to draw more of a folder, use data.weights")
+        if _described(part.members.values()) != _described(first.members.values()):
+            raise FormatError(
+                f"{part.folder}: holds {_kinds(part)}, {first.folder} {_kinds(first)}; build them with the same options"
+            )
+        if [head.name for head in part.heads] != [head.name for head in first.heads]:
+            raise FormatError(f"{part.folder}: has other labels than {first.folder}; build them with the same options")
+
+
+def _described(members: list[Member]) -> list[dict]:
+    """What decoding depends on: a JPEG's quality and how a picture was made square are not among it."""
+    return [{**dataclasses.asdict(member), "quality": 0, "fit": ""} for member in members]
+
+
+def _kinds(part: ShardSet) -> str:
+    return ", ".join(f"{name} {' × '.join(map(str, member.shape))}" for name, member in part.members.items())
+
+
+def _union(heads: tuple[Head, ...]) -> Head:
+    return Head(heads[0].name, list(dict.fromkeys(name for head in heads for name in head.classes)))
+
+
+def _records(part: ShardSet, heads: list[Head]) -> np.ndarray:
+    """A folder's samples with the fields of version 2 and the class indices of `heads`."""
+    old = part.samples
+    new = np.zeros(len(old), sample_dtype(part.members, [head.name for head in heads]))
+    for field in set(new.dtype.names) & set(old.dtype.names):
+        new[field] = old[field]
+    if "source" not in old.dtype.names:  # version 1
+        new["source"] = np.unique(videos_of(part, np.arange(len(old))), return_inverse=True)[1]
+        new["original"] = -1
+    for own, head in zip(part.heads, heads, strict=True):
+        index = np.array([*(head.classes.index(name) for name in own.classes), UNLABELLED])  # -1 finds the last one
+        new[head.field] = index[old[own.field]]
+    return new
+
+
+def _notes(parts: list[ShardSet]) -> list[str]:
+    notes = [f"{part.folder}: {note}" for part in parts for note in part.notes]
+    names = [part.classes for part in parts]
+    if any(sorted(classes) != sorted(names[0]) for classes in names):
+        listed = "; ".join(f"{part.folder}: {', '.join(part.classes)}" for part in parts)
+        notes.append(f"the folders' classes differ ({listed}); those of one name are one class")
+    if shared := _shared_clips(parts):
+        notes.append(f"{shared} clips of val and test are equal to train clips of another folder: they prove nothing")
+    if any(_made(part) != _made(parts[0]) for part in parts):
+        notes.append(f"the folders were built with different options; trainer.predict makes clips as {parts[0].folder}")
+    return notes
+
+
+def _made(part: ShardSet) -> list:
+    """How clips were made of videos; each folder has boxes of its own, or none has."""
+    return [part.build.get(name) for name in CLIP_SETTINGS] + [part.build.get("boxes") is None]
+
+
+def _shared_clips(parts: list[ShardSet]) -> int:
+    """Clips of val and test whose payload is that of a train clip in another folder."""
+    train = [part.samples["split"] == SPLITS.index("train") for part in parts]
+    payloads = [part.samples[[f"{part.first_member.name}_{end}" for end in ("length", "crc")]] for part in parts]
+    shared = [np.zeros(len(found), bool) for found in payloads]
+    for i, j in permutations(range(len(parts)), 2):
+        shared[i] |= ~train[i] & np.isin(_packed(payloads[i]), _packed(payloads[j])[train[j]])
+    return int(sum(map(np.count_nonzero, shared)))
+
+
+def _packed(payloads: np.ndarray) -> np.ndarray:
+    length, crc = (payloads[name].astype(np.uint64) for name in payloads.dtype.names)
+    return (length << np.uint64(32)) | crc
