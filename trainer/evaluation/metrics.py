@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from sklearn import metrics
 
 CALIBRATION_BINS = 15  # Guo et al., "On calibration of modern neural networks" (2017)
 RESAMPLES = 1000  # of the bootstrap
@@ -24,6 +23,8 @@ def classification_metrics(labels: np.ndarray, scores: np.ndarray, threshold: fl
     the classes that have clips. Without clips of class 1, precision, recall and f1 are None: no prediction could raise
     them above 0. A class that has clips and is never predicted has 0.
     """
+    from sklearn import metrics
+
     predictions = predict(scores, threshold)
     judged = [1] if scores.shape[1] == 2 else np.unique(labels)
     precision = recall = f1 = None
@@ -52,6 +53,8 @@ def classification_metrics(labels: np.ndarray, scores: np.ndarray, threshold: fl
 
 def regression_metrics(targets: np.ndarray, values: np.ndarray) -> Figures:
     """Figures over targets and predicted values, float (N,), in the targets' unit; None where they are not defined."""
+    from sklearn import metrics
+
     has_spread = len(targets) > 1 and np.ptp(targets) > 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # equal values correlate with nothing
@@ -73,11 +76,15 @@ def predict(scores: np.ndarray, threshold: float | None = None) -> np.ndarray:
 
 def auc_roc(labels: np.ndarray, scores: np.ndarray) -> float | None:
     """Area under the ROC curve; one class against the rest, macro, with more than two."""
+    from sklearn import metrics
+
     return _over_classes(metrics.roc_auc_score, labels, scores)
 
 
 def auc_pr(labels: np.ndarray, scores: np.ndarray) -> float | None:
     """Average precision; one class against the rest, macro, with more than two."""
+    from sklearn import metrics
+
     return _over_classes(metrics.average_precision_score, labels, scores)
 
 
@@ -110,6 +117,8 @@ def best_threshold(labels: np.ndarray, scores: np.ndarray) -> float | None:
 
     Midway to the next lower score: other clips' scores fall on both sides of these.
     """
+    from sklearn import metrics
+
     if scores.shape[1] != 2 or len(np.unique(labels)) < 2:
         return None
     false_alarms, hits, thresholds = metrics.roc_curve(labels, scores[:, 1])
@@ -213,6 +222,8 @@ def _over_classes(figure: Callable, labels: np.ndarray, scores: np.ndarray) -> f
 
 
 def _binary_eer(labels: np.ndarray, scores: np.ndarray) -> float:
+    from sklearn import metrics
+
     false_alarms, hits, _ = metrics.roc_curve(labels, scores)
     excess = false_alarms + hits - 1  # of false alarms over misses; rises from -1 to 1, at every point
     return float(np.interp(0, excess, false_alarms))

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from shardify.storage.local import write_atomically
 from shardify.storage.table import table_bytes
-from trainer.evaluation import plots
 from trainer.evaluation.predictions import Predictions, ReportPart, predictions_csv, source_rows
 from trainer.evaluation.worst_clips import write_worst_clips
 from trainer.shards.shard_set import ShardSet
@@ -27,6 +26,8 @@ def write_history(results: Path, rows: list[dict], columns: list[str], curves: l
 
     columns: the figures among a row's values; curves: those that are drawn beside the losses; limits: of their axis.
     """
+    from trainer.evaluation import plots  # and with it matplotlib, in the processes that draw
+
     write_atomically(results / "training_history.csv", table_bytes(["epoch", "lr", *columns, *TIMES], rows))
     show(partial(plots.plot_history, rows, curves, limits), results / "training_history.png")
 
@@ -61,6 +62,8 @@ def show(make: Callable[[Path], None], path: Path) -> None:
     try:
         make(path)
     except Exception as error:  # matplotlib and Pillow raise a dozen types
+        from trainer.evaluation import plots
+
         plots.plt.close("all")
         reason = " ".join(str(error).split())
         logger.warning(f"{path} could not be made ({type(error).__name__}: {reason})")
