@@ -51,13 +51,14 @@ def plan_build(
         if source.source in known:
             continue
         error = source.error or placement.conflicts.get(i)
-        if boxes is not None and not error and source.source not in boxes:
+        if boxes is not None and not error and source.video not in boxes:
             error = NO_BOX
         label = classes.index(source.class_name) if source.class_name in classes else -1
         target = label if source.target is None else source.target
         job = Job(
             source.path, source.source, source.key, splits[i] or "", label, source.class_name, float(target),
-            placement.groups[i], boxes.get(source.source) if boxes else None, source.kind, source.original,
+            placement.groups[i], boxes.get(source.video) if boxes else None, source.kind, source.original,
+            source.piece,
         )  # fmt: skip
         if error:
             rejected.append(failed_row(job, error))

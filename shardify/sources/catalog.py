@@ -134,6 +134,8 @@ def _finish(catalog: Catalog, split_list: SplitList | None, left_out: Counter, d
     counts, kinds = Counter(s.class_name for s in catalog.sources if s.class_name), {s.kind for s in catalog.sources}
     shown = [f"{counts[name]} {name}" for name in order_classes(set(counts))]
     words = [", ".join(shown) if len(shown) <= SHOWN else f"{counts.total()} videos of {len(shown)} classes"]
+    if pieces := [source.video for source in catalog.sources if source.piece]:
+        words.append(f"{len(pieces)} pieces of {len(set(pieces))} videos")
     if kinds - {""}:
         words.append(f"kinds {', '.join(sorted(kinds - {''}))}")
     words.append(f"split: {_split_words(catalog, split_list)}")
@@ -145,7 +147,7 @@ def _as_listed(sources: list[Source], split_list: SplitList, left_out: Counter) 
     """The sources with the list's splits and classes; those that it leaves out are counted."""
     kept = []
     for source in sources:
-        entry = split_list.find(source.source)
+        entry = split_list.find(source.video)
         if entry is None and "train" in split_list.splits:
             left_out["videos in no list"] += 1
         elif entry and (entry.split is None or (split_list.names_classes and entry.class_name is None)):
@@ -162,8 +164,8 @@ def _with_originals(catalog: Catalog) -> list[Source]:
     """The sources, fakes with the original that DFDC's metadata.json names, where that is among them."""
     if not catalog.originals:
         return catalog.sources
-    by_name = {file_of(source.source): source.source for source in catalog.sources}
-    found = [by_name.get(catalog.originals.get(file_of(s.source), ""), "") for s in catalog.sources]
+    by_name = {file_of(source.video): source.source for source in catalog.sources}
+    found = [by_name.get(catalog.originals.get(file_of(s.video), ""), "") for s in catalog.sources]
     return [
         replace(source, original=source.original or original)
         for source, original in zip(catalog.sources, found, strict=True)
