@@ -43,12 +43,13 @@ def apply_changes(
     """The previous build without what `changes` gives up, and lines that say what has changed on disk.
 
     Failed rows of a manifest are tried again when they are fixed. New pieces of a video that was packed in others are
-    left out of the catalog until the old ones are given up. Raises UsageError where no class is what it was.
+    left out of the catalog until the old ones are given up. Raises UsageError where no class is what it was, or where
+    the list of the official split is not there any more.
     """
     _check_classes(previous, catalog, index_path.parent)
+    notes = _compare_origin(previous.meta, catalog, index_path.parent)
     gone, changed = _find_changes(previous, catalog, index_path, thorough=changes.rebuild_changed)
     dropped = _fixed(previous, catalog) if catalog.columns else set()
-    notes = []
     if dropped:
         notes.append(f"fixed since the last build: {len(dropped)} rows that had failed, for example {min(dropped)}")
         gone, changed = ([name for name in names if name not in dropped] for names in (gone, changed))
@@ -168,6 +169,28 @@ def _check_classes(previous: Previous, catalog: Catalog, folder: Path) -> None:
             f"classes {listing(sorted(now)[:3])} now ({catalog.summary}); build into a new folder, or pass "
             f"--layout folders where it was built like that"
         )
+
+
+def _compare_origin(meta: Mapping, catalog: Catalog, folder: Path) -> list[str]:
+    """Lines about another layout or list than those of the earlier build, where it has recorded them.
+
+    Raises UsageError where there is no list any more: new videos would lie in other splits than it says, if in any.
+    """
+    notes = []
+    before, now = meta.get("split_list"), catalog.split_list
+    if before and not now and catalog.layout != "manifest":
+        raise UsageError(
+            f"{folder}: was built with the official split of {before['name']}, which is not found now; pass it with "
+            f"--split-file, or build into another folder"
+        )
+    if now and "split_list" in meta and before != now:
+        had = "without a list" if before is None else f"with that of {before['name']}"
+        changed = before and before["name"] == now["name"]
+        told = "has changed since the last build" if changed else f"is new: the last build was {had}"
+        notes.append(f"warning: the official split of {now['name']} {told}")
+    if meta.get("layout", catalog.layout) != catalog.layout:
+        notes.append(f"warning: the layout is {catalog.layout}, that of the last build was {meta['layout']}")
+    return notes
 
 
 def _differs(path: Path, row: dict, suspect_ns: float, fingerprint: Callable[[Path, int], str]) -> bool:

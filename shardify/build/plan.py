@@ -31,6 +31,7 @@ class BuildPlan:
     rejected: list[dict]  # rows of new inputs that cannot be used, as their place or name says
     notes: list[str]
     renamed: dict[str, str]  # groups of earlier builds → the ones that they are part of now
+    origin: dict[str, object]  # what index.json says of where the inputs come from: layout and split_list
 
 
 def plan_build(
@@ -72,7 +73,8 @@ def plan_build(
     recognised = [line for line in (catalog.summary, _class_line(classes)) if line]
     first = {split: previous.next_number(split) if previous else 0 for split in SPLITS}
     shards = deal_shards(jobs, settings.shard_size, settings.clips, settings.seed, first)
-    return BuildPlan(classes, shards, rejected, [*recognised, *catalog.notes, *notes], placement.renamed)
+    origin = {"layout": catalog.layout, "split_list": catalog.split_list}
+    return BuildPlan(classes, shards, rejected, [*recognised, *catalog.notes, *notes], placement.renamed, origin)
 
 
 def _classes(catalog: Catalog, usable: list[Source], previous: Previous | None, notes: list[str]) -> list[str]:

@@ -41,6 +41,7 @@ def write_tables(
         "format": FORMAT,
         "version": VERSION,
         "settings": settings.to_dict(),
+        **plan.origin,
         "members": {name: member.to_dict() for name, member in members_of(settings).items()},
         "heads": [{"name": PRIMARY, "classes": plan.classes}],
         "classes": plan.classes,

@@ -30,6 +30,8 @@ class Catalog:
     rows: dict[str, dict] = field(default_factory=dict)  # of the manifest, by source
     originals: dict[str, str] = field(default_factory=dict)  # DFDC's metadata.json: fake → original, file names
     notes: tuple[str, ...] = ()  # what the user should know about the layout
+    layout: str = "folders"  # one of LAYOUTS, or "manifest"
+    split_list: dict[str, str] | None = None  # that of the official split: name and SHA-256
     title: str = "class folders"  # the data set, or what else it is
     summary: str = ""  # what was recognised, in a line
     grouping: str = ""  # what the sources' groups follow from
@@ -92,6 +94,7 @@ def _from_folder(data: Path, layout_name: str, listed: SplitList | None) -> Cata
         ignored,
         originals=originals_in(tree),
         notes=(*layout.notes(), *notes),
+        layout=layout.name,
         title=layout.title,
         grouping=layout.grouping,
         official=official,
@@ -117,7 +120,7 @@ def _from_manifest(data: Path, manifest: Path, listed: SplitList | None) -> Cata
     folders = sorted({parent for source in sources if not source.error for parent in Path(source.source).parents})
     metadata = [(folder / "metadata.json").as_posix() for folder in folders]
     originals = originals_in(Tree(data, [], [name for name in metadata if (data / name).is_file()]))
-    catalog = Catalog(sources, 0, columns, rows, originals, tuple(notes), "manifest", grouping="its column group")
+    catalog = Catalog(sources, 0, columns, rows, originals, tuple(notes), "manifest", title="manifest")
     return _finish(catalog, listed, Counter())
 
 
@@ -129,7 +132,13 @@ def _finish(catalog: Catalog, split_list: SplitList | None, left_out: Counter, d
         if not found:
             raise UsageError(f"{split_list.files[0]}: names none of the {len(catalog.sources)} videos")
         notes = (f"{listed - found} of {listed} listed videos are not there",) if found < listed else ()
-        catalog = replace(catalog, sources=sources, official=split_list.splits, notes=(*notes, *catalog.notes))
+        catalog = replace(
+            catalog,
+            sources=sources,
+            official=split_list.splits,
+            split_list=split_list.to_dict(),
+            notes=(*notes, *catalog.notes),
+        )
     catalog = replace(catalog, sources=_with_originals(catalog))
     counts, kinds = Counter(s.class_name for s in catalog.sources if s.class_name), {s.kind for s in catalog.sources}
     shown = [f"{counts[name]} {name}" for name in order_classes(set(counts))]
