@@ -24,8 +24,8 @@ from shardify.errors import UsageError
 from shardify.faces.detector import open_detector
 from shardify.format import index
 from shardify.format.members import members_of
-from shardify.format.schema import SPLITS
 from shardify.format.shard import read_journal
+from shardify.format.words import SPLITS
 from shardify.interrupt import Interrupts
 from shardify.progress import Progress
 from shardify.sources.boxes import match_boxes, read_boxes
@@ -91,7 +91,7 @@ def plan_after(previous: Previous | None, catalog: Catalog, request: BuildReques
     """What of the earlier build stays, and what is to be built; raises the ShardifyErrors that stop it."""
     changed: list[str] = []
     if previous:
-        previous, changed = apply_changes(previous, catalog, request.out / "index.json", request.changes)
+        previous, catalog, changed = apply_changes(previous, catalog, request.out / "index.json", request.changes)
     boxes, lines = match_boxes(read_boxes(request.boxes), request.data) if request.boxes else (None, [])
     plan = plan_build(catalog, request.settings, previous, boxes)
     twins = find_twins(plan, previous, request)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,14 +17,15 @@ from shardify.build.request import Changes
 from shardify.errors import FormatError, ShardifyError, UsageError
 from shardify.format.index import json_bytes, sha256, shard_name
 from shardify.format.members import Member
-from shardify.format.schema import SPLITS
 from shardify.format.shard import ShardWriter, read_journal
 from shardify.format.tar import read_shard
+from shardify.format.words import SPLITS
 from shardify.sources.catalog import Catalog, Source
 from shardify.sources.fingerprint import source_fingerprint
 from shardify.sources.layouts.names import listing
 from shardify.sources.placement import FITS_NOWHERE, is_moved, place_sources
 from shardify.storage.local import file_sha256
+from shardify.video.piece import split_piece
 
 
 @dataclass(frozen=True)
@@ -37,18 +39,22 @@ class Rewrite:
 
 def apply_changes(
     previous: Previous, catalog: Catalog, index_path: Path, changes: Changes
-) -> tuple[Previous, list[str]]:
+) -> tuple[Previous, Catalog, list[str]]:
     """The previous build without what `changes` gives up, and lines that say what has changed on disk.
 
-    Failed rows of a manifest are tried again when they are fixed. Raises UsageError where no class is what it was.
+    Failed rows of a manifest are tried again when they are fixed. New pieces of a video that was packed in others are
+    left out of the catalog until the old ones are given up. Raises UsageError where no class is what it was, or where
+    the list of the official split is not there any more.
     """
     _check_classes(previous, catalog, index_path.parent)
+    notes = _compare_origin(previous.meta, catalog, index_path.parent)
     gone, changed = _find_changes(previous, catalog, index_path, thorough=changes.rebuild_changed)
     dropped = _fixed(previous, catalog) if catalog.columns else set()
-    notes = []
     if dropped:
         notes.append(f"fixed since the last build: {len(dropped)} rows that had failed, for example {min(dropped)}")
         gone, changed = ([name for name in names if name not in dropped] for names in (gone, changed))
+    recut, new = _cut_anew(gone, previous, catalog)
+    gone, changed = [name for name in gone if name not in recut], sorted({*changed, *recut})
     for names, what, act, option in (
         (gone, "gone", changes.prune, "--prune drops their clips"),
         (changed, "changed", changes.rebuild_changed, "--rebuild-changed packs them again"),
@@ -58,9 +64,21 @@ def apply_changes(
         if names:
             done = "their clips are dropped" if act else f"their clips are kept as they were; {option}"
             notes.append(f"{what} since the last build: {len(names)} videos, for example {names[0]}; {done}")
+    if new and not changes.rebuild_changed:
+        catalog = replace(catalog, sources=[source for source in catalog.sources if source.source not in new])
+        notes.append(f"not packed beside them: {len(new)} new pieces of these videos, for example {min(new)}")
     if changes.retry_failed:
         dropped.update(row["source"] for row in previous.rows if row["status"] == "failed")
-    return replace(previous, dropped=frozenset(dropped)), notes
+    return replace(previous, dropped=frozenset(dropped)), catalog, notes
+
+
+def _cut_anew(gone: list[str], previous: Previous, catalog: Catalog) -> tuple[set[str], set[str]]:
+    """Of the gone, the pieces of videos that have new ones; and these new ones."""
+    packed = {row["source"] for row in previous.rows}
+    new = [source for source in catalog.sources if source.source not in packed]
+    videos = {source.video for source in new} & {split_piece(name)[0] for name in gone}
+    recut = {name for name in gone if split_piece(name)[0] in videos}
+    return recut, {source.source for source in new if source.video in videos}
 
 
 def _fixed(previous: Previous, catalog: Catalog) -> set[str]:
@@ -95,15 +113,15 @@ def _find_changes(
     Files that are no newer than the index are taken to be unchanged if their size is; all are read if `thorough`.
     """
     here = {source.source: source for source in catalog.sources}
-    built_ns = index_path.stat().st_mtime_ns
     rows = {row["source"]: row for row in previous.rows}
     settings = previous.meta["settings"]
-    whole = settings.get("full_hash", False)
+    suspect_ns = float("-inf") if thorough else index_path.stat().st_mtime_ns
+    fingerprint = functools.cache(functools.partial(source_fingerprint, whole=settings.get("full_hash", False)))
     gone = [name for name, row in rows.items() if name not in here or _is_missing(here[name].path, row)]
     changed = _regrouped(previous, catalog)
     for name in rows.keys() & here.keys():
         source, row = here[name], rows[name]
-        if _is_relabelled(source, row, settings) or _differs(source.path, row, whole, built_ns, thorough):
+        if _is_relabelled(source, row, settings) or _differs(source.path, row, suspect_ns, fingerprint):
             changed.append(name)
     return gone, sorted(set(changed).difference(gone))
 
@@ -153,15 +171,39 @@ def _check_classes(previous: Previous, catalog: Catalog, folder: Path) -> None:
         )
 
 
-def _differs(path: Path, row: dict, whole: bool, built_ns: int, thorough: bool) -> bool:
-    """Whether a file has other bytes than before; one that cannot be read now is left as it was packed."""
+def _compare_origin(meta: Mapping, catalog: Catalog, folder: Path) -> list[str]:
+    """Lines about another layout or list than those of the earlier build, where it has recorded them.
+
+    Raises UsageError where there is no list any more: new videos would lie in other splits than it says, if in any.
+    """
+    notes = []
+    before, now = meta.get("split_list"), catalog.split_list
+    if before and not now and catalog.layout != "manifest":
+        raise UsageError(
+            f"{folder}: was built with the official split of {before['name']}, which is not found now; pass it with "
+            f"--split-file, or build into another folder"
+        )
+    if now and "split_list" in meta and before != now:
+        had = "without a list" if before is None else f"with that of {before['name']}"
+        changed = before and before["name"] == now["name"]
+        told = "has changed since the last build" if changed else f"is new: the last build was {had}"
+        notes.append(f"warning: the official split of {now['name']} {told}")
+    if meta.get("layout", catalog.layout) != catalog.layout:
+        notes.append(f"warning: the layout is {catalog.layout}, that of the last build was {meta['layout']}")
+    return notes
+
+
+def _differs(path: Path, row: dict, suspect_ns: float, fingerprint: Callable[[Path, int], str]) -> bool:
+    """Whether a file has other bytes than before; one that cannot be read now is left as it was packed.
+
+    suspect_ns: files that are newer are read.
+    """
     packed = row["source_fingerprint"]
     try:
         here = path.stat()
         if str(here.st_size) != row["source_bytes"]:
             return True
-        suspect = thorough or here.st_mtime_ns > built_ns
-        return bool(packed) and suspect and source_fingerprint(path, here.st_size, whole) != packed
+        return bool(packed) and here.st_mtime_ns > suspect_ns and fingerprint(path, here.st_size) != packed
     except (ShardifyError, OSError, ValueError):
         return False
 

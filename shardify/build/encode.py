@@ -47,7 +47,7 @@ def make_samples(job: Job, settings: BuildSettings) -> list[Sample]:
 def decode_job(job: Job, settings: BuildSettings) -> tuple[DecodedVideo, dict]:
     """The clips of one video, and what the record says of its source. Raises as `make_samples`."""
     try:
-        request = Request(settings.frames, settings.clips, settings.stride, _pictures(job, settings))
+        request = Request(settings.frames, settings.clips, settings.stride, _pictures(job, settings), job.piece)
         with open_video(job.path) as source:
             before = os.fstat(source.file.fileno())
             if is_picture_name(job.path):

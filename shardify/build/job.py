@@ -7,6 +7,7 @@ from pathlib import Path
 
 from shardify.format.records import PRIMARY, Head
 from shardify.sources.fingerprint import source_bytes
+from shardify.video.piece import Piece
 from shardify.video.resize import Box
 
 
@@ -25,6 +26,7 @@ class Job:
     box: Box | None = None
     kind: str = ""  # what made it, where that is known
     original: str = ""  # the source that a fake was made from
+    piece: Piece | None = None  # the part of the video that `source` names; None: all of it
 
 
 def failed_row(job: Job, error: str) -> dict:

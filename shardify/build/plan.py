@@ -11,13 +11,12 @@ from shardify.build.job import Job, failed_row
 from shardify.build.previous import Previous
 from shardify.errors import UsageError
 from shardify.format.index import shard_name
-from shardify.format.schema import SPLITS
 from shardify.format.settings import BuildSettings
+from shardify.format.words import SPLITS, meaning_of
 from shardify.sources.boxes import NO_BOX
 from shardify.sources.catalog import SHOWN, Catalog, Source, order_classes
 from shardify.sources.entries import is_picture_name
 from shardify.sources.groups import check_groups, group_names, shared_people
-from shardify.sources.layouts.names import authenticity
 from shardify.sources.placement import Placement, is_moved, place_sources
 from shardify.sources.splits import assign_splits
 from shardify.video.resize import Box
@@ -32,6 +31,7 @@ class BuildPlan:
     rejected: list[dict]  # rows of new inputs that cannot be used, as their place or name says
     notes: list[str]
     renamed: dict[str, str]  # groups of earlier builds → the ones that they are part of now
+    origin: dict[str, object]  # what index.json says of where the inputs come from: layout and split_list
 
 
 def plan_build(
@@ -52,13 +52,14 @@ def plan_build(
         if source.source in known:
             continue
         error = source.error or placement.conflicts.get(i)
-        if boxes is not None and not error and source.source not in boxes:
+        if boxes is not None and not error and source.video not in boxes:
             error = NO_BOX
         label = classes.index(source.class_name) if source.class_name in classes else -1
         target = label if source.target is None else source.target
         job = Job(
             source.path, source.source, source.key, splits[i] or "", label, source.class_name, float(target),
-            placement.groups[i], boxes.get(source.source) if boxes else None, source.kind, source.original,
+            placement.groups[i], boxes.get(source.video) if boxes else None, source.kind, source.original,
+            source.piece,
         )  # fmt: skip
         if error:
             rejected.append(failed_row(job, error))
@@ -72,7 +73,8 @@ def plan_build(
     recognised = [line for line in (catalog.summary, _class_line(classes)) if line]
     first = {split: previous.next_number(split) if previous else 0 for split in SPLITS}
     shards = deal_shards(jobs, settings.shard_size, settings.clips, settings.seed, first)
-    return BuildPlan(classes, shards, rejected, [*recognised, *catalog.notes, *notes], placement.renamed)
+    origin = {"layout": catalog.layout, "split_list": catalog.split_list}
+    return BuildPlan(classes, shards, rejected, [*recognised, *catalog.notes, *notes], placement.renamed, origin)
 
 
 def _classes(catalog: Catalog, usable: list[Source], previous: Previous | None, notes: list[str]) -> list[str]:
@@ -95,7 +97,7 @@ def _class_line(classes: list[str]) -> str:
     line = ", ".join(f"class {number} {name}" for number, name in enumerate(classes))
     if len(classes) != 2:
         return line
-    is_upside_down = authenticity(classes[0]) == 1 and authenticity(classes[1]) == 0
+    is_upside_down = [meaning_of(name) for name in classes] == ["fake", "real"]
     warning = "; warning: an earlier build has put fake first, a new folder has it second" if is_upside_down else ""
     return f"{line} (positive){warning}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from shardify.build.request import BuildRequest
 from shardify.errors import ShardifyError
 from shardify.sources.fingerprint import source_bytes, source_fingerprint
 from shardify.video.container import open_regular_file
+from shardify.video.piece import split_piece
 
 PROBE_BYTES = 4096  # read of the middle of files of equal size, before their fingerprints are made
 
@@ -19,7 +21,7 @@ def find_twins(plan: BuildPlan, previous: Previous | None, request: BuildRequest
     """Lines about new files that equal another, new or packed, of another class or split.
 
     Only files of equal size in two classes or splits are opened: a block of each, and where these are equal, too, what
-    the fingerprint covers.
+    the fingerprint covers. The pieces of one video are no twins.
     """
     data, whole = request.data, request.settings.full_hash
     jobs = [job for shard in plan.shards for job in shard.jobs]
@@ -33,28 +35,33 @@ def find_twins(plan: BuildPlan, previous: Previous | None, request: BuildRequest
             by_size[size].append((job.class_name, job.split, job.source, True))
     found = {"classes": [], "splits": []}
     for size, files in by_size.items():
-        if len({file[:2] for file in files}) < 2 or not any(file[3] for file in files):
+        if not _are_apart(files, slice(2)) or not any(file[3] for file in files):
             continue
         for alike in _alike(data, size, files, whole):
             for number, what in enumerate(found):
-                if len({file[number] for file in alike}) > 1:
+                if _are_apart(alike, number):
                     found[what].append(alike)
     return [_line(what, groups) for what, groups in found.items() if groups]
+
+
+def _are_apart(files: list[tuple], what: int | slice) -> bool:
+    """Whether several videos are among them, in several classes (0), splits (1), or either."""
+    return len({file[what] for file in files}) > 1 and len({split_piece(file[2])[0] for file in files}) > 1
 
 
 def _alike(data: Path, size: int, files: list[tuple], whole: bool) -> list[list[tuple]]:
     """Those of the files that are equal, by groups; one that cannot be read equals no other."""
     groups = [files]
-    for read in (_probe, source_fingerprint):
+    for read in map(functools.cache, (_probe, source_fingerprint)):  # a video may have a thousand pieces
         finer = []
         for group in groups:
             by_value = defaultdict(list)
             for file in group:
                 try:
-                    by_value[read(data / file[2], size, whole)].append(file)
+                    by_value[read(data / split_piece(file[2])[0], size, whole)].append(file)
                 except (ShardifyError, OSError, ValueError):
                     continue
-            finer += [alike for alike in by_value.values() if len({file[:2] for file in alike}) > 1]
+            finer += [alike for alike in by_value.values() if _are_apart(alike, slice(2))]
         groups = finer
     return groups
 

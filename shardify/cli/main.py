@@ -57,7 +57,9 @@ BUILD_OPTIONS = (
     click.option("--timeout", type=click.FloatRange(1), default=600, help="CPU seconds that one video may take."),
     click.option("--full-hash", is_flag=True, help="Fingerprint whole source files, not three MiB of each."),
     click.option("--strict", is_flag=True, help="Refuse damaged videos and twins; exit 1 if any input failed."),
-    click.option("--manifest", type=FILE, help="CSV path,class[,split][,group][,target][,kind] instead of folders."),
+    click.option(
+        "--manifest", type=FILE, help="CSV path,class[,split][,group][,target][,kind][,start,end] that lists videos."
+    ),
     click.option(
         "--layout",
         type=click.Choice([AUTO, *LAYOUTS]),

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from shardify.errors import UsageError
 from shardify.format.members import members_from, members_of
 from shardify.format.settings import BuildSettings
+from shardify.format.words import SPLITS
 
-SPLITS = ("train", "val", "test")
 KEY = re.compile(r"[A-Za-z0-9_-]{1,80}")
 SHARD = re.compile(r"(train|val|test)-([0-9]{6})\.tar")
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -50,6 +50,11 @@ def check_meta(meta: Mapping) -> None:
     hashes = meta.get("sha256")
     _expect(isinstance(hashes, dict) and set(hashes) == TABLES, "sha256", hashes, "the hashes of the two tables")
     _expect(all(map(_is_sha256, hashes.values())), "sha256", hashes, "hashes of 64 hexadecimal digits")
+    _expect(isinstance(meta.get("layout", ""), str), "layout", meta.get("layout"), "a name")
+    split_list = meta.get("split_list")
+    is_right = isinstance(split_list, dict) and split_list.keys() == {"name", "sha256"}
+    is_right = is_right and isinstance(split_list["name"], str) and _is_sha256(split_list["sha256"])
+    _expect(split_list is None or is_right, "split_list", split_list, "a name and a hash, or null")
     joined = meta.get("joined_groups", {})
     is_right = isinstance(joined, dict) and _all_text([*joined, *joined.values()])
     _expect(is_right, "joined_groups", joined, "names by name")

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from shardify.errors import NothingToBuildError, UsageError
+from shardify.format.words import meaning_of
 from shardify.sources.entries import VIDEO_EXTENSIONS, Entries, is_picture_name, is_video_name
 from shardify.sources.layouts import AUTO, METADATA, LeftOut, Place, Tree, choose_layout
 from shardify.sources.layouts.dfdc import originals_in
 from shardify.sources.layouts.folders import NO_CLASS
-from shardify.sources.layouts.names import authenticity, file_of
+from shardify.sources.layouts.names import file_of
 from shardify.sources.layouts.split_list import SplitList, read_split_list
 from shardify.sources.manifest import read_manifest
 from shardify.sources.source import Source, printable, unusable_name
@@ -29,6 +30,8 @@ class Catalog:
     rows: dict[str, dict] = field(default_factory=dict)  # of the manifest, by source
     originals: dict[str, str] = field(default_factory=dict)  # DFDC's metadata.json: fake → original, file names
     notes: tuple[str, ...] = ()  # what the user should know about the layout
+    layout: str = "folders"  # one of LAYOUTS, or "manifest"
+    split_list: dict[str, str] | None = None  # that of the official split: name and SHA-256
     title: str = "class folders"  # the data set, or what else it is
     summary: str = ""  # what was recognised, in a line
     grouping: str = ""  # what the sources' groups follow from
@@ -63,10 +66,10 @@ def list_sources(
 
 def order_classes(names: set[str], known: tuple[str, ...] = ()) -> list[str]:
     """Class names by index: those of an existing build first; real before fake, numbers in their order, else a to z."""
-    meanings = {name: authenticity(name) for name in names | set(known)}
+    meanings = {name: meaning_of(name) for name in names | set(known)}
     place: Callable = str
-    if len(meanings) == 2 and set(meanings.values()) == {0, 1}:
-        place = meanings.__getitem__
+    if len(meanings) == 2 and set(meanings.values()) == {"real", "fake"}:
+        place = {name: meaning == "fake" for name, meaning in meanings.items()}.__getitem__
     elif all(name.isascii() and name.isdecimal() for name in meanings):
         place = int
     return [*known, *sorted(names - set(known), key=lambda name: (place(name), name))]
@@ -91,6 +94,7 @@ def _from_folder(data: Path, layout_name: str, listed: SplitList | None) -> Cata
         ignored,
         originals=originals_in(tree),
         notes=(*layout.notes(), *notes),
+        layout=layout.name,
         title=layout.title,
         grouping=layout.grouping,
         official=official,
@@ -116,7 +120,7 @@ def _from_manifest(data: Path, manifest: Path, listed: SplitList | None) -> Cata
     folders = sorted({parent for source in sources if not source.error for parent in Path(source.source).parents})
     metadata = [(folder / "metadata.json").as_posix() for folder in folders]
     originals = originals_in(Tree(data, [], [name for name in metadata if (data / name).is_file()]))
-    catalog = Catalog(sources, 0, columns, rows, originals, tuple(notes), "manifest", grouping="its column group")
+    catalog = Catalog(sources, 0, columns, rows, originals, tuple(notes), "manifest", title="manifest")
     return _finish(catalog, listed, Counter())
 
 
@@ -128,11 +132,19 @@ def _finish(catalog: Catalog, split_list: SplitList | None, left_out: Counter, d
         if not found:
             raise UsageError(f"{split_list.files[0]}: names none of the {len(catalog.sources)} videos")
         notes = (f"{listed - found} of {listed} listed videos are not there",) if found < listed else ()
-        catalog = replace(catalog, sources=sources, official=split_list.splits, notes=(*notes, *catalog.notes))
+        catalog = replace(
+            catalog,
+            sources=sources,
+            official=split_list.splits,
+            split_list=split_list.to_dict(),
+            notes=(*notes, *catalog.notes),
+        )
     catalog = replace(catalog, sources=_with_originals(catalog))
     counts, kinds = Counter(s.class_name for s in catalog.sources if s.class_name), {s.kind for s in catalog.sources}
     shown = [f"{counts[name]} {name}" for name in order_classes(set(counts))]
     words = [", ".join(shown) if len(shown) <= SHOWN else f"{counts.total()} videos of {len(shown)} classes"]
+    if pieces := [source.video for source in catalog.sources if source.piece]:
+        words.append(f"{len(pieces)} pieces of {len(set(pieces))} videos")
     if kinds - {""}:
         words.append(f"kinds {', '.join(sorted(kinds - {''}))}")
     words.append(f"split: {_split_words(catalog, split_list)}")
@@ -144,7 +156,7 @@ def _as_listed(sources: list[Source], split_list: SplitList, left_out: Counter) 
     """The sources with the list's splits and classes; those that it leaves out are counted."""
     kept = []
     for source in sources:
-        entry = split_list.find(source.source)
+        entry = split_list.find(source.video)
         if entry is None and "train" in split_list.splits:
             left_out["videos in no list"] += 1
         elif entry and (entry.split is None or (split_list.names_classes and entry.class_name is None)):
@@ -161,8 +173,8 @@ def _with_originals(catalog: Catalog) -> list[Source]:
     """The sources, fakes with the original that DFDC's metadata.json names, where that is among them."""
     if not catalog.originals:
         return catalog.sources
-    by_name = {file_of(source.source): source.source for source in catalog.sources}
-    found = [by_name.get(catalog.originals.get(file_of(s.source), ""), "") for s in catalog.sources]
+    by_name = {file_of(source.video): source.source for source in catalog.sources}
+    found = [by_name.get(catalog.originals.get(file_of(s.video), ""), "") for s in catalog.sources]
     return [
         replace(source, original=source.original or original)
         for source, original in zip(catalog.sources, found, strict=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shardify.errors import UsageError
-from shardify.format.schema import SPLITS
+from shardify.format.words import SPLITS
 from shardify.sources.catalog import Catalog, Source
 from shardify.sources.layouts.names import UNMISTAKABLE, file_of, identities, listing
 
@@ -80,16 +80,25 @@ def find_members(catalog: Catalog, group_by: str | None, gone: Sequence[Source] 
 
     Raises UsageError for a `group_by` that is neither a column nor a regular expression.
     """
-    own = {source.source: [f"group:{source.key}"] for source in [*catalog.sources, *gone]}
+    inputs = [*catalog.sources, *gone]
     if group_by == "none":
-        return Members(own, "nothing")
+        return Members({source.source: [f"group:{source.key}"] for source in inputs}, "nothing")
+    members = _find_members(catalog, group_by, inputs)
+    cut = {source.video for source in inputs if source.piece}
+    pieces = {s.source: [*members.of[s.source], f"video:{s.video}"] for s in inputs if s.video in cut}
+    return replace(members, of=members.of | pieces)
+
+
+def _find_members(catalog: Catalog, group_by: str | None, inputs: Sequence[Source]) -> Members:
+    """`find_members`, without what the pieces of a video share."""
+    own = {source.source: [f"group:{source.own_group}"] for source in inputs}
     if group_by is not None:
-        return Members(own | _chosen(catalog, group_by, gone), group_by)
+        return Members(own | _chosen(catalog, group_by, inputs), group_by)
     named = {source.source: [f"group:{source.group}"] for source in catalog.sources if source.group}
     if named and catalog.columns:
         return Members(own | named, "the manifest's column group")
     apart = {kind for name in named for kind, _ in identities(name)}  # data sets that the layout groups otherwise
-    looked_at = [source for source in [*catalog.sources, *gone] if source.source not in named]
+    looked_at = [source for source in inputs if source.source not in named]
     found = {
         source.source: [pair for pair in _known_members(source, catalog.originals) if pair[0] not in apart]
         for source in looked_at
@@ -150,7 +159,7 @@ def shared_people(catalog: Catalog, splits: Sequence[str | None]) -> str:
     return f"{name} shares {len(shared)} identities between {listing(others)}; it wins over groups"
 
 
-def _chosen(catalog: Catalog, group_by: str, gone: Sequence[Source]) -> dict[str, list[str]]:
+def _chosen(catalog: Catalog, group_by: str, inputs: Sequence[Source]) -> dict[str, list[str]]:
     column = group_by.strip().lower()
     if column in catalog.columns:
         values = {source.source: catalog.rows[source.source].get(column) for source in catalog.sources}
@@ -160,7 +169,7 @@ def _chosen(catalog: Catalog, group_by: str, gone: Sequence[Source]) -> dict[str
     except re.error as error:
         columns = f" (columns: {', '.join(catalog.columns)})" if catalog.columns else ""
         raise UsageError(f"--group-by {group_by}: is no column{columns} and no regular expression: {error}") from error
-    matches = {source.source: pattern.search(source.source) for source in [*catalog.sources, *gone]}
+    matches = {source.source: pattern.search(source.video) for source in inputs}
     if not any(matches.values()):
         raise UsageError(f"--group-by {group_by}: matches no path, for example {catalog.sources[0].source}")
     return {
@@ -172,7 +181,7 @@ def _chosen(catalog: Catalog, group_by: str, gone: Sequence[Source]) -> dict[str
 
 def _known_members(source: Source, originals: dict[str, str]) -> list[tuple[str, list[str]]]:
     """(data set, identities) for every naming scheme that fits the source's file name."""
-    name = file_of(source.source)
+    name = file_of(source.video)
     members = identities(name)
     if name in originals:
         members.append((DFDC, [name, originals[name]]))

@@ -9,10 +9,13 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from shardify.errors import UsageError
-from shardify.sources.layouts.names import listing, one_spelling, split_of
+from shardify.format.words import split_of
+from shardify.sources.entries import is_picture_name
+from shardify.sources.layouts.names import one_spelling
 from shardify.sources.names import NamesOnDisk
 from shardify.sources.source import Source
 from shardify.sources.table import read_table
+from shardify.video.piece import Piece, split_piece
 
 
 def read_manifest(data: Path, manifest: Path) -> tuple[dict[str, dict], list[Source], tuple[str, ...], list[str]]:
@@ -32,17 +35,15 @@ def read_manifest(data: Path, manifest: Path) -> tuple[dict[str, dict], list[Sou
         if source.source != PurePosixPath(row["path"]).as_posix() and "\\" in row["path"]:
             turned.append(row["path"])
         name = source.source if source.error else names.match(source.source)
-        source = replace(source, path=data / name, source=name)
-        if name in by_source:
-            raise UsageError(f"{where}: {name} is listed twice; remove one")
-        by_source[name] = row
+        source = replace(source, path=data / name, source=f"{name}{_piece(row, where)}")
+        if source.source in by_source:
+            raise UsageError(f"{where}: {source.source} is listed twice; remove one")
+        by_source[source.source] = row
         sources.append(source)
     spelling, lines = one_spelling(Counter(source.class_name for source in sources))
     sources = [replace(source, class_name=spelling[source.class_name]) for source in sources]
     sources.sort(key=lambda source: os.fsencode(source.source))
     notes = [*names.notes(), *lines]
-    if unused := sorted({"start", "end"}.intersection(columns)):
-        notes.append(f"warning: the manifest's {listing(unused)} are not used: clips are of whole videos")
     if turned:
         notes.append(f"backslashes of {len(turned)} paths of the manifest are read as slashes; first: {turned[0]}")
     return by_source, sources, columns, notes
@@ -59,6 +60,10 @@ def _source_of(data: Path, row: dict, where: str) -> Source:
     name, error = _inside(data, row["path"]), None
     if name.startswith("/") or ".." in PurePosixPath(name).parts or "\0" in name:
         error = "its path leads out of the data folder; give a path relative to it"
+    elif split_piece(name)[1]:
+        error = "its name ends as that of a piece of a video does; rename it, or use the columns start and end"
+    elif is_picture_name(PurePosixPath(name)) and (row.get("start") or row.get("end")):
+        error = "is a picture, which has no start and end"
     source = PurePosixPath(name).as_posix()
     return Source(
         data / source,
@@ -80,6 +85,19 @@ def _inside(data: Path, name: str) -> str:
         if name.startswith("/") and PurePosixPath(name).is_relative_to(root):
             return PurePosixPath(name).relative_to(root).as_posix()
     return name
+
+
+def _piece(row: dict, where: str) -> Piece | str:
+    """The piece of the video that a row is; an empty text where it is all of it."""
+    start, end = row.get("start") or "", row.get("end") or ""
+    if not (start or end):
+        return ""
+    if not (start and end):
+        raise UsageError(f"{where}: has {'a start, but no end' if start else 'an end, but no start'}; give both")
+    try:
+        return Piece.of(start, end)
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}") from error
 
 
 def _target(row: dict, where: str) -> float | None:

@@ -8,13 +8,15 @@ import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from shardify.video.piece import Piece, split_piece
+
 
 @dataclass(frozen=True)
 class Source:
     """One input: a directory entry that looks like a video, or a row of the manifest."""
 
     path: Path
-    source: str  # path relative to the data folder, `/` between folders; its identity
+    source: str  # path relative to the data folder, `/` between folders, and the piece of the video; its identity
     class_name: str
     split: str | None  # as laid out or listed; None: to be assigned
     group: str | None = None
@@ -25,9 +27,28 @@ class Source:
 
     @property
     def key(self) -> str:
-        """A readable stem and 64 bits of a hash of the path: `[A-Za-z0-9_-]+`, never a dot."""
-        stem = re.sub(r"[^A-Za-z0-9_-]+", "_", PurePosixPath(self.source).stem)[:48].lstrip("-") or "clip"
-        return f"{stem}-{hashlib.sha256(os.fsencode(self.source)).hexdigest()[:16]}"
+        """A readable stem and 64 bits of a hash of `source`: `[A-Za-z0-9_-]+`, never a dot."""
+        return _key(self.video, self.source)
+
+    @property
+    def video(self) -> str:
+        """The path of its file, relative to the data folder."""
+        return split_piece(self.source)[0]
+
+    @property
+    def piece(self) -> Piece | None:
+        """The part of the video that it is; None: all of it."""
+        return split_piece(self.source)[1]
+
+    @property
+    def own_group(self) -> str:
+        """The name of the group where it has none: the same for all pieces of a video."""
+        return _key(self.video, self.video)
+
+
+def _key(video: str, source: str) -> str:
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "_", PurePosixPath(video).stem)[:48].lstrip("-") or "clip"
+    return f"{stem}-{hashlib.sha256(os.fsencode(source)).hexdigest()[:16]}"
 
 
 def unusable_name(name: str) -> str | None:

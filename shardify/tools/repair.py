@@ -36,6 +36,7 @@ from shardify.interrupt import Interrupts
 from shardify.sources.boxes import match_boxes, read_boxes
 from shardify.storage.local import file_sha256, rename, write_atomically
 from shardify.tools.recover import propose_csv, propose_npy
+from shardify.video.piece import split_piece
 
 logger = logging.getLogger(__name__)
 
@@ -154,9 +155,10 @@ def _jobs(data: Path, rows: list[dict], settings: BuildSettings, boxes: dict) ->
             continue
         seen.add(source)
         key = row["key"] if settings.clips == 1 else row["key"].rpartition("-")[0]
+        video, piece = split_piece(source)
         yield Job(
-            data / source, source, key, row["split"], int(row["label"]), row["class"], float(row["target"]),
-            row["group"], boxes.get(source), row["kind"], row["original"],
+            data / video, source, key, row["split"], int(row["label"]), row["class"], float(row["target"]),
+            row["group"], boxes.get(video), row["kind"], row["original"], piece,
         )  # fmt: skip
 
 

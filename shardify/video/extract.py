@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -23,6 +23,7 @@ import av
 from shardify.errors import VideoError
 from shardify.video.container import HDR_TRANSFERS, TOO_LARGE, VideoFile, VideoInfo
 from shardify.video.mp4_index import indexed_timeline, is_long_and_indexed
+from shardify.video.piece import Piece
 from shardify.video.resize import PictureMaker, geometry_of
 from shardify.video.sampling import ClipPlan, median_duration, plan_clips
 from shardify.video.timeline import (
@@ -52,9 +53,16 @@ class Request:
     clips: int = 1
     stride: int | None = None
     make_picture: PictureMaker = field(default_factory=PictureMaker)
+    piece: Piece | None = None  # of which the clips are, instead of the whole video
 
-    def plan(self, times: list[int], last_duration: int) -> ClipPlan:
-        return plan_clips(times, last_duration, frames=self.frames, clips=self.clips, stride=self.stride)
+    def plan(self, times: Sequence[int], last_duration: int, time_base: Fraction) -> ClipPlan:
+        """As of `plan_clips`, within the piece. Raises VideoError where the video does not have it."""
+        numbers = range(len(times))
+        if self.piece:
+            numbers, last_duration = self.piece.cut(times, last_duration or median_duration(times), time_base)
+        shown = times[numbers.start : numbers.stop]
+        plan = plan_clips(shown, last_duration, frames=self.frames, clips=self.clips, stride=self.stride)
+        return tuple(tuple(numbers[number] for number in clip) for clip in plan)
 
 
 @dataclass(frozen=True)
@@ -137,7 +145,7 @@ def _decode_runs(
     timeline: Timeline,
     request: Request,
 ) -> Taken | None:
-    plan = request.plan(timeline.times, timeline.last_duration)
+    plan = request.plan(timeline.times, timeline.last_duration, stream.time_base)
     wanted = {timeline.times[number]: number for numbers in plan for number in numbers}
     runs = packet_runs(timeline, wanted)
     if runs[0][0] > 0:
@@ -206,7 +214,7 @@ def take_by_counting(video: VideoFile, request: Request) -> Taken:
             if not found:
                 raise VideoError(_no_frame_reason(video))
             times, order, last_duration = times_of_frames(found, joints(packets), stream)
-            plan = request.plan(times, last_duration)
+            plan = request.plan(times, last_duration, stream.time_base)
             wanted = {order[number]: number for numbers in plan for number in numbers}
             if pictures.keys() == wanted.keys():
                 taken = {wanted[i]: picture for i, picture in pictures.items()}
@@ -223,7 +231,10 @@ def _guess(stream: av.video.stream.VideoStream, request: Request) -> Collection[
     with contextlib.suppress(BrokenOffError):
         for packet in demux(stream):
             count += not packet.is_discard
-    return {number for numbers in request.plan(range(max(1, count)), 1) for number in numbers}
+    with contextlib.suppress(VideoError):  # what packets say of a piece is not the last word
+        plan = request.plan(range(max(1, count)), 1, 1 / Fraction(stream.guessed_rate or 25))
+        return {number for numbers in plan for number in numbers}
+    return set()
 
 
 def _all_frames(

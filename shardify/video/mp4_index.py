@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable
+from fractions import Fraction
 
 import av
 
@@ -36,7 +37,7 @@ def is_long_and_indexed(stream: av.video.stream.VideoStream) -> bool:
 
 
 def indexed_timeline(
-    stream: av.video.stream.VideoStream, file_bytes: int, plan: Callable[[list[int], int], ClipPlan]
+    stream: av.video.stream.VideoStream, file_bytes: int, plan: Callable[[list[int], int, Fraction], ClipPlan]
 ) -> Timeline | None:
     """The timeline of a constant-rate video with only the packets that `plan` needs; None if in doubt."""
     entries = list(stream.index_entries)
@@ -51,7 +52,7 @@ def indexed_timeline(
     times, last_duration = source.display_times(starts)
     if times is None:
         return None
-    numbers = sorted({number for clip in plan(times, last_duration) for number in clip})
+    numbers = sorted({number for clip in plan(times, last_duration, stream.time_base) for number in clip})
     packets = source.packets_for(numbers, times)
     if not packets:
         return None

@@ -7,7 +7,7 @@ from itertools import islice
 
 import numpy as np
 
-from shardify.format.schema import SPLITS
+from shardify.format.words import SPLITS
 from trainer.errors import FormatError
 from trainer.shards.shard_set import ShardSet
 

@@ -83,7 +83,7 @@ def metadata_table(shards: ShardSet) -> dict[str, np.ndarray]:
             raise FormatError(
                 f"{shards.where(number)}: its .json lacks {missing[0]}; only shards of `shardify build` can be audited"
             )
-        rows.append(row | {"container": PurePosixPath(row["source"]).suffix.lower()})
+        rows.append(row | {"container": PurePosixPath(row["source"].partition("#t=")[0]).suffix.lower()})
     table = {name: np.array([row[name] for row in rows], float) for name in NUMBERS}
     for name in NAMES:
         table[name] = np.unique([str(row[name]) for row in rows], return_inverse=True)[1].astype(float)

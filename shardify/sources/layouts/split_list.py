@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import re
 import unicodedata
@@ -12,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from shardify.errors import UsageError
-from shardify.sources.layouts.names import KNOWN_NAMES, listing, split_of, stem_of
+from shardify.format.words import split_of
+from shardify.sources.layouts.names import KNOWN_NAMES, listing, stem_of
 from shardify.sources.table import read_table
 from shardify.text import CONTROLS
 
@@ -78,6 +80,13 @@ class SplitList:
     def file_names(self) -> str:
         shown = sorted({path.name for path in self.files})
         return listing(shown) if len(shown) <= 3 else f"{shown[0]} and {len(shown) - 1} others"
+
+    def to_dict(self) -> dict[str, str]:
+        """What index.json says of it: its name, and the SHA-256 of its files one after the other."""
+        digest = hashlib.sha256()
+        for path in self.files:
+            digest.update(path.read_bytes())
+        return {"name": self.file_names, "sha256": digest.hexdigest()}
 
 
 def read_split_list(path: Path) -> SplitList:

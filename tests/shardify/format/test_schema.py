@@ -82,6 +82,8 @@ def test_an_index_with_a_wrong_type_anywhere_is_refused_or_read(shards):
                 passed.add((path, repr(odd)))
     assert {path[0] for path, _ in passed} <= {
         "settings",
+        "layout",
+        "split_list",
         "heads",
         "generated",
         "splits",
@@ -256,6 +258,9 @@ def test_a_table_whose_header_is_no_table(shards, header):
         (("splits", "train", "shards", 0, "versions"), {"av": 1}, r"splits.train.shards\[0\].versions is"),
         (("joined_groups",), {"a": 1}, "joined_groups is"),
         (("joined_groups",), [], "joined_groups is"),
+        (("layout",), 5, "layout is"),
+        (("split_list",), {"name": "train.json"}, "split_list is"),
+        (("split_list",), {"name": "train.json", "sha256": "0"}, "split_list is"),
         (("settings",), {"frames": 4, "size": 32}, "settings is .* not settings with codec"),
     ],
 )

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -73,6 +74,17 @@ def test_groups_must_not_straddle_given_splits():
         check_groups(Catalog(sources), groups, by)
     groups, by = group_names(Catalog(sources), "none")
     check_groups(Catalog(sources), groups, by)
+
+
+def test_pieces_of_a_video_stay_together_whatever_their_groups():
+    names = ("a.mp4#t=0,1", "a.mp4#t=1,2", "b.mp4#t=0,1", "a.mp4")
+    catalog = catalog_of(*names)
+    found = grouped(catalog)
+    assert found[names[0]] == found[names[1]] == found["a.mp4"] == catalog.sources[3].key != found[names[2]]
+    assert len(set(grouped(catalog, "none").values())) == 4
+    sources = [replace(source, group=f"g{number}") for number, source in enumerate(catalog.sources)]
+    found = grouped(replace(catalog, sources=sources, columns=("group",)))
+    assert [found[name] for name in names] == ["g0", "g0", "g2", "g0"]
 
 
 def test_celeb_df_pairs_swallow_the_data_and_stop_the_build():

@@ -63,9 +63,22 @@ def test_all_columns(tmp_path):
     assert catalog.summary == "manifest: 1 cat, 1 dog; kinds swap; split: the manifest's"
 
 
-def test_parts_of_videos_are_not_taken_in_silence(tmp_path):
-    _, catalog = read(tmp_path, "path,class,start,end\na.mp4,x,1.5,3\n")
-    assert catalog.notes == ("warning: the manifest's end and start are not used: clips are of whole videos",)
+def test_pieces_of_a_video_are_inputs_of_their_own(tmp_path):
+    text = "path,class,Start,end\na.mp4,x,1.50,3\na.mp4,y, 3 ,1e1\nb.mp4,x,,\n"
+    found, catalog = read(tmp_path, text)
+    assert found == {"a.mp4#t=1.5,3": "x", "a.mp4#t=3,10": "y", "b.mp4": "x"}
+    one, other, whole = catalog.sources
+    assert (one.path, one.video, str(other.piece), whole.piece) == (tmp_path / "a.mp4", "a.mp4", "#t=3,10", None)
+    assert len({source.key for source in catalog.sources}) == 3 and one.key.startswith("a-")
+    assert catalog.summary == "manifest: 2 x, 1 y; 2 pieces of 1 videos; split: drawn here"
+    assert not catalog.notes
+
+
+def test_rows_that_cannot_be_pieces_fail_by_name(tmp_path):
+    text = 'path,class,start,end\na.mp4#t=1,x,,\na.jpg,x,1,2\n"b.mp4#t=1,2",x,,\nc.mp4,y,,\n'
+    errors = {source.source: source.error or "" for source in read(tmp_path, text)[1].sources}
+    assert "is a picture" in errors["a.jpg#t=1,2"] and "rename it" in errors["b.mp4#t=1,2"]
+    assert not errors["c.mp4"] and not errors["a.mp4#t=1"]
 
 
 def test_paths_that_leave_the_folder_are_refused_by_name(tmp_path):
@@ -88,6 +101,11 @@ def test_paths_that_leave_the_folder_are_refused_by_name(tmp_path):
         ("path,class,target\na.mp4,real,nan\n", "finite"),
         ("path,class,target\na.mp4,real,inf\n", "finite"),
         ("path,class,target\na.mp4,real,-Infinity\n", "finite"),
+        ("path,class,start,end\na.mp4,x,1,2\na.mp4,y,1.0,2.00\n", "row 3: a.mp4#t=1,2 is listed twice"),
+        ("path,class,start,end\na.mp4,x,1,\n", "row 2: has a start, but no end"),
+        ("path,class,end\na.mp4,x,1\n", "row 2: has an end, but no start"),
+        ("path,class,start,end\na.mp4,x,2,1\n", "row 2: end is 1 and start is 2"),
+        ("path,class,start,end\na.mp4,x,0,nan\n", "row 2: end is nan"),
     ],
 )
 def test_errors_name_the_row(tmp_path, text, message):
