@@ -11,7 +11,7 @@ import numpy as np
 
 from shardify.format.members import Member
 from shardify.format.records import UNLABELLED, Head, sample_dtype
-from shardify.format.schema import SPLITS
+from shardify.format.words import SPLITS
 from trainer.errors import FormatError, SettingsError
 from trainer.shards.shard_set import ShardSet, open_shards, videos_of
 
