@@ -76,7 +76,7 @@ def order_classes(names: set[str], known: tuple[str, ...] = ()) -> list[str]:
 
 
 def _from_folder(data: Path, layout_name: str, listed: SplitList | None) -> Catalog:
-    tree, ignored, notes = _walk(data)
+    tree, paths, ignored, notes = _walk(data)
     layout = choose_layout(tree, layout_name)
     layout.split_list = listed or layout.find_lists()
     if not (listed and listed.names_classes):
@@ -87,7 +87,7 @@ def _from_folder(data: Path, layout_name: str, listed: SplitList | None) -> Cata
         if isinstance(place, LeftOut):
             left_out[place.reason] += 1
         else:
-            sources.append(_source(data, name, place))
+            sources.append(_source(paths[name], name, place))
     official = frozenset({s.split for s in sources if s.split}) if layout.is_official else frozenset()
     catalog = Catalog(
         sources,
@@ -102,9 +102,9 @@ def _from_folder(data: Path, layout_name: str, listed: SplitList | None) -> Cata
     return _finish(catalog, layout.split_list, left_out, layout.detail)
 
 
-def _source(data: Path, name: str, place: Place) -> Source:
+def _source(path: Path, name: str, place: Place) -> Source:
     return Source(
-        data / name,
+        path,
         printable(name),
         printable(place.class_name),
         place.split,
@@ -194,8 +194,8 @@ def _split_words(catalog: Catalog, split_list: SplitList | None) -> str:
     return "drawn here, for no official list was found (--split-file)" if is_known else "drawn here"
 
 
-def _walk(data: Path) -> tuple[Tree, int, list[str]]:
-    """Names below the folder, how many of them are ignored, and lines for the user."""
+def _walk(data: Path) -> tuple[Tree, dict[str, Path], int, list[str]]:
+    """Names below the folder, the inputs' paths by name, how many entries are ignored, and lines for the user."""
     videos, pictures, others, entries = [], [], [], Entries(data)
     for path in entries:
         if is_video_name(path):
@@ -207,10 +207,11 @@ def _walk(data: Path) -> tuple[Tree, int, list[str]]:
     if videos:  # pictures are covers and previews then
         others += [path for path in pictures if not path.is_dir()]
     endings = Counter(printable(path.suffix.lower()) or "no ending" for path in others)
-    names = sorted((path.relative_to(data).as_posix() for path in videos or pictures), key=os.fsencode)
+    paths = {path.relative_to(data).as_posix(): path for path in videos or pictures}
     metadata = sorted(path.relative_to(data).as_posix() for path in others if path.name in METADATA)
     notes = [_ignored_line(endings)] if endings else []
-    return Tree(data, names, metadata), endings.total() + entries.hidden, notes + entries.notes()
+    tree = Tree(data, sorted(paths, key=os.fsencode), metadata)
+    return tree, paths, endings.total() + entries.hidden, notes + entries.notes()
 
 
 def _ignored_line(endings: Counter) -> str:

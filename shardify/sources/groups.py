@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from shardify.errors import UsageError
 from shardify.format.words import SPLITS
@@ -85,8 +85,11 @@ def find_members(catalog: Catalog, group_by: str | None, gone: Sequence[Source] 
         return Members({source.source: [f"group:{source.key}"] for source in inputs}, "nothing")
     members = _find_members(catalog, group_by, inputs)
     cut = {source.video for source in inputs if source.piece}
+    if not cut:
+        return members
     pieces = {s.source: [*members.of[s.source], f"video:{s.video}"] for s in inputs if s.video in cut}
-    return replace(members, of=members.of | pieces)
+    by = [members.by] if members.by != "nothing" else []
+    return Members(members.of | pieces, ", ".join([*by, "pieces of one video"]))
 
 
 def _find_members(catalog: Catalog, group_by: str | None, inputs: Sequence[Source]) -> Members:

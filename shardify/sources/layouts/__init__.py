@@ -7,10 +7,13 @@ from shardify.sources.layouts.base import Layout, LeftOut, Place, Tree
 from shardify.sources.layouts.celebdf import CelebDF
 from shardify.sources.layouts.dfdc import DFDC, DFDCPreview
 from shardify.sources.layouts.faceforensics import DeepFakeDetection, FaceForensics
+from shardify.sources.layouts.fakeavceleb import FakeAVCeleb
 from shardify.sources.layouts.folders import Folders
+from shardify.sources.layouts.wilddeepfake import WildDeepfake
 
 AUTO = "auto"
-LAYOUTS = {layout.name: layout for layout in (FaceForensics, DeepFakeDetection, DFDC, DFDCPreview, CelebDF, Folders)}
+ALL = (FaceForensics, DeepFakeDetection, DFDC, DFDCPreview, CelebDF, FakeAVCeleb, WildDeepfake, Folders)
+LAYOUTS = {layout.name: layout for layout in ALL}
 METADATA = frozenset(
     {"metadata.json", "labels.csv", "dataset.json", "List_of_testing_videos.txt", "train.json", "val.json", "test.json"}
 )

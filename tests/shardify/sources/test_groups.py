@@ -81,7 +81,7 @@ def test_pieces_of_a_video_stay_together_whatever_their_groups():
     catalog = catalog_of(*names)
     found = grouped(catalog)
     assert found[names[0]] == found[names[1]] == found["a.mp4"] == catalog.sources[3].key != found[names[2]]
-    assert len(set(grouped(catalog, "none").values())) == 4
+    assert len(set(grouped(catalog, "none").values())) == 4 and group_names(catalog, None)[1] == "pieces of one video"
     sources = [replace(source, group=f"g{number}") for number, source in enumerate(catalog.sources)]
     found = grouped(replace(catalog, sources=sources, columns=("group",)))
     assert [found[name] for name in names] == ["g0", "g0", "g2", "g0"]
