@@ -24,13 +24,13 @@ from trainer.tools.predict import open_target, predict_videos, write_rows
 @model_option
 @click.option("--csv", "csv_path", type=click.Path(path_type=Path), help="Write here instead of to the terminal.")
 @click.option("--boxes", type=click.Path(path_type=Path, dir_okay=False), help="Crop boxes, as in `shardify build`.")
+@click.option(
+    "--faces-model", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="As in `shardify build`."
+)
 @click.option("--devices", default="auto", show_default=True, help="auto | cpu.")
 @click.option("--workers", type=click.IntRange(1), help="Decoding processes.  [default: one per core]")
 @click.option("--timeout", type=click.FloatRange(1), default=600, show_default=True, help="CPU seconds per video.")
-def main(
-    videos: tuple[Path, ...], run: Path, model_class: str | None, csv_path: Path | None, boxes: Path | None,
-    devices: str, workers: int | None, timeout: float,
-) -> None:  # fmt: skip
+def main(videos: tuple[Path, ...], run: Path, model_class: str | None, csv_path: Path | None, **options) -> None:
     """Score VIDEOS, files or folders, with a run's best model.
 
     score: the probability of class 1 of two, else of the predicted class; prediction: the class index; in regression
@@ -41,7 +41,7 @@ def main(
         try:
             if csv_path:
                 check_writable(csv_path)
-            rows = predict_videos(videos, run, model_class, boxes, devices, workers, timeout)
+            rows = predict_videos(videos, run, model_class, **options)
             with open_target(csv_path) as file:
                 count, failed = write_rows(file, rows)
             if count == failed:

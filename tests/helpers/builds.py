@@ -38,8 +38,9 @@ def video_names(count: int, stem: str = "v") -> list[str]:
 
 
 def run_build(data: Path, out: Path, *, workers: int = 2, timeout_seconds: float = 60, **options) -> BuildReport:
-    """`options` are settings, or what else a request has."""
+    """`options` are settings, or what else a request has; `model` is the file of the faces' detector."""
     beside = {name: options.pop(name) for name in ("manifest", "boxes", "changes") if name in options}
+    beside["faces_model"] = options.pop("model", None)
     settings = BuildSettings(**{**SMALL, **options})
     return build(BuildRequest(data, out, settings, workers=workers, timeout_seconds=timeout_seconds, **beside))
 

@@ -1,6 +1,10 @@
 """What the tests of faces share: a detector of bright squares, and drawn faces that the real detector finds."""
 
+import shutil
+import sys
+
 import numpy as np
+import opencv_standin
 from media import write_video
 from PIL import Image, ImageDraw, ImageFilter
 
@@ -48,3 +52,22 @@ def make_people(data):
         write_video(data / f"{name}.mp4", frames, options={"crf": "15"})
     write_video(data / "fake/empty.mp4", [square_at(0, 0, 0)] * 6)
     return data
+
+
+def make_squares(data, count=2):
+    """Videos of a bright square before the dark, which no detector but a stand-in takes for a face."""
+    for i in range(2 * count):
+        path = data / ("real", "fake")[i % 2] / f"{i}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_video(path, [square_at(20 + 4 * i + j, 30, 24) for j in range(6)], options={"crf": "10"})
+    return data
+
+
+def use_opencv_standin(monkeypatch, folder):
+    """Make `import cv2` give the stand-in, in this process and in workers; returns the path of its YuNet file."""
+    folder.mkdir()
+    shutil.copy(opencv_standin.__file__, folder / "cv2.py")
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setitem(sys.modules, "cv2", opencv_standin)
+    (folder / "yunet.onnx").write_bytes(b"yunet")
+    return folder / "yunet.onnx"

