@@ -179,12 +179,15 @@ def test_no_excuse_is_left_over():
     assert [start for start in NOT_RUN if not any(command.startswith(start) for command in commands)] == []
 
 
-def test_the_readmes_loop_of_ones_own_runs(place, monkeypatch):
+def test_documented_python_runs(place, monkeypatch):
+    """The blocks of the README, and that of the recipe for a model in Python."""
     monkeypatch.chdir(place)
-    (block,) = [block for name, block in fences("python") if name == "README.md"]
-    batches = {}
-    exec(block, batches)
-    assert batches["clips"].shape[1:] == (8, 3, 64, 64)
+    names = {}
+    for page, block in fences("python"):
+        if page == "README.md" or "load_model" in block:
+            exec(block, names)
+    assert names["clips"].shape[1:] == (8, 3, 64, 64)
+    assert names["prediction"].class_name in ("real", "fake")
 
 
 def options_of(command):

@@ -88,7 +88,7 @@ def complaint(module: str, imported: str) -> str | None:
     if package == "shardify" and other == "trainer":
         return "the builder does not import the trainer"
     if package == "trainer" and other == "shardify":
-        ok = target in OF_THE_BUILDER or not target or module == "trainer.tools.predict"
+        ok = target in OF_THE_BUILDER or not target or module == "trainer.tools.raw_clips"
         return None if ok else f"the trainer imports of the builder only {', '.join(sorted(OF_THE_BUILDER))}"
     if room != target and target and level >= below:
         return "imports run down only"
@@ -119,7 +119,7 @@ def test_no_module_imports_itself_by_way_of_others():
         ("trainer.data.loader", "shardify.video.decode", "only"),
         ("trainer.engine.engine", "trainer.run", "down"),
         ("trainer.config.load", "trainer.data.order", "down"),
-        ("trainer.tools.predict", "shardify.executors.local", None),
+        ("trainer.tools.raw_clips", "shardify.executors.local", None),
         ("trainer.engine.ema", "trainer.engine.optimizer", None),
         ("shardify.build.build", "shardify.format.index", None),
     ],

@@ -15,7 +15,7 @@ from shardify.terminal import escape_unprintable
 from trainer.devices.threads import bound_spinning
 from trainer.errors import TrainerError
 from trainer.options import Command, model_option
-from trainer.tools.predict import open_target, predict_videos, write_rows
+from trainer.tools.predict import open_target, write_table
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -30,20 +30,28 @@ from trainer.tools.predict import open_target, predict_videos, write_rows
 @click.option("--devices", default="auto", show_default=True, help="auto | cpu.")
 @click.option("--workers", type=click.IntRange(1), help="Decoding processes.  [default: one per core]")
 @click.option("--timeout", type=click.FloatRange(1), default=600, show_default=True, help="CPU seconds per video.")
-def main(videos: tuple[Path, ...], run: Path, model_class: str | None, csv_path: Path | None, **options) -> None:
-    """Score VIDEOS, files or folders, with a run's best model.
+def main(
+    videos: tuple[Path, ...], run: Path, model_class: str | None, csv_path: Path | None, boxes: Path | None,
+    faces_model: Path | None, devices: str, **decoding: float | None,
+) -> None:  # fmt: skip
+    """Score VIDEOS, videos, pictures or folders of them, with a run's best model.
 
-    score: the probability of class 1 of two, else of the predicted class; prediction: the class index; in regression
-    both are the value. What cannot be read has a row with the reason. The file of --csv grows as FILE.part and is
-    renamed when it is complete.
+    score: the probability of class 1 of two, else of the predicted class; prediction: the class's number; in
+    regression both are the value. class, confidence: the predicted class's name and probability. What cannot be read
+    has a row with the reason. The file of --csv grows as FILE.part and is renamed when it is complete.
     """
     with failures_as_one_line():
         try:
+            from trainer.devices.distributed import num_devices
+            from trainer.tools.trained_model import load_model
+
             if csv_path:
                 check_writable(csv_path)
-            rows = predict_videos(videos, run, model_class, **options)
+            model = load_model(run, "cuda" if num_devices(devices) else "cpu", model_class, faces_model)
+            inputs = model.find(videos, boxes)
+            predictions = model.predict_each(inputs, decoding["workers"], decoding["timeout"])
             with open_target(csv_path) as file:
-                count, failed = write_rows(file, rows)
+                count, failed = write_table(file, model.classes, predictions, len(inputs))
             if count == failed:
                 raise TrainerError(f"none of {count} videos could be read; their rows say why")
         except ModuleNotFoundError as error:  # where only the trainer's needs are installed, as on Kaggle

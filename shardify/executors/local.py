@@ -14,14 +14,17 @@ import pickle
 import resource
 import select
 import signal
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from types import ModuleType
 
 from shardify.errors import ShardifyError
 from shardify.executors.base import Executor, Limits, Result, Unit
@@ -82,7 +85,8 @@ class _Worker:
         try:
             with theirs:
                 self.process = context.Process(target=_work, args=(theirs, work, executor.limits), daemon=True)
-                self.process.start()
+                with _without_main_module():
+                    self.process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, unmasked)
         self.queue: deque[tuple[int, Unit]] = deque()
@@ -104,6 +108,16 @@ class _Worker:
         self.process.close()
         self.pipe.close()
         return code
+
+
+@contextmanager
+def _without_main_module() -> Iterator[None]:
+    """Hide the program's main module, which a process that is started would import: a script would run once more."""
+    main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 class _Pool:
@@ -169,10 +183,7 @@ class _Pool:
         self._workers.remove(worker)  # first: what fails below must not meet it again
         code = worker.end()
         if not worker.has_begun:
-            raise ShardifyError(
-                f"a worker could not start (exit code {code}); a script of your own that builds needs "
-                "`if __name__ == '__main__':` around it"
-            )
+            raise ShardifyError(f"a worker could not start (exit code {code})")
         number, unit = worker.queue.popleft()
         fresh = _Worker(self._executor, self._work)
         self._workers.append(fresh)

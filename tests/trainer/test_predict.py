@@ -19,6 +19,8 @@ from trainer import __main__, evaluate, export, predict
 from trainer.data.loader import ClipLoader
 from trainer.shards.shard_set import open_shards
 from trainer.shards.splits import limit_per_class
+from trainer.tasks.base import Prediction
+from trainer.tools.predict import open_target, write_table
 
 SMALL = ("model.backbone=tiny", "model.lstm_hidden=8", "epochs=2", "batch_size=4", "optimizer.lr=0.003")
 KINDS = {"plain": (), "reduced": ("data.frames=3", "data.size=12"), "regression": ("loss.name=mse",)}
@@ -164,7 +166,7 @@ def test_what_cannot_be_read_has_a_row_with_the_reason(run, data_folder, tmp_pat
     result = call(predict.main, *arguments)
     assert result.exit_code == 0, result.output
     rows = read_csv((tmp_path / "out.csv").read_text())
-    assert list(rows[0]) == ["source", "score", "prediction", "error"]
+    assert list(rows[0]) == ["source", "score", "prediction", "error", "class", "confidence"]
     assert [bool(row["error"]) for row in rows] == [False, True, True]
     assert "not a video" in rows[1]["error"] and "No such file" in rows[2]["error"]
 
@@ -220,18 +222,18 @@ def test_rows_can_be_read_as_they_come_and_outlive_an_interruption(tmp_path, cap
     path, part = tmp_path / "out.csv", tmp_path / "out.csv.part"
     path.write_text("earlier\n")
 
-    def rows():
-        yield {"source": "a.mp4", "score": 1}
-        assert part.read_text() == "source,score,prediction,error\na.mp4,1,,\n"
+    def predictions():
+        yield Prediction(source="a.mp4", score=1.0)
+        assert part.read_text() == "source,score,prediction,error\na.mp4,1,1,\n"
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), predict.open_target(path) as file:
-        predict.write_rows(file, rows())
+    with pytest.raises(KeyboardInterrupt), open_target(path) as file:
+        write_table(file, [], predictions(), 2)
     assert capsys.readouterr().err == f"the rows written so far are in {part}\n"
     assert "a.mp4" in part.read_text() and path.read_text() == "earlier\n"
-    with predict.open_target(path) as file:
-        predict.write_rows(file, iter([{"source": "b.mp4"}]))
-    assert path.read_text().endswith("\nb.mp4,,,\n") and not part.exists()
+    with open_target(path) as file:
+        write_table(file, [], [Prediction(source="b.mp4", error="damaged")], 1)
+    assert path.read_text().endswith("\nb.mp4,,,damaged\n") and not part.exists()
 
 
 class Crowded(nn.Module):
@@ -280,11 +282,19 @@ def test_where_memory_runs_out_fewer_clips_go_at_once(crowded, monkeypatch):
 
 
 def test_names_command_neither_a_spreadsheet_nor_a_terminal(tmp_path, capsys):
-    row = {"source": "=1+\x1b[2J.mp4", "score": "-0.5", "prediction": "-0.5"}
-    assert predict.write_rows(sys.stdout, iter([row])) == (1, 0)
+    prediction = Prediction(source="=1+\x1b[2J.mp4", score=-0.5)
+    assert write_table(sys.stdout, [], [prediction], 1) == (1, 0)
     (shown,) = read_csv(capsys.readouterr().out)
     assert (shown["source"], shown["score"]) == (r"'=1+\x1b[2J.mp4", "-0.5")
-    with predict.open_target(tmp_path / "out.csv") as file:
-        predict.write_rows(file, iter([row]))
+    with open_target(tmp_path / "out.csv") as file:
+        write_table(file, [], [prediction], 1)
     (written,) = read_csv((tmp_path / "out.csv").read_text())
     assert (written["source"], written["score"]) == ("'=1+\x1b[2J.mp4", "-0.5")
+
+
+def test_a_terminal_sees_how_much_is_left(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.delenv("JPY_PARENT_PID", raising=False)
+    write_table(sys.stdout, [], [Prediction(source=f"{i}.mp4", score=0.5) for i in range(3)], 3)
+    shown = capsys.readouterr()
+    assert "3/3" in shown.err and "00:00" in shown.err and len(read_csv(shown.out)) == 3

@@ -15,13 +15,14 @@ from runs import run_small
 from torch import nn
 
 from shardify.cli.main import main as shardify
-from trainer import evaluate, predict
+from trainer import evaluate, load_model, predict
 from trainer.config.load import load_settings
+from trainer.errors import TrainerError
 from trainer.evaluation.metrics import mean_by_video
 from trainer.evaluation.predictions import Predictions
 from trainer.saved_model import load_saved
 from trainer.tasks import task_of
-from trainer.tools.predict import video_jobs
+from trainer.tools.raw_clips import find_inputs
 from trainer.transforms.clips import MEAN, STD
 
 OWN = f"{__name__}:Brightness"
@@ -146,7 +147,18 @@ def test_one_row_of_boxes_is_no_box_of_two_videos(made):
 def test_a_run_on_boxes_needs_them(made):
     result = call(predict.main, made / "data", "--run", made / "run", "--model", OWN)
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)
-    assert "was trained on clips cut to boxes; pass those of these videos with --boxes" in result.stderr
+    assert "was trained on clips cut to boxes; pass those of these with --boxes" in result.stderr
+
+
+def test_a_model_on_boxes_that_is_called(made):
+    model, path = load_model(made / "run", model_class=OWN), made / "data" / "test/a/low.mkv"
+    (found,) = model.predict([path, path], boxes=made / "boxes.csv")[:1]
+    assert "has no row in the boxes file" in found.error, "a file alone is matched by its name"
+    (made / "one.csv").write_text(f"path,x,y,width,height\nlow.mkv,{BOX}\n")
+    assert model.predict(path, boxes=made / "one.csv").clips == pytest.approx(VIDEOS["test/a/low.mkv"], abs=0.02)
+    with pytest.raises(TrainerError, match=r"boxes; pass frames that are cut like these, uint8 \(3, 16, 16, 3\)"):
+        model.predict(np.zeros((9, 32, 32, 3), np.uint8))
+    assert model.predict(np.full((3, 16, 16, 3), 255, np.uint8)).score > 0.99
 
 
 def test_videos_behind_links_have_a_row_or_are_counted(tmp_path, capsys):
@@ -157,6 +169,6 @@ def test_videos_behind_links_have_a_row_or_are_counted(tmp_path, capsys):
     (tmp_path / "pool/in").symlink_to(tmp_path / "data/own")
     for name in ("one", "two"):
         (tmp_path / "data" / name).symlink_to(tmp_path / "pool")
-    found = [task.source for task, _ in video_jobs((tmp_path / "data",), None)]
+    found = [task.source for task, _ in find_inputs([tmp_path / "data"], None)]
     assert found == [str(tmp_path / "data" / name) for name in ("one/a.mp4", "own/b.mp4", "two/a.mp4")]
     assert "not followed: 2 links inside linked folders, to 2 videos" in capsys.readouterr().err

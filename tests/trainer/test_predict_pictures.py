@@ -12,7 +12,7 @@ from PIL import Image
 from runs import run_small
 
 from shardify.storage.local import file_sha256
-from trainer import evaluate, predict
+from trainer import evaluate, load_model, predict
 
 
 def rows_of(command, *arguments):
@@ -44,6 +44,10 @@ def test_pictures_get_the_scores_that_they_have_in_the_shards(tmp_path):
     assert found == pytest.approx(expected, abs=1e-6) and len(found) == 4
     (one,) = rows_of(predict.main, "--run", tmp_path / "run", data / "test/real/0.png", "--workers", 1)
     assert float(one["score"]) == pytest.approx(expected["test/real/0.png"], abs=1e-6)
+    model = load_model(tmp_path / "run")
+    pixels = np.asarray(Image.open(data / "test/real/0.png"))
+    for found in (model.predict(data / "test/real/0.png"), model.predict(pixels[None])):
+        assert found.score == pytest.approx(expected["test/real/0.png"], abs=1e-5)
 
 
 def test_videos_are_cut_to_their_faces_as_in_the_build(tmp_path):

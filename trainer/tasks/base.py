@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -17,6 +18,27 @@ from trainer.evaluation.predictions import Predictions, ReportPart
 from trainer.shards.shard_set import ShardSet
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # outputs (B, K) and labels (B,) to float32 (B,), one loss per clip
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one video or picture. In regression there is no class: `score` is the value.
+
+    A video's score is the mean of its clips' ones, and its class is chosen from the mean: with two classes at the
+    run's threshold for videos, else it is the likeliest.
+    """
+
+    class_name: str | None = None  # None in regression, and where there is an error
+    score: float | None = None  # probability of class 1 of two, else of the predicted class; or the value
+    scores: dict[str, float] = field(default_factory=dict)  # the probability of every class, by its name
+    clips: tuple[float, ...] = ()  # the same as `score`, of each clip
+    source: str = ""  # the file's path; "" for an array
+    error: str = ""  # why there is no score; "" where there is one
+
+    @property
+    def confidence(self) -> float | None:
+        """The probability of the predicted class, None where there is no class."""
+        return None if self.class_name is None else self.scores[self.class_name]
 
 
 class Task(ABC):
@@ -34,6 +56,7 @@ class Task(ABC):
     train_metrics: dict[str, str]  # what a step sums over its clips: the metric that its mean is called
     metric_limits: tuple[float, float] | None = None  # of the axis on which the history's plot shows them
     plots: tuple[str, ...]  # the files that `report` draws, in results/evaluation/
+    predicts_classes = False  # whether outputs are one per class
     keeps_classes = False  # whether clips are held out so that train and val have every class
 
     def __init__(self, settings: Settings) -> None:
@@ -162,8 +185,8 @@ class Task(ABC):
         """The task's part of the report on predictions, and its columns of their table."""
 
     @abstractmethod
-    def verdict(self, outputs: np.ndarray, classes: list[str], threshold: float | None) -> dict[str, object]:
-        """The score and the prediction of one video for `trainer.predict`; outputs: float32 (N, K), of its clips."""
+    def verdict(self, outputs: np.ndarray, classes: list[str], threshold: float | None) -> Prediction:
+        """What the outputs of one video's clips, float32 (N, K), say of it; threshold: of videos."""
 
     @abstractmethod
     def scores_and_predictions(self, outputs: Tensor, threshold: float | None) -> tuple[Tensor, Tensor]:

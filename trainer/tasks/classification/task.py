@@ -25,7 +25,7 @@ from trainer.evaluation.metrics import (
 from trainer.evaluation.predictions import Predictions, ReportPart
 from trainer.models.build import build_model
 from trainer.shards.shard_set import ShardSet, class_counts
-from trainer.tasks.base import Loss, Task
+from trainer.tasks.base import Loss, Prediction, Task
 from trainer.tasks.classification.losses import build_loss
 from trainer.tasks.classification.results import decision_line, rank_worst, table
 
@@ -41,6 +41,7 @@ class Classification(Task):
     train_metrics: ClassVar = {"correct": "accuracy"}
     metric_limits = (0, 1.02)
     plots = ("confusion_matrix.png", "roc_pr_curves.png", "score_distribution.png")
+    predicts_classes = True
     keeps_classes = True
 
     def check_settings(self, settings: Settings) -> None:
@@ -125,11 +126,18 @@ class Classification(Task):
             worst=rank_worst(labels, scores, classes, threshold),
         )
 
-    def verdict(self, outputs: np.ndarray, classes: list[str], threshold: float | None) -> dict[str, object]:
+    def verdict(self, outputs: np.ndarray, classes: list[str], threshold: float | None) -> Prediction:
         """The clips' probabilities are averaged, as for the threshold of videos."""
-        score = softmax(outputs).mean(0)
-        predicted = int(predict(score[None], threshold)[0])
-        return {"score": f"{score[1 if len(classes) == 2 else predicted]:.6f}", "prediction": predicted}
+        of_clips = softmax(outputs)
+        mean = of_clips.mean(0)
+        predicted = int(predict(mean[None], threshold)[0])
+        shown = 1 if len(classes) == 2 else predicted
+        return Prediction(
+            class_name=classes[predicted],
+            score=float(mean[shown]),
+            scores=dict(zip(classes, mean.tolist(), strict=True)),
+            clips=tuple(of_clips[:, shown].tolist()),
+        )
 
     def scores_and_predictions(self, outputs: Tensor, threshold: float | None) -> tuple[Tensor, Tensor]:
         scores = outputs.softmax(1)

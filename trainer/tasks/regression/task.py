@@ -16,7 +16,7 @@ from trainer.evaluation.metrics import Figures, regression_intervals, regression
 from trainer.evaluation.predictions import Predictions, Ranking, ReportPart
 from trainer.models.build import build_model
 from trainer.shards.shard_set import ShardSet
-from trainer.tasks.base import Loss, Task
+from trainer.tasks.base import Loss, Prediction, Task
 from trainer.tasks.regression.regressor import Regressor
 
 
@@ -103,10 +103,10 @@ class Regression(Task):
             worst=worst,
         )
 
-    def verdict(self, outputs: np.ndarray, classes: list[str], threshold: float | None) -> dict[str, object]:
-        """The mean of the clips' values, as score and as prediction."""
-        value = f"{outputs[:, 0].astype(np.float64).mean():.6g}"
-        return {"score": value, "prediction": value}
+    def verdict(self, outputs: np.ndarray, classes: list[str], threshold: float | None) -> Prediction:
+        """The mean of the clips' values."""
+        values = outputs[:, 0].astype(np.float64)
+        return Prediction(score=float(values.mean()), clips=tuple(values.tolist()))
 
     def scores_and_predictions(self, outputs: Tensor, threshold: float | None) -> tuple[Tensor, Tensor]:
         return outputs, outputs[:, 0]
