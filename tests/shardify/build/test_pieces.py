@@ -5,14 +5,17 @@ import pytest
 from builds import SMALL, run_build, tree
 from media import numbered_picture, numbered_video, read_number
 
+from shardify.build.plan import plan_build
 from shardify.build.request import Changes
 from shardify.format.index import read_index, read_rows
 from shardify.format.members import members_of
 from shardify.format.settings import BuildSettings
 from shardify.format.tar import read_shard
+from shardify.sources.catalog import list_sources
 from shardify.tools.repair import repair_folder
 from shardify.tools.verify import verify_folder
 
+BOX = (1.0, 2.0, 30.0, 40.0)
 HEAD = "path,class,start,end\n"
 # 30 frames of 0.1 s in each video
 ROWS = "a.mp4,real,0,1\na.mp4,fake,1,2\nb.mp4,real,0.5,1.5\nb.mp4,fake,2,3.5\nc.mp4,real,,\nc.mp4,fake,2.91,2.99\n"
@@ -66,6 +69,19 @@ def test_pieces_are_clips_of_their_own(data, tmp_path):
     before = tree(out)
     built(data, out, ROWS)
     assert tree(out) == before and verify_folder(out, 1) == []
+
+
+def test_boxes_and_lists_name_the_video(tmp_path):
+    (tmp_path / "m.csv").write_text(HEAD + "a.mp4,real,0,1\na.mp4,fake,1,2\nb.mp4,real,0,1\nb.mp4,fake,1,2\n")
+    (tmp_path / "train.txt").write_text("a.mp4\n")
+    (tmp_path / "test.txt").write_text("b\n")
+    catalog = list_sources(tmp_path, tmp_path / "m.csv", split_file=tmp_path / "train.txt")
+    jobs = [job for shard in plan_build(catalog, BuildSettings(), None, {"a.mp4": BOX}).shards for job in shard.jobs]
+    assert {job.source: (job.split, job.box) for job in jobs} == {
+        "a.mp4#t=0,1": ("train", BOX),
+        "a.mp4#t=1,2": ("train", BOX),
+    }
+    assert {source.split for source in catalog.sources if source.video == "b.mp4"} == {"test"}
 
 
 def test_a_lost_shard_has_the_same_pieces_again(data, tmp_path):
