@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,15 @@ SLOW = ("test_distributed", "test_notebook", "test_kaggle_folder", "test_export"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files with the slowest tests come first, so that no process is alone with one at the end."""
     items.sort(key=lambda item: item.path.stem not in SLOW)
+
+
+def pytest_configure() -> None:
+    gc.disable()  # for as long as modules are imported, which makes hundreds of thousands of objects that stay
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -136,6 +136,19 @@ def test_the_contract_is_read_without_a_decoder_or_torch():
     assert (done.stdout, done.stderr) == ("set()\n", "")
 
 
+def test_libraries_of_figures_and_pictures_are_loaded_where_they_are_used():
+    """They take seconds, and predicting, exporting and a run's start need none of them."""
+    own, slow = {"trainer.evaluation.plots", "trainer.tools.audit"}, {"sklearn", "matplotlib", "scipy"}
+    for name, path in modules().items():
+        at_once = ast.parse(path.read_text(encoding="utf-8")).body
+        found = {alias.name for node in at_once if isinstance(node, ast.Import) for alias in node.names}
+        for node in at_once:
+            if isinstance(node, ast.ImportFrom):
+                found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        assert name in own or not {module.partition(".")[0] for module in found} & slow, name
+        assert not found & own, name
+
+
 def test_rooms_and_files_are_small():
     files = list(modules().values())
     folders = {folder: [path for path in files if path.parent == folder] for folder in {path.parent for path in files}}

@@ -6,19 +6,18 @@ import contextlib
 import csv
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest.mock import patch
 
 import torch
-from matplotlib.figure import Figure
 from torch import nn
 
 from shardify.terminal import show_log
 from trainer.config.load import load_settings
 from trainer.devices.distributed import Group
 from trainer.engine.checkpoint import load_newest
-from trainer.evaluation import metrics
+from trainer.evaluation import metrics, report
 from trainer.models.backbones import TinyResNet
 from trainer.train import train
 
@@ -34,12 +33,13 @@ show_log("trainer")  # as the commands do
 
 @contextlib.contextmanager
 def quick_results() -> Iterator[None]:
-    """Few resamples, and pictures without content: they take seconds, and other tests are of them."""
+    """Few resamples, and empty files for pictures: they take seconds, and other tests are of them."""
 
-    def leave_empty(figure: Figure, path: Path, **options) -> None:
+    def leave_empty(make: Callable[[Path], None], path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
 
-    with patch.object(metrics, "RESAMPLES", 10), patch.object(Figure, "savefig", leave_empty):
+    with patch.object(metrics, "RESAMPLES", 10), patch.object(report, "show", leave_empty):
         yield
 
 

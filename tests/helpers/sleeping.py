@@ -1,5 +1,6 @@
-"""A process of a group that notes signals as the trainer does, and is busy for long."""
+"""A process of a group that notes signals as the trainer does, says so, and stays busy for the seconds it is given."""
 
+import os
 import sys
 import time
 
@@ -7,8 +8,8 @@ from trainer.engine.stop import StopWatch
 
 if __name__ == "__main__":
     stop = StopWatch(None)
-    sys.stdout.write("asleep\n")  # at once: two processes share the pipe
+    os.write(sys.stdout.fileno(), f"{os.environ['RANK']} {os.getpid()}\n".encode())  # at once: two share the pipe
     while not stop.check():
         time.sleep(0.05)
-    sys.stdout.write(f"{stop.reason}\n")
-    time.sleep(600)
+    os.write(sys.stdout.fileno(), f"{stop.reason}\n".encode())
+    time.sleep(float(sys.argv[1]))

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import multiprocessing
 import os
 import signal
 import socket
@@ -18,6 +19,7 @@ from runs import SMALL, history, newest_weights, run_small
 from two_ranks import ALIKE, free_port, in_two_processes, lose_the_other, run_rank
 
 from trainer import ClipLoader
+from trainer.devices import launch as launcher
 from trainer.devices.distributed import Group, join_group, leave_group, num_devices
 from trainer.devices.launch import relaunch
 from trainer.errors import SettingsError
@@ -69,10 +71,35 @@ def start():
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
 
-    run.mark = mark
+    run.mark, run.own = mark, own
     yield run
     for pid in alive(mark):
         os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def launch(start, monkeypatch):
+    """Start the launcher of two sleeping ranks in a fork, where torch is there already: (process, what it prints)."""
+    for name, value in {**start.own, "TRAINER_OUT": ""}.items():
+        monkeypatch.setenv(name, value)
+
+    def in_fork(pipe, arguments):
+        os.setsid()
+        for descriptor in (1, 2):
+            os.dup2(pipe, descriptor)
+        os.close(pipe)
+        sys.argv[1:], sys.stderr = arguments, os.fdopen(2, "w")
+        launcher.main()
+
+    def run(seconds):
+        read, write = os.pipe()
+        arguments = ["--standalone", "--nproc-per-node=2", "-m", "sleeping", str(seconds)]
+        process = multiprocessing.get_context("fork").Process(target=in_fork, args=(write, arguments))
+        process.start()
+        os.close(write)
+        return process, os.fdopen(read)
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -148,25 +175,24 @@ def test_what_stops_one_rank_stops_all_with_one_checkpoint(two_ranks):
     assert [path.name[:13] for path in (folder / "machine-0/stopped/checkpoints").iterdir()] == ["step-00000001"]
 
 
-def test_a_rank_knows_that_the_other_has_gone(tmp_path):
+def test_a_rank_knows_that_the_other_has_gone_which_leaves_no_memory_behind(tmp_path):
+    before = set(Path("/dev/shm").iterdir())
     in_two_processes(lose_the_other, tmp_path, free_port())
+    assert not {path for path in Path("/dev/shm").iterdir() if path.name.startswith("torch")} - before
     assert (tmp_path / "said").read_text().startswith("True: ")
 
 
-def two_ranks_of(module):
-    return [sys.executable, "-m", "trainer.devices.launch", "--standalone", "--nproc-per-node=2", "-m", module]
-
-
-def test_a_second_ctrl_c_over_ranks_ends_at_once_and_not_as_a_run_to_go_on_with(tmp_path, start):
+def test_a_second_ctrl_c_over_ranks_ends_at_once_and_not_as_a_run_to_go_on_with(launch, start):
     """Where nothing was written; these processes are at no step boundary for a long time."""
-    process = start(two_ranks_of("sleeping"), {**os.environ, "TRAINER_OUT": str(tmp_path / "run")})
-    assert [process.stdout.readline().strip() for _ in range(2)] == ["asleep"] * 2
+    process, printed = launch(seconds=600)
+    assert {printed.readline().split()[0] for _ in range(2)} == {"0", "1"}
     os.kill(process.pid, signal.SIGINT)
-    assert process.stdout.readline().strip() == "stopped by SIGINT"
+    assert [printed.readline() for _ in range(2)] == ["stopped by SIGINT\n"] * 2
     os.kill(process.pid, signal.SIGINT)
-    said = process.communicate(timeout=20)[1]
-    assert process.returncode == 128 + signal.SIGINT
-    assert "Traceback" not in said and not alive(start.mark)
+    assert "Traceback" not in printed.read()
+    process.join(20)
+    assert process.exitcode == 128 + signal.SIGINT
+    assert not alive(start.mark)
 
 
 def test_a_signal_leaves_a_checkpoint_and_no_process(shards_folder, tmp_path, start, monkeypatch):
@@ -189,13 +215,13 @@ def test_a_signal_leaves_a_checkpoint_and_no_process(shards_folder, tmp_path, st
     assert any((tmp_path / "run" / "checkpoints").iterdir())
 
 
-def test_a_killed_rank_ends_the_others_within_a_minute(start):
-    before = set(Path("/dev/shm").iterdir())
-    with start(two_ranks_of("stepping"), {**os.environ, "TRAINER_OUT": ""}) as process:
-        ranks = dict(process.stdout.readline().split() for _ in range(2))
-        os.kill(int(ranks["0"]), signal.SIGKILL)
-        said = process.communicate(timeout=60)[1]
-    assert process.returncode == 128 + signal.SIGKILL
+def test_a_killed_rank_ends_the_others_within_a_minute(launch, start):
+    process, printed = launch(seconds=0)
+    ranks = dict(printed.readline().split() for _ in range(2))
+    os.kill(int(ranks["0"]), signal.SIGKILL)
+    said = printed.read()
+    process.join(60)
+    assert process.exitcode == 128 + signal.SIGKILL
+    assert "stopped by SIGTERM" in said
     assert "error: process 0 was ended by SIGKILL; if memory ran out, use data.cache=none" in said
     assert not alive(start.mark)
-    assert not {path for path in Path("/dev/shm").iterdir() if path.name.startswith("torch")} - before
