@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import BinaryIO
 
 import av
@@ -25,8 +26,10 @@ def decode_picture(file: BinaryIO, request: Request) -> DecodedVideo:
     """
     if request.frames != 1:
         raise VideoError(f"is a picture, and clips have {request.frames} frames; with --frames 1 it is a clip of one")
-    image = _open(file)
-    pixels = _to_rgb(image)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, of damaged EXIF data and the like, which no viewer speaks of
+        image = _open(file)
+        pixels = _to_rgb(image)
     frame = av.VideoFrame.from_ndarray(pixels, "rgb24")
     maker = request.make_picture
     maker.begin(frame)
@@ -59,7 +62,8 @@ def _open(file: BinaryIO) -> Image.Image:
         image = Image.open(file, formats=FORMATS)
         if image.width * image.height > MAX_PIXELS:
             raise VideoError(f"too large: {image.width}×{image.height} pixels")
-        if (frames := getattr(image, "n_frames", 1)) > 1:
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1 and image.format != "MPO":  # a photo that brings its preview or depth: the first is the picture
             raise VideoError(f"holds {frames} pictures; make a video of it, or keep one")
         image.load()
     except VideoError:
@@ -75,8 +79,8 @@ def _open(file: BinaryIO) -> Image.Image:
 
 def _to_rgb(image: Image.Image) -> np.ndarray:
     """uint8 (H, W, 3), turned and mirrored as its EXIF data says. Raises VideoError."""
-    if image.mode == "F":
-        raise VideoError("holds floating-point numbers, whose range is not known; convert it to 8 or 16 bits")
+    if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
+        raise VideoError("holds 32-bit numbers, whose range is not known; convert it to 8 or 16 bits")
     image = ImageOps.exif_transpose(image)
     if image.mode in SIXTEEN_BITS:
         grey = np.asarray(image).astype(np.int64).clip(0, 65_535) >> 8

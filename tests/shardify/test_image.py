@@ -55,7 +55,16 @@ def test_every_format_gives_its_colours(format, how):
 
 @pytest.mark.parametrize(
     ("orientation", "order"),
-    [(1, (0, 1, 2, 3)), (2, (1, 0, 3, 2)), (3, (3, 2, 1, 0)), (6, (2, 0, 3, 1)), (8, (1, 3, 0, 2))],
+    [
+        (1, (0, 1, 2, 3)),
+        (2, (1, 0, 3, 2)),
+        (3, (3, 2, 1, 0)),
+        (4, (2, 3, 0, 1)),
+        (5, (0, 2, 1, 3)),
+        (6, (2, 0, 3, 1)),
+        (7, (3, 1, 2, 0)),
+        (8, (1, 3, 0, 2)),
+    ],
 )
 def test_pictures_are_turned_as_their_exif_data_says(orientation, order):
     exif = Image.Exif()
@@ -109,14 +118,25 @@ def test_a_box_around_a_face_in_a_picture():
             ),
             "^holds 3 pictures; make a video of it",
         ),
-        (file_of(Image.fromarray(np.zeros((8, 8), np.float32)), "TIFF"), "^holds floating-point numbers"),
+        (file_of(Image.fromarray(np.zeros((8, 8), np.float32)), "TIFF"), "^holds 32-bit numbers"),
+        (file_of(Image.fromarray(np.full((8, 8), 200, np.int32)), "TIFF"), "^holds 32-bit numbers"),
     ],
-    ids=["empty", "gif", "cut png", "cut jpeg", "animated", "float"],
+    ids=["empty", "gif", "cut png", "cut jpeg", "animated", "float", "32 bit"],
 )
 def test_what_is_no_picture_is_a_reason_in_one_line(file, reason):
     with pytest.raises(VideoError, match=reason) as failure:
         decoded(file)
     assert "\n" not in str(failure.value) and " at 0x" not in str(failure.value)
+
+
+def test_a_photo_that_brings_a_second_picture_is_its_first_one():
+    file = file_of(Image.fromarray(QUARTERS), "MPO", save_all=True, append_images=[Image.new("RGB", (16, 16), "red")])
+    assert np.abs(corners(file) - EXPECTED).max() <= 12
+
+
+def test_damaged_exif_data_are_passed_over_without_a_word(recwarn):
+    file = file_of(Image.fromarray(QUARTERS), "JPEG", quality=95, exif=b"Exif\0\0II*\0\x08\0\0\0\x02\0\x12\x01")
+    assert np.abs(corners(file) - EXPECTED).max() <= 12 and not recwarn.list
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import webdataset
 from click.testing import CliRunner
+from faces import make_squares, use_opencv_standin
 from folders import make_clips
 from media import write_video
 from sklearn.metrics import roc_auc_score
@@ -14,9 +15,10 @@ from shardify.build.build import build
 from shardify.build.request import BuildRequest
 from shardify.format.records import Head
 from shardify.format.settings import BuildSettings
+from shardify.storage.local import file_sha256
 from trainer.audit import main
 from trainer.shards.shard_set import open_shards
-from trainer.tools.audit import audit, chance_deviation
+from trainer.tools.audit import audit, chance_deviation, metadata_table
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
@@ -51,6 +53,31 @@ def test_another_frame_rate_of_one_class_is_named(alike, tmp_path):
         write_video(data / "b" / f"{i}.mkv", noise, codec="ffv1", pixel_format="bgr0", rate=25)
     lines = audit(shards_of(data, tmp_path / "shards"))
     assert "WARNING: a shortcut in the data" in lines[-1] and "fps (1.00)" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("named", "of_a", "of_b"), [("box_size", "4,4,8,8", "3,3,10,10"), ("box_x", "0,4,8,8", "6,4,8,8")]
+)
+def test_boxes_that_tell_the_classes_apart_are_named(alike, tmp_path, named, of_a, of_b):
+    rows = [
+        f"{name}/{path.name},{box}" for name, box in (("a", of_a), ("b", of_b)) for path in (alike / name).iterdir()
+    ]
+    (tmp_path / "boxes.csv").write_text("\n".join(["path,x,y,width,height", *rows]))
+    settings = dataclasses.replace(SETTINGS, boxes=file_sha256(tmp_path / "boxes.csv"))
+    build(BuildRequest(alike, tmp_path / "s", settings, boxes=tmp_path / "boxes.csv", workers=2))
+    lines = audit(open_shards(tmp_path / "s"))
+    assert f"WARNING: a shortcut in the data: {named} (1.00). A" in lines[-1]
+
+
+def test_the_number_of_faces_and_their_scores_are_looked_at(alike, tmp_path, monkeypatch):
+    model = use_opencv_standin(monkeypatch, tmp_path / "opencv")
+    data = make_squares(tmp_path / "data", 2)
+    settings = dataclasses.replace(SETTINGS, faces=True, faces_model=file_sha256(model))
+    build(BuildRequest(data, tmp_path / "s", settings, faces_model=model, workers=1))
+    table = metadata_table(open_shards(tmp_path / "s"))
+    assert table["faces"].tolist() == [1] * 4 and table["face_score"] == pytest.approx([0.9] * 4)
+    assert table["box_size"] == pytest.approx([38] * 4, abs=2)
+    assert not {"faces", "box_x"} & metadata_table(shards_of(alike, tmp_path / "plain")).keys()
 
 
 @pytest.mark.parametrize("num_groups", [60, 300])

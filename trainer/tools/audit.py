@@ -20,6 +20,7 @@ from trainer.shards.shard_set import ShardSet
 ALARM = 0.6  # area under ROC from which a shortcut is worth a warning, however sure it is; chance is 0.5
 NUMBERS = ("duration_seconds", "fps", "source_width", "source_height", "source_frames", "source_bytes")
 NAMES = ("codec", "container", "pixel_format", "rotation_degrees")
+OF_BOXES = ("box_size", "box_x", "box_y", "faces", "face_score")  # of clips that are cut to faces or boxes
 MIN_PER_CLASS = 10  # groups; fewer say nothing
 
 
@@ -84,10 +85,25 @@ def metadata_table(shards: ShardSet) -> dict[str, np.ndarray]:
                 f"{shards.where(number)}: its .json lacks {missing[0]}; only shards of `shardify build` can be audited"
             )
         rows.append(row | {"container": PurePosixPath(row["source"].partition("#t=")[0]).suffix.lower()})
-    table = {name: np.array([row[name] for row in rows], float) for name in NUMBERS}
+    numbers = NUMBERS
+    built = shards.build
+    if (built.get("faces") or built.get("boxes")) and all("box" in row for row in rows):  # which version 1 has not
+        numbers += OF_BOXES
+        rows = [row | _describe_box(row) for row in rows]
+    table = {name: np.array([row[name] for row in rows], float) for name in numbers}
     for name in NAMES:
         table[name] = np.unique([str(row[name]) for row in rows], return_inverse=True)[1].astype(float)
     return table
+
+
+def _describe_box(row: dict) -> dict[str, float]:
+    """The side of a clip's box in pixels, and its middle in shares of the picture: detectors differ on fakes."""
+    x, y, width, height = row["box"]
+    return {
+        "box_size": math.sqrt(width * height),
+        "box_x": (x + width / 2) / row["source_width"],
+        "box_y": (y + height / 2) / row["source_height"],
+    }
 
 
 def read_records(shards: ShardSet) -> dict[str, dict]:
