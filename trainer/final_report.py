@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trainer.config.settings import is_custom
-from trainer.data.shard_set import input_shape
+from trainer.data.shard_set import class_counts, input_shape
 from trainer.devices import gpu
 from trainer.devices.gpu import gpu_memory
 from trainer.evaluation import report
@@ -63,6 +63,10 @@ def describe_run(run: Run) -> dict:
             "folder": str(shards.folder),
             "fingerprint": shards.fingerprint,
             "clips": {name: len(loader.numbers) for name, loader in run.loaders.items()},
+            "clips_per_class": {
+                name: dict(zip(shards.classes, class_counts(shards, loader.numbers).tolist(), strict=True))
+                for name, loader in run.loaders.items()
+            },
             "frames": shards.frames,
             "size": shards.size,
         },

@@ -27,7 +27,7 @@ from trainer.evaluation.predictions import Predictions, ReportPart
 from trainer.models.build import build_model
 from trainer.tasks.base import Loss, Task
 from trainer.tasks.classification.losses import build_loss
-from trainer.tasks.classification.results import decision_line, rank_worst, table
+from trainer.tasks.classification.results import decision_line, rank_worst, remark_lines, table
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ class Classification(Task):
         predicted = predict(scores, threshold)
         drawings = (
             partial(plots.plot_confusion, labels, predicted, classes),
-            partial(plots.plot_curves, labels, scores, classes),
+            partial(plots.plot_curves, labels, scores, classes, threshold),
             partial(plots.plot_scores, labels, scores, classes, threshold),
         )
         return ReportPart(
@@ -123,6 +123,7 @@ class Classification(Task):
             intervals_need="clips of two classes",
             plots=dict(zip(self.plots, drawings, strict=True)),
             worst=rank_worst(labels, scores, classes, threshold),
+            remarks=remark_lines(labels, classes),
         )
 
     def verdict(self, outputs: np.ndarray, classes: list[str], threshold: float | None) -> dict[str, object]:
