@@ -42,8 +42,13 @@ def clip_table(clips: dict[str, dict[str, int]], classes: list[str]) -> list[str
     body = [
         [split, *(counts.get(name, 0) for name in classes), sum(counts.values())] for split, counts in clips.items()
     ]
-    rows = [[str(cell) for cell in row] for row in [head, *body]]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    return table_lines([head, *body])
+
+
+def table_lines(rows: Iterable[Iterable]) -> list[str]:
+    """Lines of a table whose rows have equally many cells; the first column is set to the left, the others right."""
+    rows = [[str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  "
         + "  ".join(cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))

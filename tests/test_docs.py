@@ -265,3 +265,4 @@ def test_configs_load_and_say_how_to_run_them(path):
     header = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
     assert any(f"--config configs/{path.name}" in line for line in header)
     assert any("minutes" in line for line in header) and any("expect" in line for line in header)
+    assert not re.search(r"V100|P100|K80|GTX (9|10)\d\d|GTX 7", "".join(header)), "torch's wheels begin with sm_75"

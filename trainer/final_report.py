@@ -11,7 +11,7 @@ from trainer.devices import gpu
 from trainer.devices.gpu import gpu_memory
 from trainer.evaluation import report
 from trainer.saved_model import read_best
-from trainer.shards.shard_set import input_shape
+from trainer.shards.shard_set import class_counts, input_shape
 
 if TYPE_CHECKING:
     from trainer.run import Run
@@ -63,6 +63,10 @@ def describe_run(run: Run) -> dict:
             "folder": shards.name,
             "fingerprint": shards.fingerprint,
             "clips": {name: len(loader.numbers) for name, loader in run.loaders.items()},
+            "clips_per_class": {
+                name: dict(zip(shards.classes, class_counts(shards, loader.numbers).tolist(), strict=True))
+                for name, loader in run.loaders.items()
+            },
             "frames": shards.frames,
             "size": shards.size,
         },

@@ -248,7 +248,8 @@ def validate_epoch(run: Run, figures: dict) -> None:
     logger.info(epoch_line(row, settings.epochs, run.task.shown_metric(settings.metric), better))
     if run.group.is_main:
         columns, curves = run.task.history_columns(), run.task.history_curves(settings.metric)
-        report.write_history(run.out / "results", progress.history, columns, curves, run.task.metric_limits)
+        limits = run.task.metric_limits
+        report.write_history(run.out / "results", progress.history, columns, curves, limits, progress.best_epoch)
         show_epoch(run, row)
     save_state(run.engine, progress, len(run.loaders["train"]), run.out, run.shards.fingerprint)
     if run.group.is_main:

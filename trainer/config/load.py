@@ -15,9 +15,37 @@ import yaml
 from trainer.config.settings import Settings
 from trainer.errors import SettingsError
 
-OTHER_WORDS = {
-    "pretrained": "model.weights", "learning_rate": "optimizer.lr", "precision": "amp", "image_size": "data.size",
-}  # fmt: skip
+OTHER_WORDS = {  # setting: what other tools call it
+    "epochs": "num_epochs max_epochs n_epochs num_train_epochs",
+    "seed": "random_seed random_state manual_seed",
+    "batch_size": "batch bs train_batch_size per_device_train_batch_size",
+    "accumulate": "accumulation_steps gradient_accumulation_steps accumulate_grad_batches grad_accum",
+    "ema": "ema_decay use_ema model_ema",
+    "early_stopping": "early_stopping_patience early_stop",
+    "metric": "monitor metric_for_best_model",
+    "amp": "precision mixed_precision fp16 bf16 use_amp",
+    "model.backbone": "arch architecture encoder model_name",
+    "model.weights": "pretrained checkpoint",
+    "model.lstm_hidden": "hidden_size hidden_dim",
+    "model.lstm_layers": "num_layers",
+    "model.attention_heads": "num_heads",
+    "model.dropout": "drop_rate dropout_rate",
+    "model.gradient_checkpointing": "grad_checkpointing activation_checkpointing",
+    "optimizer.lr": "learning_rate base_lr init_lr",
+    "optimizer.weight_decay": "wd",
+    "optimizer.clip_norm": "grad_clip clip_grad clip_grad_norm max_grad_norm gradient_clip_val",
+    "loss.smoothing": "label_smoothing",
+    "loss.class_weights": "class_weight",
+    "scheduler.name": "lr_scheduler lr_scheduler_type",
+    "scheduler.warmup_epochs": "warmup warmup_steps",
+    "data.workers": "num_workers dataloader_num_workers",
+    "data.frames": "num_frames clip_length clip_len sequence_length",
+    "data.size": "image_size img_size input_size resolution",
+    "data.balanced": "oversample balanced_sampler weighted_sampler",
+    "data.val_fraction": "val_split validation_split val_size",
+    "augment.flip": "hflip horizontal_flip",
+}
+MEANT = {word: setting for setting, words in OTHER_WORDS.items() for word in words.split()}
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -123,12 +151,15 @@ def _choose(groups: dict[str, type], values: dict, prefix: str) -> tuple[type, d
 
 
 def _nearest(prefix: str, name: str) -> str | None:
-    """The setting that may be meant: so named elsewhere, so named by other tools, or spelt alike in this group."""
-    known = all_keys()
-    same = [key for key in known if key.rpartition(".")[2] == name]
-    here = [key.removeprefix(prefix) for key in known if key.startswith(prefix)]
-    alike = [prefix + key for key in difflib.get_close_matches(name, here, n=1, cutoff=0.5)]
-    return next(filter(None, [*same, OTHER_WORDS.get(name), *alike]), None)
+    """The setting that may be meant: so named elsewhere or by other tools, or spelt alike, at best in this group."""
+    name, known = name.lower().replace("-", "_"), all_keys()
+    names = [key.rpartition(".")[2] for key in known]
+    words = {word: key for word, key in zip(names, known, strict=True) if names.count(word) == 1} | MEANT
+    here = {key.removeprefix(prefix): key for key in known if key.startswith(prefix)}
+    for meant, cutoff in ((words, 1.0), (here, 0.5), (words, 0.75)):
+        if found := difflib.get_close_matches(name, meant, n=1, cutoff=cutoff):
+            return meant[found[0]]
+    return None
 
 
 def _convert(value: Any, kind: Any, name: str, instead: str = "") -> Any:

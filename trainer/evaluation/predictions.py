@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -42,8 +41,9 @@ class ReportPart:
     table: list[dict[str, object]]  # a row per clip: its label, score and prediction, as they are written
     decision: str  # a line: how outputs became predictions
     intervals_need: str  # what intervals take, beside two groups
-    plots: dict[str, Callable[[Path], None]]  # file in evaluation/: what draws it there
+    plots: dict[str, Callable[..., None]]  # file in evaluation/: what draws it there, with a `caption`
     worst: Ranking
+    remarks: tuple[str, ...] = ()  # lines: what the figures mean, and what is reached without any learning
 
 
 def source_rows(shards: ShardSet) -> dict[int, dict[str, str]]:

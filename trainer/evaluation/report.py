@@ -11,6 +11,7 @@ from pathlib import Path
 
 from shardify.storage.local import write_atomically
 from shardify.storage.table import table_bytes
+from shardify.text import table_lines
 from trainer.evaluation.predictions import Predictions, ReportPart, predictions_csv, source_rows
 from trainer.evaluation.worst_clips import write_worst_clips
 from trainer.shards.shard_set import ShardSet
@@ -21,15 +22,17 @@ TIMES = ("epoch_seconds", "clips_per_second", "data_wait")  # the history's last
 RESULTS = ("experiment_results.json", "experiment_report.txt", "test_predictions.csv", "worst_clips.html")
 
 
-def write_history(results: Path, rows: list[dict], columns: list[str], curves: list[str], limits: tuple | None) -> None:
+def write_history(
+    results: Path, rows: list[dict], columns: list[str], curves: list[str], limits: tuple | None, best_epoch: int
+) -> None:
     """training_history.csv, a row per epoch, and its plot.
 
     columns: the figures among a row's values; curves: those that are drawn beside the losses; limits: of their axis.
     """
-    from trainer.evaluation import plots  # and with it matplotlib, in the processes that draw
+    from trainer.evaluation.plots import plot_history  # importing matplotlib takes a second
 
     write_atomically(results / "training_history.csv", table_bytes(["epoch", "lr", *columns, *TIMES], rows))
-    show(partial(plots.plot_history, rows, curves, limits), results / "training_history.png")
+    show(partial(plot_history, rows, curves, limits, best_epoch), results / "training_history.png")
 
 
 def remove_results(results: Path, pictures: Iterable[str]) -> bool:
@@ -48,13 +51,14 @@ def write_results(results: Path, record: dict, shards: ShardSet, predictions: Pr
 
     What is only to look at comes last: where that cannot be made, the run is complete all the same.
     """
-    rows = source_rows(shards)
+    rows, caption = source_rows(shards), caption_of(record)
     write_atomically(results / "test_predictions.csv", predictions_csv(shards, predictions.numbers, part, rows))
     write_atomically(results / "experiment_report.txt", report_text(record, part).encode())
     write_atomically(results / "experiment_results.json", (json.dumps(record, indent=1) + "\n").encode())
     for name, draw in part.plots.items():
-        show(draw, results / "evaluation" / name)
-    show(partial(write_worst_clips, shards, predictions.numbers, part.worst, rows), results / "worst_clips.html")
+        show(partial(draw, caption=caption), results / "evaluation" / name)
+    draw = partial(write_worst_clips, shards, predictions.numbers, part.worst, rows, caption=caption)
+    show(draw, results / "worst_clips.html")
 
 
 def show(make: Callable[[Path], None], path: Path) -> None:
@@ -62,11 +66,15 @@ def show(make: Callable[[Path], None], path: Path) -> None:
     try:
         make(path)
     except Exception as error:  # matplotlib and Pillow raise a dozen types
-        from trainer.evaluation import plots
-
-        plots.plt.close("all")
         reason = " ".join(str(error).split())
         logger.warning(f"{path} could not be made ({type(error).__name__}: {reason})")
+
+
+def caption_of(record: dict) -> str:
+    """What was evaluated, and by which threshold."""
+    test, threshold = record["test"], record["threshold"]
+    split = "test" if test["split"] == "test" else "validation (there is no test split)"
+    return f"{split}, {test['clips']:,} clips" + ("" if threshold is None else f", threshold {threshold:.3f}")
 
 
 def report_text(record: dict, part: ReportPart) -> str:
@@ -80,9 +88,12 @@ def report_text(record: dict, part: ReportPart) -> str:
         "",
         f"best epoch {record['best_epoch']} of {record['epochs_trained']}, by validation's {record['metric']}",
         "",
-        f"Final figures on {what}, {test['clips']} clips; {_intervals_line(record, part)};",
+        f"Final figures on {what}, {test['clips']:,} clips; {_intervals_line(record, part)};",
         part.decision,
-        *(_figure_line(name, value, record["test_intervals"].get(name)) for name, value in figures_of(test).items()),
+        *_figure_lines(record),
+        *part.remarks,
+        "",
+        *_class_lines(record),
         "",
         f"{record['training']['clips_per_second']:.1f} clips/s, data wait {record['training']['data_wait']:.1%}, "
         f"cache {record['training']['cache']} ({record['training']['cache_hit_rate']:.1%} of the clips came from it)",
@@ -97,9 +108,46 @@ def _intervals_line(record: dict, part: ReportPart) -> str:
     return f"no intervals (they take two groups, and {part.intervals_need})"
 
 
-def _figure_line(name: str, value: float | None, interval: list[float] | None) -> str:
-    shown = "undefined" if value is None else f"{value:.4f}"
-    return f"  {name:<18} {shown}" + (f"  ({interval[0]:.4f} to {interval[1]:.4f})" if interval else "")
+def _figure_lines(record: dict) -> list[str]:
+    """A table of the figures: per clip, and per video where the record has those and they are others."""
+    levels = {level: record["evaluation"][level] for level in ("clip", "video")} if "evaluation" in record else {}
+    if not levels:
+        intervals = record["test_intervals"]
+        found = figures_of(record["test"]).items()
+        levels["clip"] = {name: {"value": value, "interval": intervals.get(name)} for name, value in found}
+    is_same = levels.get("video") == levels["clip"]  # each video has one clip
+    columns = [levels["clip"]] if is_same or "video" not in levels else [*levels.values()]
+    names = dict.fromkeys(name for column in columns for name in column)
+    rows = [[name, *(cell for column in columns for cell in _cells(column.get(name)))] for name in names]
+    if len(columns) > 1:
+        rows.insert(0, ["", *(cell for level in levels for cell in (f"per {level}", ""))])
+    lines = [line.rstrip() for line in table_lines(rows)]
+    return [*lines, *(["each video has one clip, so its figures are those of the clip"] if is_same else [])]
+
+
+def _cells(figure: dict | None) -> tuple[str, str]:
+    """A figure's value and interval, None for one that a level does not have."""
+    if figure is None:
+        return "", ""
+    interval = figure["interval"]
+    return _shown(figure["value"]), f"({interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
+
+
+def _class_lines(record: dict) -> list[str]:
+    """A table of the classes: clips in each split, and each class's figures where the record has them."""
+    counts = record["shards"]["clips_per_class"]
+    figures = record.get("evaluation", {}).get("classes", {})
+    names = list(dict.fromkeys(name for own in figures.values() for name in own if name != "clips"))
+    head = ["class", *(f"{split} clips" for split in counts), *names]
+    rows = [
+        [name, *(f"{own[name]:,}" for own in counts.values()), *(_shown(figures[name][figure]) for figure in names)]
+        for name in record["classes"]
+    ]
+    return table_lines([head, *rows])
+
+
+def _shown(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.4f}"
 
 
 def figures_of(split: dict) -> dict:

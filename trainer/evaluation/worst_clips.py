@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import math
 from pathlib import Path
 
 import numpy as np
@@ -43,15 +44,19 @@ small { color: #666 }
 
 
 def write_worst_clips(
-    shards: ShardSet, numbers: np.ndarray, ranking: Ranking, rows: dict[int, dict[str, str]], path: Path
+    shards: ShardSet, numbers: np.ndarray, ranking: Ranking, rows: dict[int, dict[str, str]], path: Path, caption: str
 ) -> None:
-    """The page of the worst clips; numbers: int64 (N,), of the ranked clips; rows: of samples.csv, by number."""
+    """The page of the worst clips.
+
+    numbers: int64 (N,), of the clips that are ranked; rows: of samples.csv, by number; caption: what was evaluated.
+    """
     figures = [
         _figure(shards, int(numbers[i]), ranking.caption(i), float(ranking.shares[i]), rows)
         for i in ranking.order[:MOST].tolist()
     ]
     title = f"{html.escape(path.resolve().parent.parent.name)}: the clips that the model got most wrong"
-    page = f"{HEAD}<h1>{title}</h1>\n<p>{ranking.summary}</p>\n<main>\n" + "\n".join(figures) + "\n</main>\n</html>\n"
+    about = f"<p>{html.escape(caption)}. {ranking.summary}</p>"
+    page = f"{HEAD}<h1>{title}</h1>\n{about}\n<main>\n" + "\n".join(figures) + "\n</main>\n</html>\n"
     write_atomically(path, page.encode())
 
 
@@ -71,9 +76,12 @@ def _picture(shards: ShardSet, number: int) -> str:
     """A clip's contact sheet as a data URL, or an empty one where the clip cannot be read."""
     try:
         (payload,) = shards.read(number)
-        picture = Image.fromarray(to_sheet(shards.first_member.decode(payload)))
+        frames = shards.first_member.decode(payload)
     except DAMAGE:  # skipped in training too, and reported there
         return "data:,"
+    unused = math.prod(grid_shape(len(frames))) - len(frames)
+    white = np.full((unused, *frames.shape[1:]), 255, np.uint8)  # cells that are black look like frames
+    picture = Image.fromarray(to_sheet(np.concatenate([frames, white])))
     picture.thumbnail((SHEET_PIXELS, SHEET_PIXELS))
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=85)

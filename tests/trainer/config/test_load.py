@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import yaml
 
-from trainer.config.load import all_keys, from_dict, load_settings
+from trainer.config.load import MEANT, OTHER_WORDS, all_keys, from_dict, load_settings
 from trainer.config.settings import Settings
 from trainer.errors import SettingsError
 
@@ -85,6 +85,12 @@ def test_an_empty_file_is_all_defaults(tmp_path):
         ("model.lr=1", "unknown setting model.lr; did you mean optimizer.lr?"),
         ("model.pretrained=true", "unknown setting model.pretrained; did you mean model.weights?"),
         ("model.xyz=true", "unknown setting model.xyz; known: name, options"),
+        ("optimizer.name=adamw", "unknown setting optimizer.name; known: lr, weight_decay"),
+        ("Learning-Rate=1", "unknown setting Learning-Rate; did you mean optimizer.lr?"),
+        ("learning_rte=1", "unknown setting learning_rte; did you mean optimizer.lr?"),
+        ("num_epochs=3", "unknown setting num_epochs; did you mean epochs?"),
+        ("data.num_workers=3", "unknown setting data.num_workers; did you mean data.workers?"),
+        ("train.label_smoothing=0.1", "unknown setting train"),
         ("epoch=1", "unknown setting epoch; did you mean epochs?"),
         ("epochs=many", "epochs is 'many'; it must be of type int"),
         ("epochs=1.5", "epochs is 1.5; it must be of type int"),
@@ -187,6 +193,12 @@ def test_files_of_0_2_0_hold_the_settings_of_all_losses_and_schedulers():
     assert settings.to_dict()["loss"] == {"name": "l1"}
     assert settings.to_dict()["scheduler"] == {"name": "cosine", "warmup_epochs": 2.0}
     assert from_dict({"loss": loss | {"smoothing": 0.1}}).loss.smoothing == 0.1, "cross_entropy without a name"
+
+
+def test_every_word_of_other_tools_leads_to_a_setting_and_is_none():
+    keys = all_keys()
+    assert set(OTHER_WORDS) <= set(keys) and not set(MEANT) & {key.rpartition(".")[2] for key in keys}
+    assert len(MEANT) == sum(len(words.split()) for words in OTHER_WORDS.values()), "a word stands for one setting"
 
 
 def test_batch_size_may_be_auto():

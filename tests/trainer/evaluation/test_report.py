@@ -2,18 +2,14 @@
 
 import csv
 import io
-import itertools
 import json
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 from PIL import Image
-from sklearn.metrics import average_precision_score
 
 from trainer.config.load import load_settings
 from trainer.evaluation import plots, report
-from trainer.evaluation.metrics import softmax
 from trainer.evaluation.predictions import Predictions, predictions_csv, source_rows
 from trainer.shards.shard_set import open_shards
 from trainer.tasks import task_of
@@ -73,7 +69,8 @@ def row(epoch, task=CLASSES, **changes):
 
 
 def write_history(task, folder, rows, metric):
-    report.write_history(folder, rows, task.history_columns(), task.history_curves(metric), task.metric_limits)
+    columns, curves = task.history_columns(), task.history_curves(metric)
+    report.write_history(folder, rows, columns, curves, task.metric_limits, 1)
 
 
 @pytest.mark.parametrize("rows", [[row(1)], [row(1), row(2, val_auc_roc=None)]], ids=["one", "undefined"])
@@ -87,48 +84,6 @@ def test_history(tmp_path, rows, metric):
     assert Image.open(tmp_path / "training_history.png").size[0] > 1000
 
 
-@pytest.mark.parametrize(("num_classes", "only_one"), [(2, False), (2, True), (3, True), (12, False)])
-def test_pictures_of_any_number_of_classes(tmp_path, num_classes, only_one):
-    rng = np.random.default_rng(0)
-    labels = np.zeros(40, int) if only_one else rng.integers(0, num_classes, 40)
-    scores = softmax(rng.normal(size=(40, num_classes)))
-    classes = [f"class {k}" for k in range(num_classes)]
-    plots.plot_confusion(labels, scores.argmax(1), classes, tmp_path / "a" / "confusion.png")
-    plots.plot_curves(labels, scores, classes, tmp_path / "a" / "curves.png")
-    plots.plot_scores(labels, scores, classes, 0.3 if num_classes == 2 else None, tmp_path / "a" / "scores.png")
-    for path in (tmp_path / "a").iterdir():
-        assert np.asarray(Image.open(path).convert("L")).std() > 5
-    assert not plots.plt.get_fignums(), "figures that stay open fill the memory"
-
-
-def shown(monkeypatch, plot, *arguments):
-    """The axes of a picture that was not closed."""
-    monkeypatch.setattr(plots.plt, "close", lambda figure: None)
-    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: figure.draw_without_rendering())
-    plot(*arguments)
-    figure = plots.plt.gcf()
-    monkeypatch.undo()
-    plots.plt.close(figure)
-    return figure.axes
-
-
-ODD = ["over_$5", "$1_to_$5", "_^{x}\\frac", "a\nb", r"\$ & %"]
-
-
-def test_names_are_drawn_as_they_are(tmp_path, monkeypatch):
-    shown_names, labels = [*ODD[:3], "a\N{REPLACEMENT CHARACTER}b", ODD[4]], np.arange(5).repeat(4)
-    scores = softmax(np.random.default_rng(0).normal(size=(20, 5)))
-    axes = shown(monkeypatch, plots.plot_confusion, labels, scores.argmax(1), ODD, tmp_path / "confusion.png")
-    assert texts(axes[0].get_xticklabels()) == texts(axes[0].get_yticklabels()) == shown_names
-    for axis in shown(monkeypatch, plots.plot_curves, labels, scores, ODD, tmp_path / "curves.png"):
-        legend = texts(axis.get_legend().get_texts())
-        assert all(text.strip().startswith(f"{name}  0.") for text, name in zip(legend, shown_names, strict=False))
-    axes = shown(monkeypatch, plots.plot_scores, labels, scores, ODD, None, tmp_path / "scores.png")
-    assert [axis.get_title("left") for axis in axes] == [f"{name}, 4 clips" for name in shown_names]
-    for axis in axes:
-        assert not any(text.get_parse_math() for text in axis.findobj(plots.matplotlib.text.Text) if "$" in str(text))
-
-
 def test_results_are_there_whatever_becomes_of_the_pictures(predictions, tmp_path, caplog):
     shards, found = predictions
     (tmp_path / "evaluation").write_text("where the pictures' folder should be")
@@ -138,92 +93,16 @@ def test_results_are_there_whatever_becomes_of_the_pictures(predictions, tmp_pat
     assert json.loads((tmp_path / "experiment_results.json").read_text()) == record
     assert (tmp_path / "experiment_report.txt").is_file() and (tmp_path / "test_predictions.csv").is_file()
     assert len(caplog.messages) == 4 and all("could not be made (" in message for message in caplog.messages)
-    assert not plots.plt.get_fignums()
     assert report.remove_results(tmp_path / "empty", CLASSES.plots) is False
-
-
-def texts(artists):
-    return [artist.get_text() for artist in artists]
-
-
-def history_of(monkeypatch, task, rows, metric, folder):
-    curves = task.history_curves(metric)
-    return shown(monkeypatch, plots.plot_history, rows, curves, task.metric_limits, folder / "history.png")
-
-
-def test_the_highest_loss_has_room_above(tmp_path, monkeypatch):
-    rows = [row(1, train_loss=2.0, val_loss=1.99), row(2, train_loss=1.98, val_loss=1.97)]
-    losses, _, rates = history_of(monkeypatch, CLASSES, rows, "auc_roc", tmp_path)
-    assert losses.get_ylim()[0] == 0 and 2.05 < losses.get_ylim()[1] < 2.3
-    assert rates.get_ylim()[1] > 0.5
-
-
-def test_what_is_undefined_in_every_epoch_is_not_in_the_legend(tmp_path, monkeypatch):
-    rows = [row(1, val_auc_roc=None), row(2, val_auc_roc=None)]
-    _, seconds, _ = history_of(monkeypatch, CLASSES, rows, "loss", tmp_path)
-    assert texts(seconds.get_legend().get_texts()) == ["train accuracy", "validation accuracy"]
-    assert seconds.get_title("left") == "Accuracy"
-
-
-def test_errors_and_r2_do_not_share_an_axis(tmp_path, monkeypatch):
-    _, seconds, _ = history_of(monkeypatch, VALUES, [row(1, VALUES)], "r2", tmp_path)
-    assert texts(seconds.get_legend().get_texts()) == ["validation R²"]
-
-
-def test_one_class_says_that_curves_are_undefined(tmp_path, monkeypatch):
-    scores = softmax(np.random.default_rng(0).normal(size=(9, 2)))
-    axes = shown(monkeypatch, plots.plot_curves, np.zeros(9, int), scores, ["fake", "real"], tmp_path / "curves.png")
-    for axis in axes:
-        assert texts(axis.texts) == ["undefined: all clips are fake"]
-        assert texts(axis.get_legend().get_texts()) == ["real  undefined"]
-
-
-def test_names_are_below_the_curves_and_lines_differ(tmp_path, monkeypatch):
-    rng, names = np.random.default_rng(0), [f"{'a very long name ' * 7} {k}" for k in range(12)]
-    scores = softmax(rng.normal(size=(60, 12)))
-    axes = shown(monkeypatch, plots.plot_curves, rng.integers(0, 11, 60), scores, names, tmp_path / "curves.png")
-    for axis in axes:
-        legend = axis.get_legend()
-        assert legend.get_window_extent().y1 < axis.get_window_extent().y0
-        assert legend.get_window_extent().width < axis.get_window_extent().width * 1.1
-        assert "undefined" in legend.get_texts()[11].get_text(), "the last class has no clips"
-        colours = [line.get_color() for line in axis.get_lines()[:12]]
-        assert len(set(colours)) == 12 and colours[:10] == list(plots.plt.get_cmap("tab10").colors)
-
-
-def test_precision_steps_have_the_area_of_the_average_precision():
-    rng = np.random.default_rng(0)
-    for _ in range(20):
-        positive = np.append([True, False], rng.random(20) < 0.4)
-        scores = rng.normal(size=22) + positive
-        recall, precision = plots.precision_steps(positive, scores)
-        assert -np.sum(np.diff(recall) * precision[:-1]) == pytest.approx(average_precision_score(positive, scores))
-        assert (np.diff(recall) < 0).all() and recall[-1] == 0 and precision[-1] == precision[-2]
-
-
-@pytest.mark.parametrize("count", [1, 3, 30, 5000])
-def test_clips_are_counted_in_whole_numbers(tmp_path, monkeypatch, count):
-    targets = np.random.default_rng(0).normal(size=count)
-    _, errors = shown(monkeypatch, plots.plot_values, targets, targets**2, tmp_path / "values.png")
-    assert np.array_equal(errors.get_yticks(), errors.get_yticks().round())
-    bars = len(errors.patches)
-    assert bars == 10 if count <= 30 else bars == 40
-
-
-@pytest.mark.parametrize("num_classes", [2, 12])
-def test_long_names_leave_the_squares_their_room(tmp_path, monkeypatch, num_classes):
-    names = [f"a_long_name_of_a_class_number_{k}_of_all_the_classes" for k in range(num_classes)]
-    labels = np.arange(num_classes).repeat(3)
-    axis = shown(monkeypatch, plots.plot_confusion, labels, labels, names, tmp_path / "confusion.png")[0]
-    assert axis.get_window_extent().width / plots.plt.rcParams["figure.dpi"] > 0.5 * num_classes
-    boxes = [label.get_window_extent() for label in axis.get_xticklabels()]
-    assert not any(a.overlaps(b) for a, b in itertools.pairwise(boxes))
 
 
 def record_of(**changes):
     figures = {"split": "test", "clips": 9, "loss": 0.5, "accuracy": 0.75, "recall": None}
     return {
-        "run": "run", "shards": {"folder": "shards"}, "classes": ["a", "b"], "test": figures,
+        "run": "run", "classes": ["a", "b"], "test": figures,
+        "shards": {"folder": "shards", "clips_per_class": {
+            "train": {"a": 1500, "b": 20, "c": 3}, "test": {"a": 5, "b": 4, "c": 0},
+        }},
         "model": {"name": "m", "backbone": "tiny", "parameters": 5, "weights": "random"},
         "environment": {"device": "CPU", "precision": "float32", "torch": "2"}, "best_epoch": 3, "epochs_trained": 4,
         "metric": "loss", "threshold": 0.25, "test_intervals": {"accuracy": [0.5, 0.875]}, "notes": ["val has none"],
@@ -243,7 +122,7 @@ def text_of(task=CLASSES, **changes):
 def test_the_report_says_how_it_was_decided_and_what_is_undefined():
     text = text_of()
     assert "95% intervals by group;\nthreshold 0.2500, chosen on validation" in text
-    assert "accuracy           0.7500  (0.5000 to 0.8750)" in text and "recall             undefined\n" in text
+    assert "  accuracy     0.7500  (0.5000 to 0.8750)\n" in text and "  recall    undefined\n" in text
     alone = text_of(threshold=None, test_intervals={"accuracy": None})
     undecided = "no threshold (validation has clips of one class), so the larger probability decides"
     assert f"no intervals (they take two groups, and clips of two classes);\n{undecided}" in alone
@@ -251,6 +130,29 @@ def test_the_report_says_how_it_was_decided_and_what_is_undefined():
     figures = {"split": "test", "clips": 9, "mae": 2.0}
     values = text_of(VALUES, test=figures, test_intervals={"mae": None}, threshold=None)
     assert "no intervals (they take two groups, and targets that differ);\nin the targets' unit" in values
+
+
+def test_the_report_explains_and_counts():
+    text = text_of()
+    assert "majority baseline: always predicting a has accuracy 1.0000 and balanced accuracy 1.0000" in text
+    assert "eer, equal error rate: " in text and "calibration_error: " in text
+    assert "  class  train clips  test clips\n  a            1,500           5\n" in text
+    labels = np.repeat([0, 1, 2], [7, 2, 1])
+    part = CLASSES.report(Predictions(np.arange(10), labels, np.zeros((10, 3)), 0.5), ["a", "b", "c"], None)
+    assert "always predicting a has accuracy 0.7000 and balanced accuracy 0.3333" in part.remarks[0]
+
+
+def test_figures_per_video_and_per_class_stand_beside_those_per_clip():
+    clip = {"auc": {"value": 0.75, "interval": [0.5, 1.0]}, "eer": {"value": None, "interval": None}}
+    video = {"auc": {"value": 0.875, "interval": None}, "eer": {"value": 0.25, "interval": None}}
+    classes = {name: {"precision": 0.5, "recall": 0.25, "f1": None, "clips": 9} for name in "ab"}
+    text = text_of(evaluation={"clip": clip, "video": video, "classes": classes})
+    lines = {line.split()[0]: line.split() for line in text.splitlines() if line.startswith("  ")}
+    assert lines["auc"] == ["auc", "0.7500", "(0.5000", "to", "1.0000)", "0.8750"]
+    assert lines["eer"] == ["eer", "undefined", "0.2500"] and "per clip" in text and "per video" in text
+    assert lines["a"] == ["a", "1,500", "5", "0.5000", "0.2500", "undefined"]
+    once = text_of(evaluation={"clip": clip, "video": clip, "classes": classes})
+    assert "each video has one clip" in once and "per video" not in once and once.count("0.7500") == 1
 
 
 def test_regression(predictions, tmp_path):

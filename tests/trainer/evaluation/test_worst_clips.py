@@ -33,7 +33,7 @@ def predictions_of(shards, wrong=(1, 6)):
 
 def write_page(shards, predictions, path, rows, loss="cross_entropy"):
     part = task_of(load_settings(None, (f"loss.name={loss}",))).report(predictions, shards.classes, None)
-    worst_clips.write_worst_clips(shards, predictions.numbers, part.worst, rows, path)
+    worst_clips.write_worst_clips(shards, predictions.numbers, part.worst, rows, path, "<test>, 8 clips")
     return path.read_text(encoding="utf-8")
 
 
@@ -51,7 +51,8 @@ def test_the_surest_mistakes_come_first(codec, shards_folder, raw_folder, tmp_pa
     keys = re.findall(r'alt="([^"]+)"', page)
     expected = [6, 1, 0, 2, 3, 4, 5, 7]  # wrong by much, wrong by little, then right by ever more
     assert keys == [shards.key(numbers[i]) for i in expected]
-    assert "2 of 8 clips are predicted wrongly" in page and page.count('class="wrong"') == 2
+    assert "<p>&lt;test&gt;, 8 clips. 2 of 8 clips are predicted wrongly. Wrong predictions come first" in page
+    assert page.count('class="wrong"') == 2
     assert all(row["source"] in page for row in source_rows(shards).values() if row["key"] in keys)
     scores = softmax(predictions_of(shards).outputs)[expected, 1]
     assert re.findall(r"score of b: ([\d.]+)", page) == [f"{score:.3f}" for score in scores]
@@ -59,6 +60,7 @@ def test_the_surest_mistakes_come_first(codec, shards_folder, raw_folder, tmp_pa
     for data in re.findall(r'src="data:image/jpeg;base64,([^"]+)"', page):
         picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
         assert picture.shape == (32, 48, 3) and picture[:16].mean() > 30  # the class's brightness: 60 or 160
+        assert (picture[20:28, 36:44] > 245).all(), "the sixth of five frames"
 
 
 def test_at_most_so_many_and_names_are_escaped(own_shards, tmp_path, monkeypatch):

@@ -35,18 +35,31 @@ def decision_line(num_classes: int, threshold: float | None) -> str:
     return "the largest probability decides"
 
 
+def remark_lines(labels: np.ndarray, classes: list[str]) -> tuple[str, ...]:
+    """The majority baseline, and what the less known figures mean; labels: int (N,)."""
+    counts = np.bincount(labels, minlength=len(classes))
+    most = int(counts.argmax())
+    return (
+        f"majority baseline: always predicting {classes[most]} has accuracy {counts[most] / len(labels):.4f} and "
+        f"balanced accuracy {1 / np.count_nonzero(counts):.4f}",
+        "eer, equal error rate: at the threshold where both are equal, the rate of false positives and of false "
+        "negatives; 0 is best, 0.5 is chance",
+        "calibration_error: the mean distance of confidence from accuracy; at 0, of clips scored 0.8 80% are right",
+        "brier: the mean squared distance of the scores from the truth; 0 is best",
+    )
+
+
 def rank_worst(labels: np.ndarray, scores: np.ndarray, classes: list[str], threshold: float | None) -> Ranking:
     """Clips that were predicted wrongly, the surest first, then those that were right by the least."""
     predicted = predict(scores, threshold)
     wrong = int((labels != predicted).sum())
     summary = f"{wrong} of {len(labels)} clips are predicted wrongly" if wrong else "No clip is predicted wrongly"
-    if threshold is not None:
-        summary += f" (the threshold is {threshold:.3f})"
     return Ranking(
         order=worst_first(labels, scores, predicted),
         shares=1 - scores[np.arange(len(labels)), labels],
         caption=lambda i: caption(classes, int(labels[i]), scores[i], int(predicted[i])),
-        summary=f"{summary}; the bar is the probability that was given to classes other than the true one.",
+        summary=f"{summary}. Wrong predictions come first, then right ones, both from the lowest probability of the "
+        "true class upwards; the bar is the probability of the other classes.",
     )
 
 

@@ -27,7 +27,7 @@ from trainer.models.build import build_model
 from trainer.shards.shard_set import ShardSet, class_counts
 from trainer.tasks.base import Loss, Prediction, Task
 from trainer.tasks.classification.losses import build_loss
-from trainer.tasks.classification.results import decision_line, rank_worst, table
+from trainer.tasks.classification.results import decision_line, rank_worst, remark_lines, table
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ class Classification(Task):
         predicted = predict(scores, threshold)
         drawings = (
             partial(plots.plot_confusion, labels, predicted, classes),
-            partial(plots.plot_curves, labels, scores, classes),
+            partial(plots.plot_curves, labels, scores, classes, threshold),
             partial(plots.plot_scores, labels, scores, classes, threshold),
         )
         return ReportPart(
@@ -124,6 +124,7 @@ class Classification(Task):
             intervals_need="clips of two classes",
             plots=dict(zip(self.plots, drawings, strict=True)),
             worst=rank_worst(labels, scores, classes, threshold),
+            remarks=remark_lines(labels, classes),
         )
 
     def verdict(self, outputs: np.ndarray, classes: list[str], threshold: float | None) -> Prediction:

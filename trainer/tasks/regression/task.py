@@ -90,7 +90,7 @@ class Regression(Task):
             order=np.argsort(-errors, kind="stable"),
             shares=errors / max(errors.max(), 1e-12),
             caption=lambda i: f"target {targets[i]:.4g}, predicted {values[i]:.4g}",
-            summary=f"The bar is the error, beside the largest of {len(targets)} clips.",
+            summary="The largest error comes first; the bar is the error as a share of the largest one.",
         )
         return ReportPart(
             table=[
