@@ -48,6 +48,7 @@ NOT_RUN = {  # beginning of a command → why; of our own ones the options are p
     "pip ": "changes the environment; tests/test_notebook.py installs a wheel",
     "python3 -m venv": "the same",
     "git archive": "needs a clone",
+    "git clone": "needs the network",
     'python -c "from torchvision': "downloads weights",
     "export PYTHONPATH=/kaggle": "a folder at Kaggle",
     'cp -r "$(find /kaggle': "a folder at Kaggle",
@@ -215,7 +216,7 @@ def test_every_command_is_in_the_readme(name):
 
 
 def test_the_readme_is_short_and_leads_to_every_page():
-    assert len(TEXT["README.md"].splitlines()) <= 150
+    assert len(TEXT["README.md"].splitlines()) <= 200
     assert {path.name for path in PAGES if path.parent.name == "docs"} <= {
         Path(target).name for target, _ in LINK.findall(TEXT["README.md"])
     }

@@ -10,10 +10,11 @@ from torchvision.models.resnet import BasicBlock, conv1x1
 from torchvision.models.vision_transformer import interpolate_embeddings
 
 from trainer.errors import SettingsError
-from trainer.torch_files import read_torch_file
+from trainer.models.weights import prefix_of, read_weights
 
 VIT_PATCH = 16  # pixels
 HEADS = ("fc.", "classifier.", "heads.")  # torchvision's names of a classifier's last layers
+NO_FILE = ("auto", "imagenet", "none")  # what model.weights may be beside a path
 
 
 class TinyResNet(nn.Module):
@@ -40,7 +41,7 @@ def _halving_block(inputs: int, outputs: int) -> BasicBlock:
 def make_backbone(name: str, weights: str, size: int = 224) -> tuple[nn.Module, int, str]:
     """A frame encoder for frames of `size` pixels, its number of features D, and where its weights came from.
 
-    weights: `auto` (pretrained where they can be had, else random), `imagenet`, `none`, or a file.
+    weights: `auto` (pretrained where they can be had, else random), `imagenet`, `none`, or a file or a run's folder.
     Raises SettingsError when stated weights cannot be had or do not fit.
     """
     if name == "tiny":
@@ -72,8 +73,8 @@ def _torchvision_backbone(name: str, size: int) -> tuple[nn.Module, int]:
 def _load_weights(backbone: nn.Module, name: str, weights: str, size: int) -> str:
     if weights == "none":
         return "random"
-    if weights not in ("auto", "imagenet"):
-        load_backbone(backbone, _read_file(Path(weights)), weights, size)
+    if weights not in NO_FILE:
+        load_backbone(backbone, read_weights(Path(weights)), weights, size)
         return weights
     enum = torchvision.models.get_model_weights(name).DEFAULT
     try:
@@ -89,33 +90,24 @@ def _load_weights(backbone: nn.Module, name: str, weights: str, size: int) -> st
     return f"torchvision {enum}"
 
 
-def _read_file(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise SettingsError(f"model.weights: {path} is not a file; use auto, imagenet, none or a weights file")
+def load_backbone(backbone: nn.Module, state: dict[str, Tensor], origin: str, size: int) -> None:
+    """Load a backbone's own state, or a whole model's; a classifier's last layers in it are left out.
+
+    Raises SettingsError where it does not fit.
+    """
+    names = list(backbone.state_dict())
+    prefix = prefix_of(state, names)
+    own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    own = {key: value for key, value in own.items() if not key.startswith(HEADS)}
+    if "encoder.pos_embedding" in own:
+        own = interpolate_embeddings(size, VIT_PATCH, own)
     try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        state = read_torch_file(path)
-        return dict((state["model"] if "settings" in state else state).items())  # best_model.pth of a run has both
-    except Exception as error:  # the readers raise a dozen types for damaged files
-        raise SettingsError(f"model.weights: {path} is not a readable weights file ({error})") from error
-
-
-def load_backbone(backbone: nn.Module, state: dict, origin: str, size: int) -> None:
-    """Load a backbone's own state, or a whole model's of a run; a classifier's last layers in it are left out."""
-    of_a_run = {key.partition("backbone.")[2]: value for key, value in state.items() if "backbone." in key}
-    state = of_a_run or state
-    state = {key: value for key, value in state.items() if not key.startswith(HEADS)}
-    if "encoder.pos_embedding" in state:
-        state = interpolate_embeddings(size, VIT_PATCH, state)
-    try:
-        missing, unexpected = backbone.load_state_dict(state, strict=False)
+        missing, unexpected = backbone.load_state_dict(own, strict=False)
     except RuntimeError as error:  # tensors of other shapes
         raise SettingsError(f"model.weights: {origin} does not fit this backbone ({error})") from error
     if missing or unexpected:
+        examples = ", ".join([f"without {name}" for name in missing[:1]] + [f"with {name}" for name in unexpected[:1]])
         raise SettingsError(
-            f"model.weights: {origin} does not fit this backbone "
-            f"({len(missing)} tensors missing, {len(unexpected)} unknown, e.g. {(missing + unexpected)[0]})"
+            f"model.weights: {origin} does not fit this backbone ({len(missing)} tensors missing, "
+            f"{len(unexpected)} unknown; for example {examples})"
         )

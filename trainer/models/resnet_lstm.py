@@ -5,13 +5,16 @@ Shapes: B clips, T frames, S pixels, D features of a frame, C channels over time
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 
 from trainer.config.settings import ModelSettings
 from trainer.errors import SettingsError
-from trainer.models.backbones import make_backbone
+from trainer.models.backbones import NO_FILE, make_backbone
 from trainer.models.precision import without_autocast
+from trainer.models.weights import load_parts
 
 
 class ResNetLSTM(nn.Module):
@@ -41,6 +44,8 @@ class ResNetLSTM(nn.Module):
             self.norm = nn.LayerNorm(channels)
             self.attention = nn.MultiheadAttention(channels, settings.attention_heads, batch_first=True)
         self.head = nn.Sequential(nn.Dropout(settings.dropout), nn.Linear(channels, num_classes))
+        if settings.weights not in NO_FILE:
+            self.weights_origin = load_parts(self, Path(settings.weights))
 
     def forward(self, clips: Tensor) -> Tensor:
         # (B·T, 3, S, S), in one layout whatever augmentation has left: another one would be compiled again
