@@ -24,8 +24,8 @@ from shardify.errors import UsageError
 from shardify.faces.detector import open_detector
 from shardify.format import index
 from shardify.format.members import members_of
-from shardify.format.schema import SPLITS
 from shardify.format.shard import read_journal
+from shardify.format.words import SPLITS
 from shardify.interrupt import Interrupts
 from shardify.progress import Progress
 from shardify.sources.boxes import match_boxes, read_boxes

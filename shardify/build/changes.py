@@ -16,9 +16,9 @@ from shardify.build.request import Changes
 from shardify.errors import FormatError, ShardifyError, UsageError
 from shardify.format.index import json_bytes, sha256, shard_name
 from shardify.format.members import Member
-from shardify.format.schema import SPLITS
 from shardify.format.shard import ShardWriter, read_journal
 from shardify.format.tar import read_shard
+from shardify.format.words import SPLITS
 from shardify.sources.catalog import Catalog, Source
 from shardify.sources.fingerprint import source_fingerprint
 from shardify.sources.layouts.names import listing

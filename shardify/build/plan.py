@@ -11,13 +11,12 @@ from shardify.build.job import Job, failed_row
 from shardify.build.previous import Previous
 from shardify.errors import UsageError
 from shardify.format.index import shard_name
-from shardify.format.schema import SPLITS
 from shardify.format.settings import BuildSettings
+from shardify.format.words import SPLITS, meaning_of
 from shardify.sources.boxes import NO_BOX
 from shardify.sources.catalog import SHOWN, Catalog, Source, order_classes
 from shardify.sources.entries import is_picture_name
 from shardify.sources.groups import check_groups, group_names, shared_people
-from shardify.sources.layouts.names import authenticity
 from shardify.sources.placement import Placement, is_moved, place_sources
 from shardify.sources.splits import assign_splits
 from shardify.video.resize import Box
@@ -95,7 +94,7 @@ def _class_line(classes: list[str]) -> str:
     line = ", ".join(f"class {number} {name}" for number, name in enumerate(classes))
     if len(classes) != 2:
         return line
-    is_upside_down = authenticity(classes[0]) == 1 and authenticity(classes[1]) == 0
+    is_upside_down = [meaning_of(name) for name in classes] == ["fake", "real"]
     warning = "; warning: an earlier build has put fake first, a new folder has it second" if is_upside_down else ""
     return f"{line} (positive){warning}"
 

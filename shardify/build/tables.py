@@ -14,8 +14,8 @@ from shardify.format import card
 from shardify.format.index import FORMAT, VERSION, csv_columns, heads_in, json_bytes, sha256
 from shardify.format.members import members_of
 from shardify.format.records import PRIMARY, UNLABELLED, Head, npy_bytes, sample_dtype
-from shardify.format.schema import SPLITS
 from shardify.format.settings import BuildSettings
+from shardify.format.words import SPLITS
 from shardify.storage.table import table_bytes
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import yaml
 
 from shardify.format.index import heads_in
-from shardify.format.schema import SPLITS
+from shardify.format.words import SPLITS
 
 
 def card_bytes(meta: dict, samples: np.ndarray) -> bytes:

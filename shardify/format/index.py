@@ -15,8 +15,9 @@ import numpy as np
 from shardify.errors import FormatError
 from shardify.format.members import Member, members_from, members_of
 from shardify.format.records import DTYPE_1, PRIMARY, Head, name_fields, sample_dtype, unsafe_keys, wrong_labels
-from shardify.format.schema import REQUIRED, SHARD, SPLITS, check_meta, check_row
+from shardify.format.schema import REQUIRED, SHARD, check_meta, check_row
 from shardify.format.settings import BuildSettings
+from shardify.format.words import SPLITS
 from shardify.storage.local import list_names
 from shardify.storage.table import TABLE_ERRORS, from_cell, read_csv
 

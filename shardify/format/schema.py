@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from shardify.errors import UsageError
 from shardify.format.members import members_from, members_of
 from shardify.format.settings import BuildSettings
+from shardify.format.words import SPLITS
 
-SPLITS = ("train", "val", "test")
 KEY = re.compile(r"[A-Za-z0-9_-]{1,80}")
 SHARD = re.compile(r"(train|val|test)-([0-9]{6})\.tar")
 SHA256 = re.compile(r"[0-9a-f]{64}")

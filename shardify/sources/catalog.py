@@ -9,11 +9,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from shardify.errors import NothingToBuildError, UsageError
+from shardify.format.words import meaning_of
 from shardify.sources.entries import VIDEO_EXTENSIONS, Entries, is_picture_name, is_video_name
 from shardify.sources.layouts import AUTO, METADATA, LeftOut, Place, Tree, choose_layout
 from shardify.sources.layouts.dfdc import originals_in
 from shardify.sources.layouts.folders import NO_CLASS
-from shardify.sources.layouts.names import authenticity, file_of
+from shardify.sources.layouts.names import file_of
 from shardify.sources.layouts.split_list import SplitList, read_split_list
 from shardify.sources.manifest import read_manifest
 from shardify.sources.source import Source, printable, unusable_name
@@ -63,10 +64,10 @@ def list_sources(
 
 def order_classes(names: set[str], known: tuple[str, ...] = ()) -> list[str]:
     """Class names by index: those of an existing build first; real before fake, numbers in their order, else a to z."""
-    meanings = {name: authenticity(name) for name in names | set(known)}
+    meanings = {name: meaning_of(name) for name in names | set(known)}
     place: Callable = str
-    if len(meanings) == 2 and set(meanings.values()) == {0, 1}:
-        place = meanings.__getitem__
+    if len(meanings) == 2 and set(meanings.values()) == {"real", "fake"}:
+        place = {name: meaning == "fake" for name, meaning in meanings.items()}.__getitem__
     elif all(name.isascii() and name.isdecimal() for name in meanings):
         place = int
     return [*known, *sorted(names - set(known), key=lambda name: (place(name), name))]

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from shardify.errors import UsageError
-from shardify.format.schema import SPLITS
+from shardify.format.words import SPLITS
 from shardify.sources.catalog import Catalog, Source
 from shardify.sources.layouts.names import UNMISTAKABLE, file_of, identities, listing
 

@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from shardify.errors import UsageError
-from shardify.sources.layouts.names import listing, one_spelling, split_of
+from shardify.format.words import split_of
+from shardify.sources.layouts.names import listing, one_spelling
 from shardify.sources.names import NamesOnDisk
 from shardify.sources.source import Source
 from shardify.sources.table import read_table

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from shardify.format.index import read_index, read_rows
-from shardify.format.schema import SPLITS
+from shardify.format.words import SPLITS
 from shardify.text import count_remarks
 
 

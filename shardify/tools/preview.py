@@ -9,8 +9,8 @@ from PIL import Image, ImageDraw
 
 from shardify.errors import FormatError
 from shardify.format.index import ShardIndex, read_index, shard_name
-from shardify.format.schema import SPLITS
 from shardify.format.tar import read_clip
+from shardify.format.words import SPLITS
 
 LINE_HEIGHT = 14  # pixels of Pillow's built-in font with some air
 

@@ -26,9 +26,10 @@ from shardify.format.index import (
     sha256,
     shard_name,
 )
-from shardify.format.schema import SHARD, SPLITS
+from shardify.format.schema import SHARD
 from shardify.format.shard import journal_path
 from shardify.format.tar import read_shard
+from shardify.format.words import SPLITS
 from shardify.storage.local import file_sha256
 
 

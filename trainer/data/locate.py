@@ -8,6 +8,7 @@ import re
 from itertools import islice
 from pathlib import Path
 
+from shardify.format.words import SPLIT_WORDS
 from trainer.errors import FormatError
 
 KAGGLE_INPUT = Path("/kaggle/input")
@@ -17,11 +18,6 @@ BRACES = re.compile(r"\{([^{}]*)\}")
 MAX_NAMES = 100_000  # that a brace pattern may stand for
 COMPRESSED = re.compile(r"\.(?:tgz|tbz2?|txz|tar\.(?:gz|bz2|xz|zst|lz4|z))$", re.IGNORECASE)
 HIDDEN = (".", "__MACOSX")
-SPLIT_WORDS = {
-    "train": "train", "training": "train",
-    "val": "val", "valid": "val", "validation": "val", "dev": "val",
-    "test": "test", "testing": "test", "eval": "test", "evaluation": "test",
-}  # fmt: skip
 
 
 def find_shards(name: str | Path, kaggle_input: Path = KAGGLE_INPUT) -> tuple[Path, list[Path] | None]:

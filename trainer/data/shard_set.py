@@ -14,7 +14,7 @@ from shardify.format.index import ShardIndex, all_shards, read_index, read_meta
 from shardify.format.members import Member
 from shardify.format.members.base import MAX_BYTES
 from shardify.format.records import Head
-from shardify.format.schema import SPLITS
+from shardify.format.words import SPLITS
 from shardify.storage.local import file_sha256, open_reader
 from trainer.data.locate import find_shards
 from trainer.data.webdataset import scan_tars

@@ -7,7 +7,7 @@ from itertools import islice
 
 import numpy as np
 
-from shardify.format.schema import SPLITS
+from shardify.format.words import SPLITS
 from trainer.data.shard_set import ShardSet
 from trainer.errors import FormatError
 

@@ -18,8 +18,8 @@ import numpy as np
 from shardify.format.members.array import array_header
 from shardify.format.members.frames import BLOCK, Frames, grid_shape, open_picture
 from shardify.format.records import PRIMARY, Head, sample_dtype
-from shardify.format.schema import SPLITS
 from shardify.format.tar import Archive, TarMember, open_archive
+from shardify.format.words import SPLITS
 from trainer.data.locate import split_of
 from trainer.errors import FormatError
 

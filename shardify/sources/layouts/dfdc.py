@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from shardify.errors import UsageError
+from shardify.format.words import split_of
 from shardify.sources.layouts.base import Layout, LeftOut, Place, Tree, read_object
-from shardify.sources.layouts.names import file_of, split_of
+from shardify.sources.layouts.names import file_of
 from shardify.sources.source import unusable_name
 from shardify.sources.table import read_table
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 
 from shardify.errors import UsageError
+from shardify.format.words import SPLITS, split_of
 from shardify.sources.layouts.base import Layout, Place, Tree
-from shardify.sources.layouts.names import SPLITS, is_no_class, listing, one_spelling, split_folder, split_of
+from shardify.sources.layouts.names import is_no_class, listing, one_spelling, split_folder
 
 NO_CLASS = "lies in no class folder; move it into a folder named after its class"
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from shardify.format.words import SPLIT_WORDS, meaning_of, split_of
+
 KINDS = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures", "FaceShifter")  # of FaceForensics++
 COMPRESSIONS = ("raw", "c0", "c23", "c40")
 _ADDED = "|".join((*KINDS, *COMPRESSIONS, "original"))
@@ -18,25 +20,11 @@ KNOWN_NAMES = {
 }
 UNMISTAKABLE = {"UCF101"}  # the others are believed only where a name has two identities
 
-# `validate` is Kinetics' word, `dev` and `eval` are those of speech corpora.
-SPLIT_WORDS = {
-    "train": "train", "training": "train",
-    "val": "val", "valid": "val", "validate": "val", "validation": "val", "dev": "val",
-    "test": "test", "testing": "test", "eval": "test", "evaluation": "test",
-}  # fmt: skip
-SPLITS = ("train", "val", "test")  # also in format.schema, which is slow to import
 _SPLIT = re.compile(  # single steps: no name can make it slow
     rf"({'|'.join(SPLIT_WORDS)})([ _-]|\d|(set|data|sample|video|clip|image|frame|face|split|list|file)s?)*",
     re.IGNORECASE,
 )
 _PART = re.compile(r"(.*[^a-z])?(part|chunk|batch|fold|split|shard|volume|vol|disc|disk)[ _-]*\d+", re.IGNORECASE)
-_THINGS = r"s?([ _-]?(video|sequence|clip|image|frame|face)s?)?"
-_REAL = re.compile(rf"(real|original|authentic|pristine|genuine|bona[ _-]?fide){_THINGS}", re.IGNORECASE)
-_FAKE = re.compile(
-    rf"(fake|deepfake|manipulated|manipulation|synthesis|synthesi[sz]ed|synthetic|forged|forgery|forgeries|generated|"
-    rf"altered|tampered|spoof){_THINGS}",
-    re.IGNORECASE,
-)
 
 
 # Of the parts of a name below the data folder; pathlib would take minutes for a million of them.
@@ -63,11 +51,6 @@ def identities(name: str) -> list[tuple[str, list[str]]]:
     return [(data_set, [one for one in match.groups() if one]) for data_set, match in matches if match]
 
 
-def split_of(word: str) -> str | None:
-    """The split that a word means, in any case."""
-    return SPLIT_WORDS.get(word.lower())
-
-
 def split_folder(name: str) -> str | None:
     """The split whose folder a video lies in: the first one of `train/CLASS/…`."""
     top, *below = name.split("/")
@@ -77,7 +60,7 @@ def split_folder(name: str) -> str | None:
 def is_no_class(name: str) -> str | None:
     """What a folder's name looks like instead of a class: a split (`test_videos`, `fake test`), or a part of a set."""
     kind, *rest = re.split(r"[ _-]+", name, maxsplit=1)
-    if _SPLIT.fullmatch(name) or (rest and authenticity(kind) is not None and _SPLIT.fullmatch(rest[0])):
+    if _SPLIT.fullmatch(name) or (rest and meaning_of(kind) and _SPLIT.fullmatch(rest[0])):
         return "a split"
     return "a part of a data set" if _PART.fullmatch(name) else None
 
@@ -94,11 +77,6 @@ def one_spelling(counts: Mapping[str, int]) -> tuple[dict[str, str], list[str]]:
         if len(found) > 1:
             notes.append(f"{listing(found)} are one class: {spelling}")
     return {name: most[name.lower()] for name in counts}, notes
-
-
-def authenticity(class_name: str) -> int | None:
-    """0 for a class whose name means real, 1 for one that means fake, else None."""
-    return 0 if _REAL.fullmatch(class_name) else 1 if _FAKE.fullmatch(class_name) else None
 
 
 def listing(words: list[str]) -> str:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from shardify.errors import UsageError
-from shardify.sources.layouts.names import KNOWN_NAMES, listing, split_of, stem_of
+from shardify.format.words import split_of
+from shardify.sources.layouts.names import KNOWN_NAMES, listing, stem_of
 from shardify.sources.table import read_table
 from shardify.text import CONTROLS
 

@@ -7,8 +7,8 @@ from shardify.build.build_shard import plan_hash
 from shardify.build.plan import ShardPlan, plan_build
 from shardify.build.previous import Previous
 from shardify.errors import UsageError
-from shardify.format.schema import SPLITS
 from shardify.format.settings import BuildSettings
+from shardify.format.words import SPLITS
 from shardify.sources.catalog import Catalog, Source
 
 

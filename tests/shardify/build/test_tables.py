@@ -8,7 +8,7 @@ from builds import make_videos, run_build, tree, video_names
 from shardify.build.tables import sample_records
 from shardify.format.index import read_index, read_rows, sha256
 from shardify.format.records import Head
-from shardify.format.schema import SPLITS
+from shardify.format.words import SPLITS
 from shardify.tools.repair import repair_folder
 from shardify.tools.verify import verify_folder
 

@@ -7,8 +7,8 @@ from made_trees import celebdf, counts, jobs, make_tree, plan
 
 from shardify.build.plan import plan_build
 from shardify.build.previous import Previous
-from shardify.format.schema import SPLITS
 from shardify.format.settings import BuildSettings
+from shardify.format.words import SPLITS
 from shardify.sources.catalog import list_sources
 
 
