@@ -15,7 +15,7 @@ from trainer.config.load import load_settings
 from trainer.data.shard_set import open_shards
 from trainer.evaluation import plots, report
 from trainer.evaluation.metrics import softmax
-from trainer.evaluation.predictions import Predictions, predictions_csv, source_rows
+from trainer.evaluation.predictions import Predictions, Scored, predictions_csv, source_rows
 from trainer.tasks import task_of
 
 CLASSES, VALUES = (task_of(load_settings(None, (f"loss.name={loss}",))) for loss in ("cross_entropy", "mse"))
@@ -260,8 +260,8 @@ def test_regression(predictions, tmp_path):
     found = Predictions(found.numbers, targets, values, 0.1)
     figures = VALUES.split_figures(found, "test")
     assert figures["mae"] == pytest.approx(1) and "accuracy" not in figures
-    intervals = VALUES.intervals(found, shards.samples["group"][found.numbers], None)
-    assert intervals["mae"] == pytest.approx([1, 1], abs=1e-5)
+    items = Scored(targets, found.outputs.astype(float), shards.samples["group"][found.numbers], np.full(8, ""))
+    assert VALUES.measure(items, None)["mae"]["interval"] == pytest.approx([1, 1], abs=1e-5)
     rows = csv_of(VALUES, shards, found)
     assert list(rows[0]) == ["key", "source", "group", "target", "prediction"]
     assert (float(rows[0]["target"]), float(rows[0]["prediction"])) == (20, 21)
