@@ -1,6 +1,6 @@
-"""The command `trainer.evaluate`: the metrics of a run's best model on any shards.
+"""The command `trainer.evaluate`: the figures of a run's best model on any data sets.
 
-python -m trainer.evaluate --run runs/x --shards shards/
+python -m trainer.evaluate --run runs/x --shards shards/ --shards other/shards/ --out evaluation/
 """
 
 from __future__ import annotations
@@ -10,26 +10,37 @@ from pathlib import Path
 import click
 
 from shardify.one_line_errors import failures_as_one_line
-from shardify.terminal import escape_unprintable
+from shardify.terminal import escape_unprintable, show
 from trainer.devices.threads import bound_spinning
-from trainer.options import Command, model_option
-from trainer.tools.evaluate import evaluate_run
+from trainer.options import Command, model_option, pairs
+from trainer.tools.evaluate import EvaluationRequest, evaluate_run
+
+FOLDER = click.Path(path_type=Path)
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option("--run", type=click.Path(path_type=Path), required=True, help="Folder of a finished run.")
+@click.option("--run", type=FOLDER, required=True, help="Folder of a finished run.")
 @model_option
-@click.option("--shards", type=click.Path(path_type=Path), required=True, help="Folder made by `shardify build`.")
+@click.option("--shards", type=FOLDER, required=True, multiple=True, help="A data set; may be repeated.")
 @click.option("--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True)
+@click.option(
+    "--map", "meant", multiple=True, metavar="CLASS=CLASS", callback=pairs,
+    help="Which class of the model a class of the shards is; may be repeated.",
+)  # fmt: skip
+@click.option("--out", type=FOLDER, help="Write evaluation.json and tables into this folder.")
 @click.option("--devices", default="auto", show_default=True, help="auto | cpu.")
-@click.option("--csv", "csv_path", type=click.Path(path_type=Path), help="Write every clip's score here.")
-def main(run: Path, model_class: str | None, shards: Path, split: str, devices: str, csv_path: Path | None) -> None:
-    """Print the metrics of a run's best model on a split of SHARDS, at the threshold that the run chose."""
+@click.option("--csv", type=FOLDER, help="Write every clip's score here.")
+def main(**options) -> None:
+    """Print the figures of a run's best model on a split of each data set, per clip and per video.
+
+    The thresholds are those that the run chose on validation. Classes are matched by name, then by meaning (real or
+    fake), then by --map.
+    """
     with failures_as_one_line():
-        figures = evaluate_run(run, shards, split, devices, csv_path, model_class)
-    for name, value in figures.items():
-        shown = f"{value:.4f}" if isinstance(value, float) else value
-        click.echo(f"{name:<18} {'undefined' if value is None else shown}")
+        from trainer.evaluation.tables import evaluation_lines
+
+        record = evaluate_run(EvaluationRequest(**options))
+    show(*evaluation_lines(record))
 
 
 if __name__ == "__main__":

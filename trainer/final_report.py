@@ -10,8 +10,10 @@ from trainer.config.settings import is_custom
 from trainer.devices import gpu
 from trainer.devices.gpu import gpu_memory
 from trainer.evaluation import report
+from trainer.evaluation.predictions import source_rows
 from trainer.saved_model import read_best
 from trainer.shards.shard_set import class_counts, input_shape
+from trainer.tasks.levels import evaluation
 
 if TYPE_CHECKING:
     from trainer.run import Run
@@ -28,10 +30,16 @@ def final_report(run: Run) -> dict:
     validation = run.engine.evaluate(run.loaders["val"])
     predictions = run.engine.evaluate(run.loaders["test"]) if split == "test" else validation
     task, threshold, classes = run.task, best["threshold"], run.shards.classes
+    task.temperature = best["temperature"]
+    measured = None
+    if run.group.is_main:  # resampling takes seconds
+        measured = evaluation(task, predictions, split, run.shards, source_rows(run.shards), best)
+    measured = run.group.of_main(measured)
     record = {
         "run": run.out.name,
         "test": task.split_figures(predictions, split, threshold),
-        "test_intervals": task.intervals(predictions, run.shards.samples["group"][predictions.numbers], threshold),
+        "test_intervals": task.intervals(measured["clip"]),
+        "evaluation": measured,
         "validation": task.split_figures(validation, "val", threshold),
         "threshold": threshold,
         "video_threshold": best["video_threshold"],

@@ -14,6 +14,16 @@ model_option = click.option(
 )
 
 
+def pairs(_context: click.Context, _option: click.Parameter, texts: tuple[str, ...]) -> dict[str, str]:
+    """NAME=VALUE, given any number of times, as a dict; a callback of click's. Raises click.BadParameter."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, _, value = text.rpartition("=")
+        if not name or not value or found.setdefault(name, value) != value:
+            raise click.BadParameter(f"{text}: write NAME=VALUE, each name once")
+    return found
+
+
 class Command(click.Command):
     """A command that shows messages as lines on standard error and refuses an option that is given twice."""
 

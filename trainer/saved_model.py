@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 NUMBER = (float, type(None))
 KNOWN = {
     "classes": list, "frames": int, "size": int, "stored_frames": int, "stored_size": int, "build": dict,
-    "threshold": NUMBER, "video_threshold": NUMBER,
+    "threshold": NUMBER, "video_threshold": NUMBER, "temperature": float,
 }  # fmt: skip
 
 MODEL_FILES = ("best_model.pth", "best_model.safetensors")
@@ -59,6 +59,7 @@ class SavedModel:
     class_counts: np.ndarray  # int64 (K,), of the clips that it was trained on
     threshold: float | None  # of the score of class 1 of two, chosen on validation's clips
     video_threshold: float | None  # the same of a video's score, the mean of its clips'
+    temperature: float  # of the scores, as validation has fitted it; they are divided by it where `calibrate` is set
 
     def about(self) -> dict:
         """What other programs need to know to use the model, as plain values."""
@@ -75,7 +76,7 @@ def load_saved(run: Path, device: torch.device, model_class: str | None = None) 
     if not path.is_file():
         raise TrainerError(f"{run}: holds no models/best_model.pth; pass the folder of a run")
     try:
-        saved = read_torch_file(path)
+        saved = read_best(run)
         settings, counts = from_dict(saved["settings"]), np.array(saved["class_counts"])
         task = task_of(settings)
         known = {name: saved[name] for name in KNOWN}
@@ -99,12 +100,13 @@ def load_saved(run: Path, device: torch.device, model_class: str | None = None) 
         reason = " ".join(str(error).split())
         raise TrainerError(f"{path}: does not fit {settings.model.name} as it is here ({reason})") from error
     model.to(device, memory_format=torch.channels_last).eval()
+    task.temperature = known["temperature"]
     return SavedModel(model, task, settings, **known, class_counts=counts)
 
 
 def read_best(out: Path) -> dict:
     """All that models/best_model.pth holds: the weights as `model`, and what `save_model` adds. Raises OSError."""
-    return read_torch_file(out / "models" / "best_model.pth")
+    return {"temperature": 1.0, **read_torch_file(out / "models" / "best_model.pth")}  # runs of 0.2.0 have none
 
 
 def save_model(run: Run, validation: Predictions, value: float) -> str:
@@ -126,7 +128,7 @@ def save_model(run: Run, validation: Predictions, value: float) -> str:
         "stored_size": shards.size,
         "build": shards.build,
         "class_counts": class_counts(shards, run.loaders["train"].numbers).tolist(),
-        **run.task.thresholds(validation, videos_of(shards, validation.numbers)),
+        **run.task.fit_scores(validation, videos_of(shards, validation.numbers)),
         "epoch": run.progress.epoch + 1,
         "value": value,
     }

@@ -19,6 +19,7 @@ from trainer.devices.distributed import Group
 from trainer.engine.checkpoint import load_newest
 from trainer.evaluation import metrics, report
 from trainer.models.backbones import TinyResNet
+from trainer.tools.evaluate import EvaluationRequest, evaluate_run
 from trainer.train import train
 
 CPU = torch.device("cpu")
@@ -49,6 +50,14 @@ def run_small(shards: Path, out: Path, *overrides: str, resume: bool = False, gr
     small = [text for text in SMALL if not (is_own and text.startswith("model."))]
     with quick_results():
         return train(load_settings(None, (*small, *overrides)), shards, out, group, resume)
+
+
+def evaluation_of(run: Path, shards: Path, split: str = "test", **options) -> dict:
+    """What evaluation.json says of one data set; options: of the request."""
+    with quick_results():
+        record = evaluate_run(EvaluationRequest(run=run, shards=(shards,), split=split, devices="cpu", **options))
+    (found,) = record["data_sets"].values()
+    return found
 
 
 def best_weights(out: Path) -> dict[str, torch.Tensor]:

@@ -115,7 +115,7 @@ def test_a_video_is_judged_at_the_threshold_of_videos(made):
 def test_one_clip_of_a_video_has_one_threshold():
     logits = np.array([[0, -1], [0, 2], [0, 0], [0, 1]], np.float32)
     validation = Predictions(np.arange(4), np.array([0, 1, 0, 1]), logits, 0.5)
-    found = task_of(load_settings()).thresholds(validation, np.array([b"d", b"c", b"b", b"a"]))
+    found = task_of(load_settings()).fit_scores(validation, np.array([b"d", b"c", b"b", b"a"]))
     assert found["threshold"] == pytest.approx((1 / (1 + math.exp(-1)) + 0.5) / 2)
     assert found["video_threshold"] == found["threshold"]
 

@@ -6,13 +6,12 @@ import shutil
 
 import pytest
 import torch
-from runs import Stopping, Worsening, best_weights, history, run_small
+from runs import Stopping, Worsening, best_weights, evaluation_of, history, run_small
 from safetensors import safe_open
 
 from trainer.engine.checkpoint import Progress, load_newest
 from trainer.errors import Interrupted, TrainerError
 from trainer.saved_model import settle_best_model
-from trainer.tools.evaluate import evaluate_run
 
 
 def skipped_steps(record):
@@ -217,7 +216,7 @@ def test_a_model_without_its_checkpoint_is_not_the_one_that_is_reported(shards_f
     monkeypatch.setattr(Worsening, "is_bad", False)
     first, second = (float(row["val_loss"]) for row in history(out))
     assert first < second
-    evaluated = evaluate_run(out, shards_folder, "val", "cpu", None, "runs:Worsening")
+    evaluated = evaluation_of(out, shards_folder, "val", model_class="runs:Worsening")
     assert evaluated["loss"] == pytest.approx(first, rel=1e-5)
 
 

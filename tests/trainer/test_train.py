@@ -10,7 +10,7 @@ import torch
 import yaml
 from folders import build_shards, make_clips
 from PIL import Image
-from runs import ALONE, CPU, SMALL, MeanColours, best_weights, history, run_small
+from runs import ALONE, CPU, SMALL, MeanColours, best_weights, evaluation_of, history, run_small
 from safetensors import safe_open
 
 from trainer.config.load import load_settings
@@ -19,7 +19,6 @@ from trainer.errors import Interrupted, TrainerError
 from trainer.evaluation import metrics
 from trainer.saved_model import load_saved
 from trainer.shards.shard_set import open_shards
-from trainer.tools.evaluate import evaluate_run
 from trainer.train import train
 
 
@@ -161,8 +160,8 @@ def test_evaluation_agrees_with_the_run(tmp_path):
     shards = build_shards(data, tmp_path / "shards")
     run_small(shards, tmp_path / "run", "loss.class_weights=true", "epochs=1")
     record = json.loads((tmp_path / "run" / "results" / "experiment_results.json").read_text())
-    figures = evaluate_run(tmp_path / "run", shards, "val", "cpu", None)
-    assert figures == {name: pytest.approx(value) for name, value in record["validation"].items()}
+    figures = evaluation_of(tmp_path / "run", shards, "val")
+    assert figures == record["evaluation"] and figures["loss"] == pytest.approx(record["validation"]["loss"])
 
 
 def test_a_run_that_goes_on_after_its_end_leaves_no_stale_figures(shards_folder, tmp_path, capfd):
@@ -175,7 +174,7 @@ def test_a_run_that_goes_on_after_its_end_leaves_no_stale_figures(shards_folder,
     left = {path.name for path in (out / "results").rglob("*") if path.is_file()}
     assert left == {"training_history.csv", "training_history.png", "notes.txt"}
     assert f"the results of an earlier end of {out} are removed" in capfd.readouterr().err
-    assert evaluate_run(out, shards_folder, "test", "cpu", None)["clips"] == 8
+    assert evaluation_of(out, shards_folder)["clips"] == 8
     last = run_small(shards_folder, out, "epochs=6", resume=True)
     assert load_saved(out, CPU).threshold == last["threshold"]
 

@@ -156,6 +156,7 @@ class Settings:
     ema: Decay = 0.0  # of the averaged weights that are evaluated and saved, for example 0.999; 0: none
     early_stopping: PositiveInt | None = None  # end after this many epochs without improvement
     metric: str = "auto"  # of validation, chooses the best epoch; auto: the task's first one
+    calibrate: bool = False  # divide logits by the temperature that suits validation best, wherever scores come from
     amp: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     checkpoint_every_steps: NotNegativeInt = 0  # beside one at the end of every epoch; 0: only those
     keep_checkpoints: PositiveInt = 2

@@ -11,6 +11,7 @@ import numpy as np
 from shardify.errors import FormatError
 from shardify.format.index import read_rows
 from shardify.storage.table import table_bytes
+from trainer.evaluation.metrics import mean_by_video
 from trainer.shards.shard_set import ShardSet
 
 
@@ -22,6 +23,25 @@ class Predictions:
     labels: np.ndarray  # int64 or float64 (N,): what is to be predicted
     outputs: np.ndarray  # float32 (N, K)
     loss: float  # mean over the clips
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores of clips or of videos, and what is known of them: N items, K scores of each."""
+
+    labels: np.ndarray  # int64 or float64 (N,)
+    scores: np.ndarray  # float64 (N, K): probabilities, in regression values
+    groups: np.ndarray  # int (N,): what is resampled as a whole
+    kinds: np.ndarray  # str (N,): what made a fake, "" where that is unknown
+
+    def of(self, chosen: np.ndarray) -> Scored:
+        """Those at these places, bool (N,)."""
+        return Scored(*(getattr(self, name)[chosen] for name in ("labels", "scores", "groups", "kinds")))
+
+    def by_video(self, videos: np.ndarray) -> Scored:
+        """The videos whose clips these are, each scored by their mean; videos: which one each clip comes from, (N,)."""
+        first = np.unique(videos, return_index=True)[1]
+        return Scored(*mean_by_video(videos, self.labels, self.scores), self.groups[first], self.kinds[first])
 
 
 @dataclass(frozen=True)
@@ -58,14 +78,21 @@ def source_rows(shards: ShardSet) -> dict[int, dict[str, str]]:
     return rows
 
 
-def predictions_csv(shards: ShardSet, numbers: np.ndarray, part: ReportPart, rows: dict[int, dict[str, str]]) -> bytes:
+def prediction_rows(
+    shards: ShardSet, numbers: np.ndarray, part: ReportPart, rows: dict[int, dict[str, str]]
+) -> list[dict[str, object]]:
     """key, source and group of each clip, and the columns of the task's table.
 
     rows: of samples.csv, by the clips' numbers.
     """
     whole = []
     for number, own in zip(numbers, part.table, strict=True):
-        key = shards.samples["key"][number].decode("utf-8", "replace")
-        row = rows.get(int(number), {})
+        key, row = shards.key(number), rows.get(int(number), {})
         whole.append({"key": key, "source": row.get("source", ""), "group": row.get("group", ""), **own})
+    return whole
+
+
+def predictions_csv(shards: ShardSet, numbers: np.ndarray, part: ReportPart, rows: dict[int, dict[str, str]]) -> bytes:
+    """The table of `prediction_rows`."""
+    whole = prediction_rows(shards, numbers, part, rows)
     return table_bytes(list(whole[0]), whole)

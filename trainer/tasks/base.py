@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from trainer.config.settings import ModelSettings, Settings
 from trainer.errors import SettingsError
-from trainer.evaluation.metrics import Figures
-from trainer.evaluation.predictions import Predictions, ReportPart
+from trainer.evaluation.metrics import Figures, Measures
+from trainer.evaluation.predictions import Predictions, ReportPart, Scored
 from trainer.shards.shard_set import ShardSet
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # outputs (B, K) and labels (B,) to float32 (B,), one loss per clip
@@ -50,6 +50,7 @@ class Task(ABC):
     """
 
     label: str  # what is learned, in words
+    headline: str  # the figure of `measure` by which models are compared
     metrics: tuple[str, ...]  # that the best model may be chosen by; the first one is what `metric: auto` comes to
     lower_is_better: tuple[str, ...] = ("loss",)
     history: tuple[str, ...]  # the metrics of validation in training_history.csv
@@ -57,6 +58,7 @@ class Task(ABC):
     metric_limits: tuple[float, float] | None = None  # of the axis on which the history's plot shows them
     plots: tuple[str, ...]  # the files that `report` draws, in results/evaluation/
     predicts_classes = False  # whether outputs are one per class
+    temperature = 1.0  # of the scores, as validation has fitted it; who reads a saved model sets it
     keeps_classes = False  # whether clips are held out so that train and val have every class
 
     def __init__(self, settings: Settings) -> None:
@@ -106,9 +108,13 @@ class Task(ABC):
             metric = "loss"
         return dataclasses.replace(settings, metric=metric), list(notes.values())
 
-    def match_classes(self, shards: ShardSet, classes: list[str]) -> ShardSet:
-        """Other shards with labels as a model has them that learned `classes`. Raises TrainerError where it cannot."""
-        return shards
+    @abstractmethod
+    def match_classes(self, shards: ShardSet, classes: list[str], meant: Mapping[str, str]) -> ShardSet:
+        """Other shards with labels as a model has them that learned `classes`.
+
+        meant: class of the shards: class of the model, as the user has stated it. Raises TrainerError where a class
+        of the shards cannot be matched.
+        """
 
     # the model
 
@@ -148,17 +154,36 @@ class Task(ABC):
         return {**about, **self.figures(predictions, threshold)}
 
     @abstractmethod
-    def intervals(
-        self, predictions: Predictions, groups: np.ndarray, threshold: float | None
-    ) -> dict[str, list[float] | None]:
-        """95% intervals of the main metrics, whole groups resampled; groups: int (N,), of the clips."""
+    def scores(self, outputs: np.ndarray) -> np.ndarray:
+        """What is averaged over a video's clips, float64 (N, K), of outputs, float32 (N, K)."""
 
-    def thresholds(self, predictions: Predictions, videos: np.ndarray) -> dict[str, float | None]:
-        """The scores from which class 1 of two is predicted: of a clip, and of a video, whose score is its clips' mean.
+    @abstractmethod
+    def measure(self, items: Scored, threshold: float | None, with_intervals: bool = True) -> Measures:
+        """The figures of clips or of videos, with 95% intervals, for which whole groups are resampled."""
 
-        They differ: means lie closer together. videos: which one each clip comes from, (N,).
+    def intervals(self, found: Measures) -> dict[str, list[float] | None]:
+        """The intervals of what `measure` has found, by the names that `figures` has for them."""
+        return {name: one["interval"] for name, one in found.items()}
+
+    def class_figures(self, items: Scored, classes: list[str], threshold: float | None) -> dict[str, Figures]:
+        """The figures of each class by its name; none where the task has no classes."""
+        return {}
+
+    def kinds(self, items: Scored) -> dict[str, np.ndarray]:
+        """Which items, bool (N,), tell how well each kind is recognised; none where the task has no kinds."""
+        return {}
+
+    def calibration(self, predictions: Predictions) -> dict[str, object]:
+        """How well scores are probabilities, before and after temperature scaling; empty where they are none."""
+        return {}
+
+    def fit_scores(self, predictions: Predictions, videos: np.ndarray) -> dict[str, float | None]:
+        """What validation chooses: the temperature of scores, and those from which class 1 of two is predicted.
+
+        `threshold` is of a clip, `video_threshold` of a video, whose score is its clips' mean. They differ: means lie
+        closer together. videos: which one each clip comes from, (N,).
         """
-        return {"threshold": None, "video_threshold": None}
+        return {"threshold": None, "video_threshold": None, "temperature": 1.0}
 
     def maximises(self, metric: str) -> bool:
         """Whether more of the metric is better."""

@@ -1,52 +1,111 @@
-"""Evaluation of a run's best model on any shards."""
+"""Evaluation of a run's best model on one or more data sets."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from shardify.storage.local import check_writable
-from trainer.errors import TrainerError
+from shardify.storage.local import check_writable, write_atomically
+from trainer.errors import SettingsError, TrainerError
+
+if TYPE_CHECKING:
+    from trainer.saved_model import SavedModel
+    from trainer.shards.shard_set import ShardSet
 
 
-def evaluate_run(
-    run: Path, shards: Path, split: str, devices: str, csv_path: Path | None, model_class: str | None = None
-) -> dict:
-    """The metrics of one split.
+@dataclass(frozen=True, kw_only=True)
+class EvaluationRequest:
+    """What `trainer.evaluate` is asked for."""
 
-    model_class: of a custom model, package.module:Class. Raises ShardifyError, torch.OutOfMemoryError.
+    run: Path
+    shards: tuple[Path, ...]  # the data sets
+    split: str = "test"
+    devices: str = "auto"
+    meant: dict[str, str] = field(default_factory=dict)  # class of a data set: class of the model
+    model_class: str | None = None  # of a custom model, package.module:Class
+    csv: Path | None = None  # where every clip's score is written
+    out: Path | None = None  # the folder of evaluation.json and its tables
+
+
+def evaluate_run(request: EvaluationRequest) -> dict:
+    """The content of evaluation.json: `data_sets`, by the names of their folders, and the `mean` of their figures.
+
+    All that is wrong with the request is said before the first clip is scored. Raises ShardifyError,
+    torch.OutOfMemoryError.
     """
-    from shardify.storage.local import write_atomically
-    from trainer.data.loader import ClipLoader
     from trainer.devices.distributed import join_group, num_devices
-    from trainer.engine.engine import choose_dtype, evaluate
-    from trainer.evaluation.predictions import predictions_csv, source_rows
     from trainer.saved_model import load_saved
     from trainer.shards.shard_set import open_shards
+    from trainer.tasks.levels import evaluation, mean_levels
+    from trainer.tools.evaluation_files import scores_csv, write_evaluation
+    from trainer.tools.scoring import score
 
-    if csv_path:
-        check_writable(csv_path)
-    group = join_group(num_devices(devices) > 0)
-    saved = load_saved(run, group.device, model_class)
-    settings, task = saved.settings, saved.task
-    found = task.match_classes(open_shards(shards, settings.data.sheet_frames), saved.classes)
-    check_fits(saved, found)
-    loader = ClipLoader(
-        found, split, settings.batch_size, shuffle=False, device=group.device,
-        on_error=settings.data.on_error, max_errors=settings.data.max_errors,
-    )  # fmt: skip
-    loss, labels = task.build_loss(saved.model, saved.class_counts, group.device), task.labels(found)
-    dtype = choose_dtype(settings.amp, group.device)
-    predictions = evaluate(saved.model, loader, loss, labels, dtype, group, settings.data, settings.accumulate)
-    if csv_path:
-        part = task.report(predictions, saved.classes, saved.threshold)
-        write_atomically(csv_path, predictions_csv(found, predictions.numbers, part, source_rows(found)))
-    return task.split_figures(predictions, split, saved.threshold)
+    for path in filter(None, (request.csv, request.out and request.out / "evaluation.json")):
+        check_writable(path)
+    group = join_group(num_devices(request.devices) > 0)
+    saved = load_saved(request.run, group.device, request.model_class)
+    opened = [open_shards(path, saved.settings.data.sheet_frames) for path in request.shards]
+    check_meant(request.meant, {name for shards in opened for name in shards.classes})
+    matched = [saved.task.match_classes(shards, saved.classes, request.meant) for shards in opened]
+    for shards in matched:
+        check_fits(saved, shards, request.split)
+    thresholds, data_sets, found = saved.about(), [], {}
+    for name, shards in zip(distinct_names([shards.folder for shards in matched]), matched, strict=True):
+        data_set = score(saved, name, shards, request.split, group)
+        data_sets.append(data_set)
+        found[name] = evaluation(saved.task, data_set.predictions, request.split, shards, data_set.rows, thresholds)
+    record = {
+        "run": request.run.resolve().name,
+        "classes": saved.classes,
+        "headline": saved.task.headline,
+        "data_sets": found,
+        "mean": mean_levels(list(found.values())),
+    }
+    if request.csv:
+        write_atomically(request.csv, scores_csv(saved, data_sets))
+    if request.out:
+        write_evaluation(request.out, record, saved, data_sets)
+    return record
 
 
-def check_fits(saved, shards) -> None:
-    """Raises TrainerError where the model was trained on clips of another kind."""
+def check_fits(saved: SavedModel, shards: ShardSet, split: str) -> None:
+    """Raises TrainerError where there is nothing to score, or the model was trained on clips of another kind."""
+    if len(shards.numbers(split)) == 0:
+        raise TrainerError(f"{shards.folder}: has no {split} split; choose another with --split")
     for name, expected in (("frames", saved.stored_frames), ("size", saved.stored_size)):
         if getattr(shards, name) != expected:
             raise TrainerError(
                 f"{shards.folder}: {name} is {getattr(shards, name)}, the model was trained on {expected}"
             )
+
+
+def check_meant(meant: dict[str, str], classes: set[str]) -> None:
+    """Raises SettingsError where the user speaks of a class that no data set has."""
+    for name in meant:
+        if name not in classes:
+            raise SettingsError(f"--map {name}={meant[name]}: the shards have no class {name}, only {some(classes)}")
+
+
+def some(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
+
+
+def distinct_names(folders: list[Path]) -> list[str]:
+    """The names of folders, with their parents' where some are alike. Raises SettingsError for one given twice."""
+    whole = [folder.resolve() for folder in folders]
+    for folder, count in Counter(whole).items():
+        if count > 1:
+            raise SettingsError(f"--shards names {folder} {count} times; name each data set once")
+    names = [folder.name for folder in whole]
+    depth = 1
+    while len(set(names)) < len(names):
+        depth += 1
+        alike = Counter(names)
+        names = [
+            "/".join(folder.parts[-depth:]) if alike[name] > 1 else name
+            for name, folder in zip(names, whole, strict=True)
+        ]
+    return names

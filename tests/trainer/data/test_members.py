@@ -8,14 +8,13 @@ import torch
 from builds import unpack
 from folders import FRAMES, SIZE, build_shards, make_clips
 from loading import damage, frames_of
-from runs import run_small
+from runs import evaluation_of, run_small
 from two_members import add_depth, depth_of
 from version_1 import as_version_1
 
 from trainer import ClipLoader
 from trainer.data.cache import ClipCache
 from trainer.errors import FormatError, SettingsError
-from trainer.evaluate import evaluate_run
 from trainer.shards.shard_set import open_shards, videos_of
 
 BOTH = ("frames", "depth")  # in the tars the second one comes first
@@ -146,7 +145,7 @@ def test_version_1_is_the_same_clips(own_shards, shards_folder, tmp_path, is_0_1
     record = run_small(own_shards, tmp_path / "run", "epochs=1")
     assert run_small(shards_folder, tmp_path / "new", "epochs=1")["test"] == record["test"]
     for folder in (own_shards, shards_folder):
-        assert evaluate_run(tmp_path / "run", folder, "test", "cpu", None) == record["test"]
+        assert evaluation_of(tmp_path / "run", folder) == record["evaluation"]
 
 
 def test_clips_of_one_video_are_told_in_both_versions(tmp_path):

@@ -10,7 +10,7 @@ from PIL import Image
 
 from trainer.config.load import load_settings
 from trainer.evaluation import plots, report
-from trainer.evaluation.predictions import Predictions, predictions_csv, source_rows
+from trainer.evaluation.predictions import Predictions, Scored, predictions_csv, source_rows
 from trainer.shards.shard_set import open_shards
 from trainer.tasks import task_of
 
@@ -162,8 +162,8 @@ def test_regression(predictions, tmp_path):
     found = Predictions(found.numbers, targets, values, 0.1)
     figures = VALUES.split_figures(found, "test")
     assert figures["mae"] == pytest.approx(1) and "accuracy" not in figures
-    intervals = VALUES.intervals(found, shards.samples["group"][found.numbers], None)
-    assert intervals["mae"] == pytest.approx([1, 1], abs=1e-5)
+    items = Scored(targets, found.outputs.astype(float), shards.samples["group"][found.numbers], np.full(8, ""))
+    assert VALUES.measure(items, None)["mae"]["interval"] == pytest.approx([1, 1], abs=1e-5)
     rows = csv_of(VALUES, shards, found)
     assert list(rows[0]) == ["key", "source", "group", "target", "prediction"]
     assert (float(rows[0]["target"]), float(rows[0]["prediction"])) == (20, 21)

@@ -13,8 +13,9 @@ from shardify.format.members.frames import Frames
 from shardify.format.records import Head
 from trainer.config.load import load_settings
 from trainer.evaluation import worst_clips
-from trainer.evaluation.metrics import predict, softmax
+from trainer.evaluation.metrics import softmax
 from trainer.evaluation.predictions import Predictions, source_rows
+from trainer.evaluation.weighted import predict
 from trainer.shards.shard_set import open_shards
 from trainer.tasks import task_of
 from trainer.tasks.classification.results import worst_first

@@ -41,7 +41,7 @@ def test_a_task_is_a_class_and_a_line_of_the_registry(shards_folder, tmp_path, m
     assert list(state["sums"]) == ["loss", "absolute_error", "above", "clips"] and state["sums"]["clips"] == 8
     assert state["sums"]["above"] in range(9)
     record = run_small(shards_folder, out, *own, resume=True)
-    assert record["metric"] == "rmse" and set(record["test_intervals"]) == {"mae", "rmse", "r2"}
+    assert record["metric"] == "rmse" and set(record["test_intervals"]) == {"mae", "rmse", "r2", "pearson"}
     rows = history(out)
     assert [name for name in rows[0] if name[:3] in ("tra", "val")] == [
         "train_loss", "train_mae", "train_share_above", "val_loss", "val_rmse",

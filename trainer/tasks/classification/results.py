@@ -6,8 +6,8 @@ import html
 
 import numpy as np
 
-from trainer.evaluation.metrics import predict
 from trainer.evaluation.predictions import Ranking
+from trainer.evaluation.weighted import predict
 
 
 def table(

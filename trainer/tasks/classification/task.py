@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from dataclasses import replace
+from collections.abc import Mapping
 from functools import partial
 from typing import ClassVar
 
@@ -12,30 +11,37 @@ import torch
 from torch import Tensor, nn
 
 from trainer.config.settings import ModelSettings, Settings
-from trainer.errors import FormatError, SettingsError, TrainerError
+from trainer.errors import FormatError, SettingsError
 from trainer.evaluation.metrics import (
     Figures,
+    Measures,
+    best_temperature,
     best_threshold,
-    classification_intervals,
+    bootstrap_intervals,
+    class_figures,
     classification_metrics,
     mean_by_video,
-    predict,
+    mean_class_figures,
+    measures,
     softmax,
 )
-from trainer.evaluation.predictions import Predictions, ReportPart
+from trainer.evaluation.predictions import Predictions, ReportPart, Scored
+from trainer.evaluation.weighted import predict
 from trainer.models.build import build_model
 from trainer.shards.shard_set import ShardSet, class_counts
 from trainer.tasks.base import Loss, Prediction, Task
+from trainer.tasks.classification.classes import match_classes
 from trainer.tasks.classification.losses import build_loss
 from trainer.tasks.classification.results import decision_line, rank_worst, remark_lines, table
 
-logger = logging.getLogger(__name__)
+LONG_NAMES = {"auc": "auc_roc", "ap": "auc_pr"}  # in settings and tables of a run
 
 
 class Classification(Task):
     """The task that learns the class of a clip, by logits (B, K), K the number of classes; scores are their softmax."""
 
     label = "label"
+    headline = "auc"
     metrics = ("auc_roc", "accuracy", "balanced_accuracy", "f1")
     history = ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "auc_roc", "auc_pr")
     train_metrics: ClassVar = {"correct": "accuracy"}
@@ -45,6 +51,7 @@ class Classification(Task):
     keeps_classes = True
 
     def check_settings(self, settings: Settings) -> None:
+        self.calibrate = settings.calibrate
         unset = {"class_weights": False, "alpha": -1}
         weighing = [key for key, value in unset.items() if getattr(self.loss, key, value) != value]
         if settings.data.balanced and weighing:
@@ -69,19 +76,8 @@ class Classification(Task):
     def perfect_outputs(self, labels: np.ndarray, num_classes: int) -> np.ndarray:
         return np.eye(num_classes)[labels]
 
-    def match_classes(self, shards: ShardSet, classes: list[str]) -> ShardSet:
-        if shards.classes == classes:
-            return shards
-        if set(shards.classes) - set(classes):
-            raise TrainerError(f"{shards.name}: classes is {shards.classes}, the model was trained on {classes}")
-        samples, head = np.array(shards.samples), shards.heads[0]
-        samples[head.field] = np.array([classes.index(name) for name in shards.classes])[shards.labels]
-        if missing := [name for name in classes if name not in shards.classes]:
-            logger.warning(
-                f"{shards.name} has no class {', '.join(missing)}, which the model knows; figures that "
-                "compare classes (AUC) are undefined where there is only one"
-            )
-        return replace(shards, heads=[replace(head, classes=classes), *shards.heads[1:]], samples=samples)
+    def match_classes(self, shards: ShardSet, classes: list[str], meant: Mapping[str, str]) -> ShardSet:
+        return match_classes(shards, classes, meant)
 
     def build_model(self, settings: ModelSettings, num_classes: int, size: int) -> nn.Module:
         return build_model(settings, num_classes, size)
@@ -93,25 +89,55 @@ class Classification(Task):
         return {"correct": outputs.argmax(1) == labels}
 
     def figures(self, predictions: Predictions, threshold: float | None = None) -> Figures:
-        return classification_metrics(predictions.labels, softmax(predictions.outputs), threshold)
+        labels, scores = predictions.labels, self.scores(predictions.outputs)
+        found = classification_metrics(labels, scores, threshold) | mean_class_figures(
+            class_figures(labels, scores, threshold)
+        )
+        return {LONG_NAMES.get(name, name): value for name, value in found.items()}
 
-    def intervals(
-        self, predictions: Predictions, groups: np.ndarray, threshold: float | None
-    ) -> dict[str, list[float] | None]:
-        scores = softmax(predictions.outputs)
-        return classification_intervals(predictions.labels, scores, groups, threshold)
+    def scores(self, outputs: np.ndarray) -> np.ndarray:
+        return softmax(outputs / self.temperature if self.calibrate else outputs)
 
-    def thresholds(self, predictions: Predictions, videos: np.ndarray) -> dict[str, float | None]:
-        labels, scores = predictions.labels, softmax(predictions.outputs)
+    def measure(self, items: Scored, threshold: float | None, with_intervals: bool = True) -> Measures:
+        values = classification_metrics(items.labels, items.scores, threshold)
+        if not with_intervals:
+            return measures(values, {})
+        return measures(values, bootstrap_intervals(items.labels, items.scores, items.groups, threshold))
+
+    def intervals(self, found: Measures) -> dict[str, list[float] | None]:
+        return {LONG_NAMES.get(name, name): one["interval"] for name, one in found.items()}
+
+    def class_figures(self, items: Scored, classes: list[str], threshold: float | None) -> dict[str, Figures]:
+        return dict(zip(classes, class_figures(items.labels, items.scores, threshold), strict=True))
+
+    def kinds(self, items: Scored) -> dict[str, np.ndarray]:
+        """Of two classes, each kind of the one that has kinds (of class 1 where both have) against the whole other."""
+        if items.scores.shape[1] != 2:
+            return {}
+        of = 1 if (items.kinds[items.labels == 1] != "").any() else 0
+        is_other, names = items.labels != of, np.unique(items.kinds[items.labels == of])
+        return {str(name): is_other | (items.kinds == name) for name in names if name}
+
+    def calibration(self, predictions: Predictions) -> dict[str, object]:
+        found = {"temperature": self.temperature, "is_applied": self.calibrate}
+        for name, temperature in (("before", 1.0), ("after", self.temperature)):
+            figures = classification_metrics(predictions.labels, softmax(predictions.outputs / temperature))
+            found[name] = {figure: figures[figure] for figure in ("brier", "calibration_error")}
+        return found
+
+    def fit_scores(self, predictions: Predictions, videos: np.ndarray) -> dict[str, float | None]:
+        labels, temperature = predictions.labels, best_temperature(predictions.labels, predictions.outputs)
+        scores = softmax(predictions.outputs / temperature if self.calibrate else predictions.outputs)
         return {
             "threshold": best_threshold(labels, scores),
             "video_threshold": best_threshold(*mean_by_video(videos, labels, scores)),
+            "temperature": temperature,
         }
 
     def report(self, predictions: Predictions, classes: list[str], threshold: float | None) -> ReportPart:
         from trainer.evaluation import plots
 
-        labels, scores = predictions.labels, softmax(predictions.outputs)
+        labels, scores = predictions.labels, self.scores(predictions.outputs)
         predicted = predict(scores, threshold)
         drawings = (
             partial(plots.plot_confusion, labels, predicted, classes),
@@ -129,7 +155,7 @@ class Classification(Task):
 
     def verdict(self, outputs: np.ndarray, classes: list[str], threshold: float | None) -> Prediction:
         """The clips' probabilities are averaged, as for the threshold of videos."""
-        of_clips = softmax(outputs)
+        of_clips = self.scores(outputs)
         mean = of_clips.mean(0)
         predicted = int(predict(mean[None], threshold)[0])
         shown = 1 if len(classes) == 2 else predicted
@@ -141,7 +167,7 @@ class Classification(Task):
         )
 
     def scores_and_predictions(self, outputs: Tensor, threshold: float | None) -> tuple[Tensor, Tensor]:
-        scores = outputs.softmax(1)
+        scores = (outputs / self.temperature if self.calibrate else outputs).softmax(1)
         if threshold is None:
             return scores, scores.argmax(1)
         return scores, (scores[:, 1] >= threshold).long()

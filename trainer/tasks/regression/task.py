@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import ClassVar
 
@@ -11,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainer.config.settings import ModelSettings, Settings
-from trainer.errors import FormatError, SettingsError
-from trainer.evaluation.metrics import Figures, regression_intervals, regression_metrics
-from trainer.evaluation.predictions import Predictions, Ranking, ReportPart
+from trainer.errors import FormatError, SettingsError, TrainerError
+from trainer.evaluation.metrics import Figures, Measures, measures, regression_intervals, regression_metrics
+from trainer.evaluation.predictions import Predictions, Ranking, ReportPart, Scored
 from trainer.models.build import build_model
 from trainer.shards.shard_set import ShardSet
 from trainer.tasks.base import Loss, Prediction, Task
@@ -24,6 +25,7 @@ class Regression(Task):
     """The task that learns a clip's target, by a value (B, 1) in its unit; the loss counts errors in deviations."""
 
     label = "target"
+    headline = "mae"
     metrics = ("mae", "rmse", "r2", "pearson")
     lower_is_better = ("loss", "mae", "rmse")
     history = metrics
@@ -34,6 +36,12 @@ class Regression(Task):
         if settings.data.balanced:
             raise SettingsError(
                 f"data.balanced is true, but loss.name={self.loss.name} learns targets, not classes; leave it out"
+            )
+
+        if settings.calibrate:
+            raise SettingsError(
+                f"calibrate is true, but loss.name={self.loss.name} learns targets, which are no probabilities; "
+                f"leave it out"
             )
 
     def labels(self, shards: ShardSet) -> np.ndarray:
@@ -55,6 +63,11 @@ class Regression(Task):
     def perfect_outputs(self, labels: np.ndarray, num_classes: int) -> np.ndarray:
         return labels[:, None]
 
+    def match_classes(self, shards: ShardSet, classes: list[str], meant: Mapping[str, str]) -> ShardSet:
+        if meant:
+            raise TrainerError("--map is for classes, but this run learned targets; leave it out")
+        return shards
+
     def build_model(self, settings: ModelSettings, num_classes: int, size: int) -> nn.Module:
         return Regressor(build_model(settings, 1, size))
 
@@ -72,10 +85,14 @@ class Regression(Task):
     def figures(self, predictions: Predictions, threshold: float | None = None) -> Figures:
         return regression_metrics(predictions.labels, predictions.outputs[:, 0])
 
-    def intervals(
-        self, predictions: Predictions, groups: np.ndarray, threshold: float | None
-    ) -> dict[str, list[float] | None]:
-        return regression_intervals(predictions.labels, predictions.outputs[:, 0], groups)
+    def scores(self, outputs: np.ndarray) -> np.ndarray:
+        return outputs.astype(np.float64)
+
+    def measure(self, items: Scored, threshold: float | None, with_intervals: bool = True) -> Measures:
+        values = regression_metrics(items.labels, items.scores[:, 0])
+        if not with_intervals:
+            return measures(values, {})
+        return measures(values, regression_intervals(items.labels, items.scores[:, 0], items.groups))
 
     def history_curves(self, metric: str) -> list[str]:
         curves = super().history_curves(metric)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from folders import FRAMES, SIZE
-from runs import run_small
+from runs import evaluation_of, run_small
 from torch import nn
 
 from shardify.build.build import build
@@ -21,7 +21,6 @@ from trainer.predict import main as predict
 from trainer.shards.shard_set import open_shards
 from trainer.tasks import task_of
 from trainer.tasks.regression.regressor import Regressor
-from trainer.tools.evaluate import evaluate_run
 from trainer.tools.export import export
 
 REGRESSION = task_of(load_settings(None, ("loss.name=mse",)))
@@ -67,9 +66,11 @@ def test_a_run_ends_with_figures_in_the_targets_unit(finished):
 
 def test_the_saved_model_gives_the_same_figures(finished, lit_folder, tmp_path):
     out, record = finished
-    figures = evaluate_run(out, lit_folder, "test", "cpu", tmp_path / "scores.csv")
-    assert figures["mae"] == pytest.approx(record["test"]["mae"])
-    assert figures["loss"] == pytest.approx(record["test"]["loss"]), "in the deviation of train's targets"
+    found = evaluation_of(out, lit_folder, csv=tmp_path / "scores.csv")
+    assert found == record["evaluation"]
+    assert found["clip"]["mae"]["value"] == record["test"]["mae"]
+    assert found["clip"]["mae"]["interval"] == record["test_intervals"]["mae"]
+    assert (found["classes"], found["kinds"], found["calibration"]) == ({}, {}, {})
     assert (tmp_path / "scores.csv").read_text() == (out / "results" / "test_predictions.csv").read_text()
 
 

@@ -1,0 +1,45 @@
+"""A data set and what a saved model says of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trainer.data.loader import ClipLoader
+from trainer.devices.distributed import Group
+from trainer.engine.engine import choose_dtype, evaluate
+from trainer.evaluation.predictions import Predictions, source_rows
+from trainer.saved_model import SavedModel
+from trainer.shards.shard_set import ShardSet
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set with the labels of a model, and what the model says of one of its splits."""
+
+    name: str
+    shards: ShardSet
+    rows: dict[str, dict[str, str]]  # of samples.csv, by key
+    predictions: Predictions
+
+
+def score(saved: SavedModel, name: str, shards: ShardSet, split: str, group: Group) -> DataSet:
+    """The data set of that name, its split scored. Raises FormatError for a damaged clip, torch.OutOfMemoryError."""
+    predictions = predict_split(saved, split_loader(saved, shards, split, group), group)
+    return DataSet(name, shards, source_rows(shards), predictions)
+
+
+def split_loader(saved: SavedModel, shards: ShardSet, split: str, group: Group, cache: str = "none") -> ClipLoader:
+    """The clips of a split, in plan order."""
+    data = saved.settings.data
+    return ClipLoader(
+        shards, split, saved.settings.batch_size, shuffle=False, device=group.device, on_error=data.on_error,
+        max_errors=data.max_errors, cache=cache,
+    )  # fmt: skip
+
+
+def predict_split(saved: SavedModel, loader: ClipLoader, group: Group) -> Predictions:
+    """The predictions of all clips of a loader."""
+    settings, task = saved.settings, saved.task
+    loss, labels = task.build_loss(saved.model, saved.class_counts, group.device), task.labels(loader.shards)
+    dtype = choose_dtype(settings.amp, group.device)
+    return evaluate(saved.model, loader, loss, labels, dtype, group, settings.data, settings.accumulate)
