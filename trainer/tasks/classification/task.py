@@ -27,7 +27,7 @@ from trainer.evaluation.predictions import Predictions, ReportPart
 from trainer.models.build import build_model
 from trainer.tasks.base import Loss, Task
 from trainer.tasks.classification.losses import build_loss
-from trainer.tasks.classification.results import decision_line, rank_worst, remark_lines, table
+from trainer.tasks.classification.results import MEANINGS, baseline_line, decision_line, rank_worst, table
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +123,8 @@ class Classification(Task):
             intervals_need="clips of two classes",
             plots=dict(zip(self.plots, drawings, strict=True)),
             worst=rank_worst(labels, scores, classes, threshold),
-            remarks=remark_lines(labels, classes),
+            baseline=baseline_line(labels, classes),
+            meanings=MEANINGS,
         )
 
     def verdict(self, outputs: np.ndarray, classes: list[str], threshold: float | None) -> dict[str, object]:
