@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+import shlex
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -95,7 +96,7 @@ def begin_in_folder(run: Run, log: RunLog) -> None:
             if report.remove_results(run.out / "results", run.task.plots):
                 logger.info(f"the results of an earlier end of {run.out} are removed; new ones come at this end")
             write_atomically(run.out / "config.yaml", yaml.safe_dump(run.settings.to_dict(), sort_keys=False).encode())
-            log.open(run.out, {"command": " ".join(sys.argv), **flatten(run.settings.to_dict())})
+            log.open(run.out, {"command": shlex.join(sys.argv), **flatten(run.settings.to_dict())})
     best = run.group.of_main((progress.best_value, progress.best_epoch, progress.best_sha256))
     progress.best_value, progress.best_epoch, progress.best_sha256 = best
 
