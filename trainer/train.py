@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+import shlex
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -27,6 +29,7 @@ from trainer.engine.stop import StopWatch, Votes
 from trainer.errors import Interrupted, TrainerError
 from trainer.evaluation import report
 from trainer.final_report import final_report
+from trainer.monitor.log_file import RunLog
 from trainer.monitor.progress import Monitor, epoch_line, show_epoch, show_opening, stopped_line
 from trainer.monitor.tensorboard import check_installed
 from trainer.run import Run
@@ -44,9 +47,11 @@ def train(settings: Settings, names: Path | list[Path], out: Path, group: Group,
     Raises ShardifyError for all that stops a run; Interrupted after a signal or max_hours, with a checkpoint made.
     """
     with ExitStack() as held:
+        log = RunLog()
         with group.failing_together():
             if group.is_main:
                 held.enter_context(hold_folder(out, resume))
+                held.enter_context(log)
             checkpoint = find_checkpoint(out) if resume else None
         try:
             run = prepare(settings, names, out, group, checkpoint)
@@ -63,7 +68,7 @@ def train(settings: Settings, names: Path | list[Path], out: Path, group: Group,
         if is_over(run) and record:
             logger.info(f"{out} is complete: nothing left to train")
             return record
-        begin_in_folder(run)
+        begin_in_folder(run, log)
         show_opening(run)
         if checkpoint:
             logger.info(f"resuming at epoch {run.progress.epoch + 1}, step {run.progress.step}")
@@ -82,8 +87,8 @@ def find_checkpoint(out: Path) -> dict | None:
     return checkpoint
 
 
-def begin_in_folder(run: Run) -> None:
-    """Bring the run's folder to where `run.progress` stands."""
+def begin_in_folder(run: Run, log: RunLog) -> None:
+    """Bring the run's folder to where `run.progress` stands, and begin its log file."""
     progress = run.progress
     with run.group.failing_together():
         if run.group.is_main:
@@ -91,6 +96,7 @@ def begin_in_folder(run: Run) -> None:
             if report.remove_results(run.out / "results", run.task.plots):
                 logger.info(f"the results of an earlier end of {run.out} are removed; new ones come at this end")
             write_atomically(run.out / "config.yaml", yaml.safe_dump(run.settings.to_dict(), sort_keys=False).encode())
+            log.open(run.out, {"command": shlex.join(sys.argv), **flatten(run.settings.to_dict())})
     best = run.group.of_main((progress.best_value, progress.best_epoch, progress.best_sha256))
     progress.best_value, progress.best_epoch, progress.best_sha256 = best
 
@@ -178,7 +184,7 @@ def train_epoch(run: Run, stop: StopWatch) -> dict:
     every, steps = settings.checkpoint_every_steps, len(loader)
     sums = run.engine.new_sums(progress.sums)
     display = Monitor(run)
-    waited, hits, misses = loader.wait_seconds, loader.hits, loader.misses
+    waited = loader.wait_seconds
     votes = Votes(run.group)
 
     def after_step(step: int) -> bool:
@@ -211,7 +217,7 @@ def train_epoch(run: Run, stop: StopWatch) -> dict:
         "epoch_seconds": round(seconds, 3),
         "clips_per_second": round(display.clips / seconds, 2),
         "data_wait": round((loader.wait_seconds - waited) / seconds, 5),
-        "cache_hits": (loader.hits - hits) / max(1, loader.hits - hits + loader.misses - misses),
+        "cache_hits": display.cache_hits(),
     }
 
 

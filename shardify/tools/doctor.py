@@ -168,6 +168,20 @@ def _gpus() -> Iterator[Finding]:
             f"GPU {number}: {device.name}, sm_{device.major}{device.minor}, {human_bytes(device.total_memory)}",
             f"this torch is built for {' '.join(built_for)} only; choose another accelerator, or --devices cpu",
         )
+    yield gpu_use()
+
+
+def gpu_use() -> Finding:
+    """Whether training can show how busy a GPU is."""
+    import torch
+
+    try:
+        return Finding(True, f"GPU use: {torch.cuda.utilization(0)}% at present")
+    except ModuleNotFoundError:
+        remedy = "pip install nvidia-ml-py, and training shows how busy the GPU is"
+        return Finding(False, "GPU use: cannot be read without nvidia-ml-py", remedy)
+    except Exception as error:  # some drivers, and parts of a GPU, do not say
+        return Finding(False, f"GPU use: cannot be read ({_line(error)})", "training does not show it")
 
 
 def _nvdec() -> Finding:

@@ -25,8 +25,24 @@ def check_gpu(device: torch.device) -> None:
 
 
 def gpu_memory(device: torch.device) -> dict[str, float]:
-    """The most memory that training has taken on this process' GPU, GB; {} on a CPU."""
-    return {"gpu_memory_gb": torch.cuda.max_memory_allocated(device) / 1e9} if device.type == "cuda" else {}
+    """The most memory that training has taken on this process' GPU, GB and as a share of what it has; {} on a CPU."""
+    if device.type != "cuda":
+        return {}
+    peak = torch.cuda.max_memory_allocated(device)
+    total = torch.cuda.get_device_properties(device).total_memory
+    return {"gpu_memory_gb": peak / 1e9, "gpu_memory_share": peak / total}
+
+
+def gpu_use(device: torch.device) -> tuple[float | None, str]:
+    """The share of the last moments in which the GPU was busy; None where it cannot be read, and the reason."""
+    if device.type != "cuda":
+        return None, "there is no GPU"
+    try:
+        return torch.cuda.utilization(device) / 100, ""
+    except ModuleNotFoundError:
+        return None, "pip install nvidia-ml-py, with which torch reads it"
+    except Exception as error:  # some drivers, and parts of a GPU, do not say
+        return None, " ".join(str(error).split()) or type(error).__name__
 
 
 def environment(device: torch.device, dtype: torch.dtype, world: int) -> dict:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -63,7 +63,8 @@ class ReportPart:
     intervals_need: str  # what intervals take, beside two groups
     plots: dict[str, Callable[..., None]]  # file in evaluation/: what draws it there, with a `caption`
     worst: Ranking
-    remarks: tuple[str, ...] = ()  # lines: what the figures mean, and what is reached without any learning
+    baseline: str = ""  # a line: what is reached without any learning
+    meanings: dict[str, str] = field(default_factory=dict)  # figure: what it means, where few know
 
 
 def source_rows(shards: ShardSet) -> dict[int, dict[str, str]]:

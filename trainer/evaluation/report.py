@@ -90,8 +90,7 @@ def report_text(record: dict, part: ReportPart) -> str:
         "",
         f"Final figures on {what}, {test['clips']:,} clips; {_intervals_line(record, part)};",
         part.decision,
-        *_figure_lines(record),
-        *part.remarks,
+        *_figure_lines(record, part),
         "",
         *_class_lines(record),
         "",
@@ -108,21 +107,35 @@ def _intervals_line(record: dict, part: ReportPart) -> str:
     return f"no intervals (they take two groups, and {part.intervals_need})"
 
 
-def _figure_lines(record: dict) -> list[str]:
-    """A table of the figures: per clip, and per video where the record has those and they are others."""
-    levels = {level: record["evaluation"][level] for level in ("clip", "video")} if "evaluation" in record else {}
-    if not levels:
+def _levels(record: dict) -> dict[str, dict[str, dict]]:
+    """The figures with their intervals per clip, and per video where these are others."""
+    if "evaluation" not in record:
         intervals = record["test_intervals"]
         found = figures_of(record["test"]).items()
-        levels["clip"] = {name: {"value": value, "interval": intervals.get(name)} for name, value in found}
-    is_same = levels.get("video") == levels["clip"]  # each video has one clip
-    columns = [levels["clip"]] if is_same or "video" not in levels else [*levels.values()]
-    names = dict.fromkeys(name for column in columns for name in column)
-    rows = [[name, *(cell for column in columns for cell in _cells(column.get(name)))] for name in names]
-    if len(columns) > 1:
-        rows.insert(0, ["", *(cell for level in levels for cell in (f"per {level}", ""))])
-    lines = [line.rstrip() for line in table_lines(rows)]
-    return [*lines, *(["each video has one clip, so its figures are those of the clip"] if is_same else [])]
+        return {"clip": {name: {"value": value, "interval": intervals.get(name)} for name, value in found}}
+    clip, video = (record["evaluation"][level] for level in ("clip", "video"))
+    return {"clip": clip} if clip == video else {"clip": clip, "video": video}
+
+
+def _figure_lines(record: dict, part: ReportPart) -> list[str]:
+    """A table of the figures, those of each kind, what is reached without learning, and what rare figures mean."""
+    levels = _levels(record)
+    names = dict.fromkeys(name for figures in levels.values() for name in figures)
+    head = [["", *(cell for level in levels for cell in (f"per {level}", ""))]]
+    rows = [[name, *(cell for own in levels.values() for cell in _cells(own.get(name)))] for name in names]
+    kinds = record.get("evaluation", {}).get("kinds", {})
+    first = next(iter(names))
+    of_kinds = [
+        [f"{first} of {kind}", *(cell for level in levels for cell in _cells(own[level].get(first)))]
+        for kind, own in kinds.items()
+    ]
+    is_same = "evaluation" in record and len(levels) == 1
+    return [
+        *(line.rstrip() for line in table_lines([*(head if len(levels) > 1 else []), *rows, *of_kinds])),
+        *(["each video has one clip: figures per video are the same"] if is_same else []),
+        *([part.baseline] if part.baseline else []),
+        *(f"{name}: {meaning}" for name, meaning in part.meanings.items() if name in names),
+    ]
 
 
 def _cells(figure: dict | None) -> tuple[str, str]:

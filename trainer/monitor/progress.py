@@ -52,6 +52,8 @@ class Monitor:
             run.events = open_events(run.out, self._steps_before + progress.step)
         self._first_step = progress.step
         self._start = self._last = time.monotonic()
+        self._loader = run.loaders["train"]
+        self._hits, self._misses = self._loader.hits, self._loader.misses
         self.clips = 0
 
     def update(self, step: int, clips: int, sums: dict[str, Tensor], wait_seconds: float) -> None:
@@ -72,6 +74,7 @@ class Monitor:
             "lr": self._run.engine.optimizer.param_groups[0]["lr"],
             "clips_per_second": self.clips / seconds,
             "data_wait": wait_seconds / seconds,
+            "cache_hits": self.cache_hits(),
             **gpu_figures(self._run.group.device),
         }
         steps_left = self._run.settings.epochs * self._steps - self._steps_before - step - 1
@@ -82,6 +85,11 @@ class Monitor:
             self._bar.set_postfix_str(text, refresh=False)
         else:
             logger.info(f"{self._title}: step {step + 1}/{self._steps}, {text}")
+
+    def cache_hits(self) -> float:
+        """The share of this epoch's clips so far that came from the cache."""
+        hits, misses = self._loader.hits - self._hits, self._loader.misses - self._misses
+        return hits / max(1, hits + misses)
 
     def close(self) -> float:
         """End the display; returns the epoch's seconds, the device's work included."""
@@ -99,25 +107,20 @@ def live_line(figures: dict[str, float], seconds_left: float) -> str:
         *(f"{name.removeprefix('train_')} {value:.3f}" for name, value in figures.items() if name.startswith("train_")),
         f"{figures['clips_per_second']:.0f} clips/s",
         f"data wait {figures['data_wait']:.1%}",
+        f"cache {figures['cache_hits']:.0%}",
         f"lr {figures['lr']:.2g}",
     ]
     if "gpu_memory_gb" in figures:
-        parts.append(f"GPU {figures['gpu_memory_gb']:.1f} GB")
+        parts.append(f"GPU {figures['gpu_memory_gb']:.1f} GB ({figures['gpu_memory_share']:.0%})")
     if "gpu_use" in figures:
         parts.append(f"{figures['gpu_use']:.0%} busy")
     return ", ".join([*parts, f"{duration(seconds_left)} left"])
 
 
 def gpu_figures(device: torch.device) -> dict[str, float]:
-    """Peak memory so far, and the share of the last moments in which the GPU was busy, where they can be read."""
-    if device.type != "cuda":
-        return {}
-    figures = gpu_memory(device)
-    try:
-        figures["gpu_use"] = torch.cuda.utilization(device) / 100
-    except Exception:  # without NVIDIA's own bindings, or where the driver does not say: the line is shorter
-        return figures
-    return figures
+    """Peak memory so far, and how busy the GPU is, where that can be read."""
+    use, _ = gpu.gpu_use(device)
+    return gpu_memory(device) | ({} if use is None else {"gpu_use": use})
 
 
 def show_epoch(run: Run, row: dict) -> None:
@@ -138,6 +141,9 @@ def show_opening(run: Run) -> None:
     model = settings.model.name if is_custom(settings.model) else f"resnet_lstm on {settings.model.backbone}"
     counts = ", ".join(f"{len(loader.numbers)} {split}" for split, loader in loaders.items())
     size = sum(parameter.numel() for parameter in run.model.parameters()) / 1e6
+    use, why = gpu.gpu_use(run.group.device)
+    if use is None and run.group.device.type == "cuda":
+        logger.info(f"note: how busy the GPU is cannot be shown ({why})")
     where = gpu.environment(run.group.device, run.engine.dtype, run.group.world)
     frames, side = input_shape(shards, settings.data.frames, settings.data.size)
     less = (frames, side) != (shards.frames, shards.size)

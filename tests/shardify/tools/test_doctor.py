@@ -116,3 +116,23 @@ def test_tab_completion(monkeypatch, tmp_path, shell, name):
     assert doctor.completion().ok
     source = CliRunner().invoke(main, [], env={"_SHARDIFY_COMPLETE": f"{shell}_source"}, prog_name="shardify")
     assert "_shardify_completion" in source.output
+
+
+@pytest.mark.parametrize(
+    ("answer", "line"),
+    [
+        (lambda device: 40, "✓ GPU use: 40% at present"),
+        (ModuleNotFoundError("pynvml"), "✗ GPU use: cannot be read without nvidia-ml-py → pip install nvidia-ml-py"),
+        (RuntimeError("Not\nSupported"), "✗ GPU use: cannot be read (Not Supported) → training does not show it"),
+    ],
+)
+def test_whether_the_use_of_a_gpu_can_be_shown(monkeypatch, answer, line):
+    import torch
+
+    def utilization(device):
+        if isinstance(answer, Exception):
+            raise answer
+        return answer(device)
+
+    monkeypatch.setattr(torch.cuda, "utilization", utilization)
+    assert str(doctor.gpu_use()).startswith(line)

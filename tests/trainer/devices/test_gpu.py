@@ -1,8 +1,10 @@
 """Which GPUs the installed torch can use."""
 
 import pytest
+import torch
 
 from shardify.machine import is_supported
+from trainer.devices.gpu import gpu_use
 
 PIP = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"]
 
@@ -29,3 +31,18 @@ PIP = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"]
 )
 def test_support(capability, built_for, supported):
     assert is_supported(capability, built_for) is supported
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"), [(None, ""), (ModuleNotFoundError(), "pip install nvidia-ml-py"), (ValueError("a\nb"), "a b")]
+)
+def test_how_busy_a_gpu_is(monkeypatch, error, reason):
+    def utilization(device):
+        if error:
+            raise error
+        return 40
+
+    monkeypatch.setattr(torch.cuda, "utilization", utilization)
+    use, why = gpu_use(torch.device("cuda", 0))
+    assert use == (None if error else 0.4) and why.startswith(reason)
+    assert gpu_use(torch.device("cpu"))[0] is None

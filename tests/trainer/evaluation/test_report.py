@@ -135,24 +135,28 @@ def test_the_report_says_how_it_was_decided_and_what_is_undefined():
 def test_the_report_explains_and_counts():
     text = text_of()
     assert "majority baseline: always predicting a has accuracy 1.0000 and balanced accuracy 1.0000" in text
-    assert "eer, equal error rate: " in text and "calibration_error: " in text
+    assert "eer: equal" not in text, "a figure that is not there is not explained"
+    assert "\neer: equal error rate, " in text_of(test=record_of()["test"] | {"eer": 0.25})
     assert "  class  train clips  test clips\n  a            1,500           5\n" in text
     labels = np.repeat([0, 1, 2], [7, 2, 1])
     part = CLASSES.report(Predictions(np.arange(10), labels, np.zeros((10, 3)), 0.5), ["a", "b", "c"], None)
-    assert "always predicting a has accuracy 0.7000 and balanced accuracy 0.3333" in part.remarks[0]
+    assert "always predicting a has accuracy 0.7000 and balanced accuracy 0.3333" in part.baseline
 
 
 def test_figures_per_video_and_per_class_stand_beside_those_per_clip():
     clip = {"auc": {"value": 0.75, "interval": [0.5, 1.0]}, "eer": {"value": None, "interval": None}}
     video = {"auc": {"value": 0.875, "interval": None}, "eer": {"value": 0.25, "interval": None}}
     classes = {name: {"precision": 0.5, "recall": 0.25, "f1": None, "clips": 9} for name in "ab"}
-    text = text_of(evaluation={"clip": clip, "video": video, "classes": classes})
-    lines = {line.split()[0]: line.split() for line in text.splitlines() if line.startswith("  ")}
-    assert lines["auc"] == ["auc", "0.7500", "(0.5000", "to", "1.0000)", "0.8750"]
-    assert lines["eer"] == ["eer", "undefined", "0.2500"] and "per clip" in text and "per video" in text
-    assert lines["a"] == ["a", "1,500", "5", "0.5000", "0.2500", "undefined"]
+    kinds = {"swap": {"clip": clip, "video": video}}
+    text = text_of(evaluation={"clip": clip, "video": video, "classes": classes, "kinds": kinds})
+    lines = [" ".join(line.split()) for line in text.splitlines() if line.startswith("  ")]
+    assert lines[:4] == [
+        "per clip per video", "auc 0.7500 (0.5000 to 1.0000) 0.8750", "eer undefined 0.2500",
+        "auc of swap 0.7500 (0.5000 to 1.0000) 0.8750",
+    ]  # fmt: skip
+    assert "a 1,500 5 0.5000 0.2500 undefined" in lines
     once = text_of(evaluation={"clip": clip, "video": clip, "classes": classes})
-    assert "each video has one clip" in once and "per video" not in once and once.count("0.7500") == 1
+    assert "each video has one clip: " in once and once.count("0.7500") == 1
 
 
 def test_regression(predictions, tmp_path):

@@ -39,7 +39,7 @@ def test_lines_off_a_terminal(run, every_step, capfd):
     assert out == ""
     assert "\r" not in err
     assert err.startswith("epoch 2/5: step 3/5, loss 0.500, accuracy 0.750, ")
-    assert "data wait 0.0%, lr 0.003, " in err and err.endswith(" left\n")
+    assert "data wait 0.0%, cache 0%, lr 0.003, " in err and err.endswith(" left\n")
     assert display.clips == 16
 
 
@@ -61,12 +61,19 @@ def test_durations():
 
 
 def test_the_gpus_part_of_the_line():
-    figures = {"train_loss": 1.5, "train_accuracy": 0.25, "lr": 3e-4, "clips_per_second": 99.6, "data_wait": 0.004}
+    figures = {
+        "train_loss": 1.5,
+        "train_accuracy": 0.25,
+        "lr": 3e-4,
+        "clips_per_second": 99.6,
+        "data_wait": 0.004,
+        "cache_hits": 0.5,
+    }
     assert progress.live_line(figures, 720) == (
-        "loss 1.500, accuracy 0.250, 100 clips/s, data wait 0.4%, lr 0.0003, 12 min left"
+        "loss 1.500, accuracy 0.250, 100 clips/s, data wait 0.4%, cache 50%, lr 0.0003, 12 min left"
     )
-    on_gpu = progress.live_line(figures | {"gpu_memory_gb": 5.25, "gpu_use": 0.97}, 720)
-    assert "lr 0.0003, GPU 5.2 GB, 97% busy, 12 min left" in on_gpu
+    on_gpu = progress.live_line(figures | {"gpu_memory_gb": 5.25, "gpu_memory_share": 0.33, "gpu_use": 0.97}, 720)
+    assert "lr 0.0003, GPU 5.2 GB (33%), 97% busy, 12 min left" in on_gpu
     assert progress.gpu_figures(CPU) == {}
 
 

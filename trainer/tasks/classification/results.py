@@ -9,6 +9,15 @@ import numpy as np
 from trainer.evaluation.predictions import Ranking
 from trainer.evaluation.weighted import predict
 
+MEANINGS = {
+    "eer": "equal error rate, at the threshold where the rates of false positives and of false negatives are the same; "
+    "0 is best, 0.5 is chance",
+    "calibration_error": "the mean distance of confidence from accuracy; at 0, of clips scored 0.8 80% are right",
+    "brier": "the mean squared distance of the scores from the truth; 0 is best",
+    "tpr_at_fpr_1": "the share of true positives at the threshold that takes 1% of the negatives for positive",
+    "tpr_at_fpr_5": "the same at 5%",
+}
+
 
 def table(
     labels: np.ndarray, scores: np.ndarray, classes: list[str], threshold: float | None
@@ -35,17 +44,13 @@ def decision_line(num_classes: int, threshold: float | None) -> str:
     return "the largest probability decides"
 
 
-def remark_lines(labels: np.ndarray, classes: list[str]) -> tuple[str, ...]:
-    """The majority baseline, and what the less known figures mean; labels: int (N,)."""
+def baseline_line(labels: np.ndarray, classes: list[str]) -> str:
+    """What always predicting the most frequent class would reach; labels: int (N,)."""
     counts = np.bincount(labels, minlength=len(classes))
     most = int(counts.argmax())
     return (
         f"majority baseline: always predicting {classes[most]} has accuracy {counts[most] / len(labels):.4f} and "
-        f"balanced accuracy {1 / np.count_nonzero(counts):.4f}",
-        "eer, equal error rate: at the threshold where both are equal, the rate of false positives and of false "
-        "negatives; 0 is best, 0.5 is chance",
-        "calibration_error: the mean distance of confidence from accuracy; at 0, of clips scored 0.8 80% are right",
-        "brier: the mean squared distance of the scores from the truth; 0 is best",
+        f"balanced accuracy {1 / np.count_nonzero(counts):.4f}"
     )
 
 

@@ -32,7 +32,7 @@ from trainer.shards.shard_set import ShardSet, class_counts
 from trainer.tasks.base import Loss, Prediction, Task
 from trainer.tasks.classification.classes import match_classes
 from trainer.tasks.classification.losses import build_loss
-from trainer.tasks.classification.results import decision_line, rank_worst, remark_lines, table
+from trainer.tasks.classification.results import MEANINGS, baseline_line, decision_line, rank_worst, table
 
 LONG_NAMES = {"auc": "auc_roc", "ap": "auc_pr"}  # in settings and tables of a run
 
@@ -150,7 +150,8 @@ class Classification(Task):
             intervals_need="clips of two classes",
             plots=dict(zip(self.plots, drawings, strict=True)),
             worst=rank_worst(labels, scores, classes, threshold),
-            remarks=remark_lines(labels, classes),
+            baseline=baseline_line(labels, classes),
+            meanings=MEANINGS,
         )
 
     def verdict(self, outputs: np.ndarray, classes: list[str], threshold: float | None) -> Prediction:
