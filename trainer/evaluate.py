@@ -27,7 +27,8 @@ FOLDER = click.Path(path_type=Path)
     "--map", "meant", multiple=True, metavar="CLASS=CLASS", callback=pairs,
     help="Which class of the model a class of the shards is; may be repeated.",
 )  # fmt: skip
-@click.option("--out", type=FOLDER, help="Write evaluation.json and tables into this folder.")
+@click.option("--out", type=FOLDER, help="Write evaluation.json, tables, plots and a page into this folder.")
+@click.option("--robustness", is_flag=True, help="Also score clips that are compressed, blurred, smaller and noisy.")
 @click.option("--devices", default="auto", show_default=True, help="auto | cpu.")
 @click.option("--csv", type=FOLDER, help="Write every clip's score here.")
 def main(**options) -> None:

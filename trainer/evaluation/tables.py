@@ -32,11 +32,10 @@ def evaluation_lines(record: Mapping) -> Iterator[str]:
     """All tables of an evaluation, as lines."""
     for name, entry in record["data_sets"].items():
         yield from ("", heading(name, entry))
-        for _, table in data_set_tables(entry, record["headline"]):
-            yield from text_lines(table)
-            yield ""
+        for title, table in data_set_tables(entry, record["headline"]):
+            yield from ("", title, *text_lines(table))
         if note := calibration_note(entry):
-            yield note
+            yield from ("", note)
     if len(record["data_sets"]) > 1:
         for title, table in comparison_tables(record):
             yield from ("", title, *text_lines(table))
@@ -85,6 +84,25 @@ def data_set_tables(entry: Entry, headline: str) -> Iterator[tuple[str, Table]]:
                 [[name, *(_number(found[column]) for column in columns)] for name, found in classes.items()],
             ),
         )
+    if robustness := entry.get("robustness"):
+        rows = [
+            [name, f"{strength:g}", *(_number(found[level]) for level in levels)]
+            for name, strengths in robustness.items()
+            for strength, found in strengths.items()
+        ]
+        yield f"Robustness: {headline} of degraded clips", (["degradation", "strength", *titles], rows)
+
+
+def robustness_csv(record: Mapping) -> bytes:
+    """A row for each data set, degradation, strength and level, with the main figure."""
+    rows = [
+        {"data_set": name, "degradation": degradation, "strength": strength, "level": level, record["headline"]: value}
+        for name, entry in record["data_sets"].items()
+        for degradation, strengths in entry["robustness"].items()
+        for strength, found in strengths.items()
+        for level, value in found.items()
+    ]
+    return table_bytes(list(rows[0]), rows)
 
 
 def comparison_tables(record: Mapping) -> Iterator[tuple[str, Table]]:

@@ -6,6 +6,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -171,6 +172,10 @@ class Task(ABC):
 
     def kinds(self, items: Scored) -> dict[str, np.ndarray]:
         """Which items, bool (N,), tell how well each kind is recognised; none where the task has no kinds."""
+        return {}
+
+    def comparison_plots(self, named: Mapping[str, Scored], level: str) -> dict[str, Callable[[Path], None]]:
+        """File: what draws it, of plots that compare data sets by their names; level: what the items are, in words."""
         return {}
 
     def calibration(self, predictions: Predictions) -> dict[str, object]:

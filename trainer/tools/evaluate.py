@@ -27,7 +27,8 @@ class EvaluationRequest:
     meant: dict[str, str] = field(default_factory=dict)  # class of a data set: class of the model
     model_class: str | None = None  # of a custom model, package.module:Class
     csv: Path | None = None  # where every clip's score is written
-    out: Path | None = None  # the folder of evaluation.json and its tables
+    out: Path | None = None  # the folder of evaluation.json, its tables, plots and page
+    robustness: bool = False  # also on degraded clips
 
 
 def evaluate_run(request: EvaluationRequest) -> dict:
@@ -41,6 +42,7 @@ def evaluate_run(request: EvaluationRequest) -> dict:
     from trainer.shards.shard_set import open_shards
     from trainer.tasks.levels import evaluation, mean_levels
     from trainer.tools.evaluation_files import scores_csv, write_evaluation
+    from trainer.tools.robustness import robustness
     from trainer.tools.scoring import score
 
     for path in filter(None, (request.csv, request.out and request.out / "evaluation.json")):
@@ -57,6 +59,8 @@ def evaluate_run(request: EvaluationRequest) -> dict:
         data_set = score(saved, name, shards, request.split, group)
         data_sets.append(data_set)
         found[name] = evaluation(saved.task, data_set.predictions, request.split, shards, data_set.rows, thresholds)
+        if request.robustness:
+            found[name]["robustness"] = robustness(saved, data_set, request.split, group)
     record = {
         "run": request.run.resolve().name,
         "classes": saved.classes,

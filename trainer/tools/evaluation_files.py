@@ -1,15 +1,21 @@
-"""The files of an evaluation: figures for programs and people, and scores."""
+"""The files of an evaluation: figures for programs and people, scores, plots and a page."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shardify.storage.local import write_atomically
 from shardify.storage.table import table_bytes
+from trainer.evaluation.comparison import plot_robustness
+from trainer.evaluation.page import evaluation_page
 from trainer.evaluation.predictions import prediction_rows
-from trainer.evaluation.tables import evaluation_csv
+from trainer.evaluation.report import show
+from trainer.evaluation.tables import evaluation_csv, is_one_clip_each, robustness_csv
+from trainer.tasks.levels import scored_levels
 
 if TYPE_CHECKING:
     from trainer.saved_model import SavedModel
@@ -27,7 +33,34 @@ def scores_csv(saved: SavedModel, data_sets: list[DataSet]) -> bytes:
 
 
 def write_evaluation(out: Path, record: dict, saved: SavedModel, data_sets: list[DataSet]) -> None:
-    """evaluation.json, evaluation.csv and scores.csv in the folder `out`."""
-    write_atomically(out / "evaluation.json", (json.dumps(record, indent=1) + "\n").encode())
-    write_atomically(out / "evaluation.csv", evaluation_csv(record))
-    write_atomically(out / "scores.csv", scores_csv(saved, data_sets))
+    """evaluation.json, tables, plots and evaluation.html in the folder `out`.
+
+    What is only to look at comes last: where that cannot be made, a line says so.
+    """
+    tables = {
+        "evaluation.json": (json.dumps(record, indent=1) + "\n").encode(),
+        "evaluation.csv": evaluation_csv(record),
+        "scores.csv": scores_csv(saved, data_sets),
+    }
+    drawings = plots_of(record, saved, data_sets)
+    if "robustness.png" in drawings:
+        tables["robustness.csv"] = robustness_csv(record)
+    for name, content in tables.items():
+        write_atomically(out / name, content)
+    for name, draw in drawings.items():
+        show(draw, out / name)
+    write_atomically(out / "evaluation.html", evaluation_page(record, [out / name for name in drawings]).encode())
+
+
+def plots_of(record: dict, saved: SavedModel, data_sets: list[DataSet]) -> dict[str, Callable[[Path], None]]:
+    """File: what draws it; by videos where any data set has several clips of one."""
+    entries, task = record["data_sets"], saved.task
+    level = "clip" if all(is_one_clip_each(entry) for entry in entries.values()) else "video"
+    named = {
+        one.name: scored_levels(task, one.predictions, one.shards, one.rows)[level == "video"] for one in data_sets
+    }
+    drawings = task.comparison_plots(named, f"{level}s")
+    found = {name: entry["robustness"] for name, entry in entries.items() if "robustness" in entry}
+    if found:
+        drawings["robustness.png"] = partial(plot_robustness, found, record["headline"], level)
+    return drawings

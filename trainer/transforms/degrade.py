@@ -1,4 +1,4 @@
-"""Degradations that bad cameras, links and encoders cause: blur, noise, JPEG's losses, frames that repeat.
+"""Degradations that bad cameras, links and encoders cause: blur, few pixels, noise, JPEG's losses, repeated frames.
 
 All on batched device tensors, with a draw per clip, and without a loop over clips.
 """
@@ -47,6 +47,14 @@ def batch_blur(clips: Tensor, sigma: Tensor) -> Tensor:
     weights = torch.exp(-0.5 * (distance / sigma.clamp(min=1e-3).view(-1, 1, 1)) ** 2)  # (B, S, S)
     weights = (weights / weights.sum(2, keepdim=True)).view(-1, 1, 1, *distance.shape)
     return weights @ clips @ weights.mT
+
+
+def batch_downscale(clips: Tensor, times: int) -> Tensor:
+    """Float (B, T, 3, S, S) made so many times smaller, antialiased, and as large as before again."""
+    size, flat = clips.shape[-1], clips.flatten(0, 1)
+    flat = functional.interpolate(flat, size=(max(1, size // times),) * 2, mode="bilinear", antialias=True)
+    flat = functional.interpolate(flat, size=(size, size), mode="bilinear")
+    return flat.unflatten(0, clips.shape[:2])
 
 
 def batch_noise(clips: Tensor, std: Tensor, seeds: Tensor) -> Tensor:

@@ -47,7 +47,8 @@ def place(tmp_path_factory):
     about = {"settings": settings, "classes": ["real", "fake"], "build": {}, "class_counts": [5, 5]}
     about |= {"frames": FRAMES, "size": SIZE, "stored_frames": FRAMES, "stored_size": SIZE}
     about |= {"threshold": 0.5, "video_threshold": 0.4, "temperature": 2.0}
-    weights = {"head.weight": torch.tensor([[0.0] * 3, [-0.3, 0.2, 0.0]]), "head.bias": torch.tensor([0.0, 0.1])}
+    red_and_green = [-8 * 0.229, 8 * 0.224, 0.0]  # brightness, by which the classes differ, cancels out
+    weights = {"head.weight": torch.tensor([[0.0] * 3, red_and_green]), "head.bias": torch.tensor([0.0, -0.232])}
     (root / "run/models").mkdir(parents=True)
     torch.save({"model": weights, **about}, root / "run/models/best_model.pth")
     return root
@@ -137,6 +138,15 @@ def test_temperature_is_reported_and_not_applied(both):
     assert found["calibration"]["before"]["brier"] == found["clip"]["brier"]["value"]
     assert found["calibration"]["after"]["brier"] != found["calibration"]["before"]["brier"]
     assert "temperature 2.000, fitted on validation (not applied" in result.stdout
+
+
+def test_the_page_needs_no_other_file(both):
+    _, out = both
+    text = (out / "evaluation.html").read_text()
+    assert text.count("<table>") == 2 + 2 * 3 and "All data sets, by videos" in text
+    assert "celeb/shards, test: 22 clips of 11 videos; threshold 0.5000 of clips, 0.4000 of videos" in text
+    assert 'src="data:image/png;base64,' in text and "<script" not in text and "http" not in text
+    assert not (out / "robustness.csv").exists()
 
 
 @pytest.mark.parametrize(

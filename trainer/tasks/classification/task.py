@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from trainer.config.settings import ModelSettings, Settings
 from trainer.errors import FormatError, SettingsError
+from trainer.evaluation.comparison import plot_rocs
 from trainer.evaluation.metrics import (
     Figures,
     Measures,
@@ -117,6 +119,10 @@ class Classification(Task):
         of = 1 if (items.kinds[items.labels == 1] != "").any() else 0
         is_other, names = items.labels != of, np.unique(items.kinds[items.labels == of])
         return {str(name): is_other | (items.kinds == name) for name in names if name}
+
+    def comparison_plots(self, named: Mapping[str, Scored], level: str) -> dict[str, Callable[[Path], None]]:
+        is_binary = all(items.scores.shape[1] == 2 for items in named.values())
+        return {"roc.png": partial(plot_rocs, named, level)} if is_binary else {}
 
     def calibration(self, predictions: Predictions) -> dict[str, object]:
         found = {"temperature": self.temperature, "is_applied": self.calibrate}
