@@ -109,10 +109,6 @@ def _intervals_line(record: dict, part: ReportPart) -> str:
 
 def _levels(record: dict) -> dict[str, dict[str, dict]]:
     """The figures with their intervals per clip, and per video where these are others."""
-    if "evaluation" not in record:
-        intervals = record["test_intervals"]
-        found = figures_of(record["test"]).items()
-        return {"clip": {name: {"value": value, "interval": intervals.get(name)} for name, value in found}}
     clip, video = (record["evaluation"][level] for level in ("clip", "video"))
     return {"clip": clip} if clip == video else {"clip": clip, "video": video}
 
@@ -123,16 +119,15 @@ def _figure_lines(record: dict, part: ReportPart) -> list[str]:
     names = dict.fromkeys(name for figures in levels.values() for name in figures)
     head = [["", *(cell for level in levels for cell in (f"per {level}", ""))]]
     rows = [[name, *(cell for own in levels.values() for cell in _cells(own.get(name)))] for name in names]
-    kinds = record.get("evaluation", {}).get("kinds", {})
+    kinds = record["evaluation"]["kinds"]
     first = next(iter(names))
     of_kinds = [
         [f"{first} of {kind}", *(cell for level in levels for cell in _cells(own[level].get(first)))]
         for kind, own in kinds.items()
     ]
-    is_same = "evaluation" in record and len(levels) == 1
     return [
         *(line.rstrip() for line in table_lines([*(head if len(levels) > 1 else []), *rows, *of_kinds])),
-        *(["each video has one clip: figures per video are the same"] if is_same else []),
+        *(["each video has one clip: figures per video are the same"] if len(levels) == 1 else []),
         *([part.baseline] if part.baseline else []),
         *(f"{name}: {meaning}" for name, meaning in part.meanings.items() if name in names),
     ]
@@ -149,7 +144,7 @@ def _cells(figure: dict | None) -> tuple[str, str]:
 def _class_lines(record: dict) -> list[str]:
     """A table of the classes: clips in each split, and each class's figures where the record has them."""
     counts = record["shards"]["clips_per_class"]
-    figures = record.get("evaluation", {}).get("classes", {})
+    figures = record["evaluation"]["classes"]
     names = list(dict.fromkeys(name for own in figures.values() for name in own if name != "clips"))
     head = ["class", *(f"{split} clips" for split in counts), *names]
     rows = [

@@ -96,10 +96,16 @@ def test_results_are_there_whatever_becomes_of_the_pictures(predictions, tmp_pat
     assert report.remove_results(tmp_path / "empty", CLASSES.plots) is False
 
 
+def evaluation(**figures):
+    """Of videos with a clip each; figures: value and interval by name."""
+    clip = {name: {"value": value, "interval": interval} for name, (value, interval) in figures.items()}
+    return {"clip": clip, "video": clip, "kinds": {}, "classes": {}}
+
+
 def record_of(**changes):
-    figures = {"split": "test", "clips": 9, "loss": 0.5, "accuracy": 0.75, "recall": None}
     return {
-        "run": "run", "classes": ["a", "b"], "test": figures,
+        "run": "run", "classes": ["a", "b"], "test": {"split": "test", "clips": 9, "loss": 0.5},
+        "evaluation": evaluation(accuracy=(0.75, [0.5, 0.875]), recall=(None, None)),
         "shards": {"folder": "shards", "clips_per_class": {
             "train": {"a": 1500, "b": 20, "c": 3}, "test": {"a": 5, "b": 4, "c": 0},
         }},
@@ -127,8 +133,7 @@ def test_the_report_says_how_it_was_decided_and_what_is_undefined():
     undecided = "no threshold (validation has clips of one class), so the larger probability decides"
     assert f"no intervals (they take two groups, and clips of two classes);\n{undecided}" in alone
     assert "by group;\nthe largest probability decides\n" in text_of(threshold=None, classes=["a", "b", "c"])
-    figures = {"split": "test", "clips": 9, "mae": 2.0}
-    values = text_of(VALUES, test=figures, test_intervals={"mae": None}, threshold=None)
+    values = text_of(VALUES, evaluation=evaluation(mae=(2.0, None)), test_intervals={"mae": None}, threshold=None)
     assert "no intervals (they take two groups, and targets that differ);\nin the targets' unit" in values
 
 
@@ -136,7 +141,7 @@ def test_the_report_explains_and_counts():
     text = text_of()
     assert "majority baseline: always predicting a has accuracy 1.0000 and balanced accuracy 1.0000" in text
     assert "eer: equal" not in text, "a figure that is not there is not explained"
-    assert "\neer: equal error rate, " in text_of(test=record_of()["test"] | {"eer": 0.25})
+    assert "\neer: equal error rate, " in text_of(evaluation=evaluation(eer=(0.25, None)))
     assert "  class  train clips  test clips\n  a            1,500           5\n" in text
     labels = np.repeat([0, 1, 2], [7, 2, 1])
     part = CLASSES.report(Predictions(np.arange(10), labels, np.zeros((10, 3)), 0.5), ["a", "b", "c"], None)
@@ -155,7 +160,7 @@ def test_figures_per_video_and_per_class_stand_beside_those_per_clip():
         "auc of swap 0.7500 (0.5000 to 1.0000) 0.8750",
     ]  # fmt: skip
     assert "a 1,500 5 0.5000 0.2500 undefined" in lines
-    once = text_of(evaluation={"clip": clip, "video": clip, "classes": classes})
+    once = text_of(evaluation={"clip": clip, "video": clip, "classes": classes, "kinds": {}})
     assert "each video has one clip: " in once and once.count("0.7500") == 1
 
 
