@@ -113,7 +113,7 @@ def test_too_little_data_says_so(tmp_path):
 
 
 def test_the_demos_data(tmp_path):
-    assert make_demo_videos.make_all(tmp_path / "data", {"train": 90, "val": 0, "test": 0}, 0, 2)
+    assert make_demo_videos.make_all(tmp_path / "data", {"train": 50, "val": 0, "test": 0}, 0, 2)
     shards_of(tmp_path / "data", tmp_path / "shards")
     result = CliRunner().invoke(main, ["--shards", str(tmp_path / "shards")])
     assert result.exit_code == 0, result.output
