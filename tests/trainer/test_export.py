@@ -1,13 +1,20 @@
+import contextlib
 import json
+import re
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from media import numbered_video, read_number
 from runs import run_small
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
+from shardify.video.sampling import plan_constant_rate
+from trainer import load_model
 from trainer.config.load import load_settings
 from trainer.export import main
 from trainer.models.build import build_model
@@ -42,10 +49,12 @@ def test_exported_scores_are_the_models(run, kind, tmp_path):
     if kind == "onnx":
         pytest.importorskip("onnxruntime")
         pytest.importorskip("onnxscript")
-    result = CliRunner().invoke(main, ["--run", str(run), "--format", kind, "--out", str(tmp_path / "model")])
+    result = CliRunner().invoke(main, ["--run", str(run), "--format", kind, "--out", str(tmp_path / f"model.{kind}")])
     assert result.exit_code == 0, result.output
     assert "scores differ from the run's by at most" in result.output
-    assert (tmp_path / "model").stat().st_size > 100_000
+    assert (tmp_path / f"model.{kind}").stat().st_size > 100_000
+    if kind == "onnx":
+        check_documented_use("# with onnxruntime", run, tmp_path)
 
 
 def test_the_program_needs_nothing_but_torch_and_uint8_clips(run, tmp_path):
@@ -56,6 +65,21 @@ def test_the_program_needs_nothing_but_torch_and_uint8_clips(run, tmp_path):
     scores, predictions = program(clips)
     assert torch.allclose(scores.sum(1), torch.ones(5))
     assert torch.equal(predictions, (scores[:, 1] >= 0.25).long())
+    check_documented_use("# with torch.export.load", run, tmp_path)
+
+
+def check_documented_use(title, run, folder):
+    """The block of docs/recipes.md with that title takes a build's frames, and gives them the run's scores."""
+    page = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8")
+    (block,) = (text for text in re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S) if text.startswith(title))
+    numbered_video(folder / "video.mp4", 20, size=(48, 48), codec="ffv1", pixel_format="bgr0")
+    names = {}
+    with contextlib.chdir(folder):
+        exec(block, names)
+    clip = np.asarray(names["clips"])[0].transpose(0, 2, 3, 1)  # uint8 (T, S, S, 3)
+    assert tuple(map(read_number, clip)) == plan_constant_rate(20, frames=6)[0]
+    expected = load_model(run, device="cpu").predict(clip)
+    assert np.asarray(names["scores"]) == pytest.approx(np.array([[*expected.scores.values()]]), abs=1e-4)
 
 
 def test_preprocessing_is_the_trainings(run):

@@ -5,7 +5,7 @@ from builds import make_videos, run_build
 
 from shardify.errors import UsageError
 from shardify.sources.boxes import match_boxes, read_boxes
-from trainer.tools.predict import video_jobs
+from trainer.tools.raw_clips import find_inputs
 
 
 def test_boxes_with_and_without_margin(tmp_path):
@@ -43,12 +43,13 @@ def test_names_in_another_unicode_form(tmp_path):
     assert match_boxes({composed: box, apart: box}, tmp_path) == ({composed: box, apart: box}, [])
 
 
-def test_a_build_and_predict_find_boxes_in_another_unicode_form(tmp_path, capsys, caplog):
+def test_a_build_and_predict_find_boxes_in_another_unicode_form(tmp_path, caplog):
     data, boxes = tmp_path / "data", tmp_path / "b.csv"
     make_videos(data, ["real/e\u0301.mp4", "fake/a.mp4"])
     boxes.write_text("path,x,y,width,height\nreal/\u00e9.mp4,8,8,16,16\nfake/a.mp4,8,8,16,16\n", encoding="utf-8")
     assert run_build(data, tmp_path / "s", boxes=boxes).ok_inputs == 2
     assert any("boxes file spells" in note for note in caplog.messages)
-    found = list(video_jobs((data,), read_boxes(boxes)))
+    caplog.clear()
+    found = find_inputs([data], boxes)
     assert [(task.box, reason) for task, reason in found] == [((8, 8, 16, 16), None)] * 2
-    assert "boxes file spells" in capsys.readouterr().err
+    assert "boxes file spells" in caplog.text
