@@ -21,7 +21,7 @@ from trainer.data.shard_set import open_shards
 from trainer.data.splits import limit_per_class
 
 SMALL = ("model.backbone=tiny", "model.lstm_hidden=8", "epochs=2", "batch_size=4", "optimizer.lr=0.003")
-KINDS = {"plain": (), "reduced": ("data.frames=3", "data.size=12"), "regression": ("loss.name=mse",)}
+KINDS = {"plain": (), "reduced": ("data.frames=3", "data.size=12", "calibrate=true"), "regression": ("loss.name=mse",)}
 
 
 def train(shards, out, *settings):
