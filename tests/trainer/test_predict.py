@@ -23,7 +23,7 @@ from trainer.tasks.base import Prediction
 from trainer.tools.predict import open_target, write_table
 
 SMALL = ("model.backbone=tiny", "model.lstm_hidden=8", "epochs=2", "batch_size=4", "optimizer.lr=0.003")
-KINDS = {"plain": (), "reduced": ("data.frames=3", "data.size=12"), "regression": ("loss.name=mse",)}
+KINDS = {"plain": (), "reduced": ("data.frames=3", "data.size=12", "calibrate=true"), "regression": ("loss.name=mse",)}
 
 
 def train(shards, out, *settings):

@@ -60,6 +60,8 @@ def plot_robustness(named: Mapping[str, Mapping], headline: str, level: str, pat
                 values = [found[degradation][strength][level] for strength in strengths]
                 axis.plot(strengths, [float("nan") if v is None else v for v in values], marker="o", label=f" {name}")
             axis.set(xlabel=AXES[degradation])
+            if strengths[0] > strengths[-1]:
+                axis.invert_xaxis()  # worse to the right
         axes[0].set(ylabel=f"{headline}, by {level}s")
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
         figure.savefig(path, dpi=140, bbox_inches="tight")
