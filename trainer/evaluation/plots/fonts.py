@@ -33,6 +33,8 @@ def fonts_for(characters: frozenset[str]) -> tuple[list[str], frozenset[str]]:
             continue
         if not missing:
             break
+    if len(families) > 1:
+        logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # few of them have a bold face: no warning
     if missing:
         logger.warning(
             f"no installed font has {''.join(sorted(missing)[:10])}, so plots show the codes of such characters; "
