@@ -34,8 +34,8 @@ FOLDER = click.Path(path_type=Path)
 def main(**options) -> None:
     """Print the figures of a run's best model on a split of each data set, per clip and per video.
 
-    The thresholds are those that the run chose on validation. Classes are matched by name, then by meaning (real or
-    fake), then by --map.
+    The thresholds are those that the run chose on validation. A class of the shards is the model's class that --map
+    names, else the one of the same name, else the one that means the same: real or fake.
     """
     with failures_as_one_line():
         from trainer.evaluation.tables import evaluation_lines

@@ -108,3 +108,13 @@ def figures_of_values(targets, values):
         "r2": sk.r2_score(targets, values),
         "pearson": np.corrcoef(targets, values)[0, 1],
     }
+
+
+def test_resamples_whose_targets_are_all_the_same_define_no_r2():
+    targets, groups = np.array([0.1] * 3 + [0.7] * 3), np.arange(2).repeat(3)
+    values = targets + np.array([0.1, 0, -0.2, 0.2, 0, 0])
+    whole = regression_metrics(targets, values)
+    found = regression_intervals(targets, values, groups)
+    for name in ("r2", "pearson"):  # every other resample has both groups once
+        assert found[name] == pytest.approx([whole[name]] * 2)
+    assert found["mae"][0] < whole["mae"] < found["mae"][1]
