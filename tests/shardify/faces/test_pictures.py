@@ -9,6 +9,7 @@ from media import write_video
 
 from shardify.build import build as build_module
 from shardify.errors import UsageError, VideoError
+from shardify.faces import pictures as pictures_module
 from shardify.faces.pictures import FacePictures
 from shardify.faces.track import FaceSettings
 from shardify.format.settings import BuildSettings
@@ -51,6 +52,13 @@ def test_frames_that_are_too_large_to_be_kept_are_decoded_again_to_the_same_clip
     for one, other in zip(kept.clips, again.clips, strict=True):
         assert np.array_equal(one.frames, other.frames) and one.cut.box == other.cut.box
         assert (one.frame_index, one.pts_seconds) == (other.frame_index, other.pts_seconds)
+
+
+def test_the_detector_is_given_pictures_in_batches(moved, monkeypatch):
+    whole = decode(moved, clips=2)
+    monkeypatch.setattr(pictures_module, "BATCH", 3)
+    for one, other in zip(whole.clips, decode(moved, clips=2).clips, strict=True):
+        assert np.array_equal(one.frames, other.frames) and one.cut.box == other.cut.box
 
 
 def test_the_thorough_way_cuts_alike(tmp_path):
