@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 
 def final_report(run: Run) -> dict:
-    """Evaluate the best model on test (without one, on val) and write results/."""
+    """Evaluate the best model on test (without one, on val) and write results/.
+
+    Returns what is in experiment_results.json; on ranks other than the main one without `evaluation` and
+    `test_intervals`, for which resampling takes seconds, of many clips minutes: nobody waits for it.
+    """
     with run.group.failing_together():  # only the main process's folder is sure to hold it
         best = read_best(run.out) if run.group.is_main else None
     best = run.group.of_main(best)
@@ -31,21 +35,17 @@ def final_report(run: Run) -> dict:
     predictions = run.engine.evaluate(run.loaders["test"]) if split == "test" else validation
     task, threshold, classes = run.task, best["threshold"], run.shards.classes
     task.temperature = best["temperature"]
-    measured = None
-    if run.group.is_main:  # resampling takes seconds
-        measured = evaluation(task, predictions, split, run.shards, source_rows(run.shards), best)
-    measured = run.group.of_main(measured)
     record = {
         "run": run.out.name,
         "test": task.split_figures(predictions, split, threshold),
-        "test_intervals": task.intervals(measured["clip"]),
-        "evaluation": measured,
         "validation": task.split_figures(validation, "val", threshold),
         "threshold": threshold,
         "video_threshold": best["video_threshold"],
         **describe_run(run),
     }
     if run.group.is_main:
+        measured = evaluation(task, predictions, split, run.shards, source_rows(run.shards), best)
+        record |= {"test_intervals": task.intervals(measured["clip"]), "evaluation": measured}
         part = task.report(predictions, classes, threshold)
         report.write_results(run.out / "results", record, run.shards, predictions, part)
     return record

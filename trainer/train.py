@@ -34,7 +34,7 @@ from trainer.monitor.progress import Monitor, epoch_line, show_epoch, show_openi
 from trainer.monitor.tensorboard import check_installed
 from trainer.run import Run
 from trainer.saved_model import publish_model, save_model, settle_best_model
-from trainer.shards.mix import open_all
+from trainer.shards.mix import drop_unweighted, open_all
 from trainer.shards.splits import choose_splits, limit_per_class
 from trainer.tasks import task_of
 
@@ -144,6 +144,7 @@ def prepare(settings: Settings, names: Path | list[Path], out: Path, group: Grou
         # data
         shards = open_all(names, settings.data.sheet_frames)
         splits, notes = choose_splits(shards, settings.data.val_fraction, settings.seed, task.keeps_classes)
+        splits["train"] = drop_unweighted(settings.data.weights, shards, splits["train"])
         if settings.data.max_per_class:
             splits["train"] = limit_per_class(shards, splits["train"], settings.data.max_per_class, settings.seed)
         settings, about_labels = task.check_data(settings, shards, splits)

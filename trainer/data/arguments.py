@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import logging
+import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from numbers import Integral
@@ -56,6 +57,8 @@ class LoaderOptions:
         if self.rank >= self.world:
             raise SettingsError(f"rank is {self.rank}; with world={self.world} ranks count from 0 on")
         share("max_errors", self.max_errors)
+        if self.weights is not None:
+            object.__setattr__(self, "weights", _finite_weights(self.weights))
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise SettingsError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(allowed)}")
@@ -70,6 +73,16 @@ def make_options(options: dict[str, Any]) -> LoaderOptions:
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
             raise SettingsError(f"unknown option {name} of ClipLoader; {hint}")
     return LoaderOptions(**options)
+
+
+def _finite_weights(values: Sequence[float]) -> list[float]:
+    try:
+        weights = [float(value) for value in values]
+    except (TypeError, ValueError):
+        weights = []
+    if not weights or not all(0 <= weight < math.inf for weight in weights) or sum(weights) == 0:
+        raise SettingsError(f"weights is {values!r}; a list of numbers is needed, 0 or more and not all 0")
+    return weights
 
 
 def _check_whole(name: str, value: Any) -> None:

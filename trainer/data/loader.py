@@ -130,7 +130,7 @@ class ClipLoader:
         return _remake, (type(self), arguments, self.epoch, self._first_step)
 
     def _order_of(self) -> dict[str, int | str]:
-        names = ["seed", "batch_size", "balanced", "shuffle_shards", *(["weights"] if self.options.weights else [])]
+        names = ("seed", "batch_size", "balanced", "shuffle_shards", "weights")
         clips = {"num_clips": len(self.numbers), "fingerprint": self.shards.fingerprint}
         return {name: getattr(self.options, name) for name in names} | clips
 

@@ -85,9 +85,9 @@ def check_resumable(state: dict, settings: dict, shards_fingerprint: str) -> Non
     """Raises TrainerError, naming the difference, when a checkpoint belongs to another run."""
     if state["shards"] != shards_fingerprint:
         raise TrainerError("the checkpoint was made on other shards; pass those, or start a new run with --out")
-    stored, new = flatten(state["settings"]), flatten(settings)
-    known = flatten(from_dict(state["settings"]).to_dict())  # without those of other losses, which 0.2.0 has stored
-    old = {key: value for key, value in known.items() if key in stored}
+    new = flatten(settings)
+    # without those of other losses, which 0.2.0 has stored; settings that it did not have stood at their defaults
+    old = flatten(from_dict(state["settings"]).to_dict())
     free = {*FREE_SETTINGS, *(["epochs"] if new["scheduler.name"] != "cosine" else [])}
     changed = [key for key in sorted(old.keys() | new.keys()) if key not in free and old.get(key) != new.get(key)]
     if changed:

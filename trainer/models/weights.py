@@ -62,7 +62,7 @@ def load_parts(model: nn.Module, path: Path) -> str:
     new = {name.partition(".")[0] for name in own.keys() - fitting} - {"backbone"}  # which is loaded already
     taken = [name for name in fitting if name.partition(".")[0] in parts - new - {"backbone"}]
     model.load_state_dict({name: state[prefix + name] for name in taken}, strict=False)
-    origin = f"{path} (the whole model)"
+    origin = f"{path} (the whole model; its head by the classes' numbers)"
     if new:
         origin = f"{path} ({', '.join(sorted(parts - new))}; new: {', '.join(sorted(new))})"
     logger.info(f"weights: {origin}")

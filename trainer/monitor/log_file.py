@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import time
@@ -39,7 +40,8 @@ class RunLog(logging.Handler):
             self.say(f"the run has stopped ({kind.__name__})", logging.ERROR, (kind, error, traceback))
         logging.getLogger().removeHandler(self)
         if self._file:
-            self._file.close()
+            with contextlib.suppress(OSError):  # a full disk does not hide how the run ended
+                self._file.close()
 
     def open(self, run_folder: Path, facts: dict[str, object]) -> None:
         """Begin the file, with these facts about the run. Raises OSError where none can be made."""

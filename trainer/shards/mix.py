@@ -11,7 +11,7 @@ import numpy as np
 
 from shardify.format.members import Member
 from shardify.format.records import UNLABELLED, Head, sample_dtype
-from shardify.format.words import SPLITS
+from shardify.format.words import SPLITS, meaning_of
 from trainer.errors import FormatError, SettingsError
 from trainer.shards.shard_set import ShardSet, open_shards, videos_of
 
@@ -28,8 +28,9 @@ def open_all(names: Path | str | list[Path | str], frames: int | None = None) ->
 def mix_shards(parts: list[ShardSet]) -> ShardSet:
     """All clips of several folders as one set, numbered in the order of the folders; a single folder as it is.
 
-    Classes are matched by name: those of the first folder keep their indices, new ones of the others follow. Groups and
-    videos of two folders are taken for different ones; equal clips in two splits are said in `notes`.
+    Classes are matched by name: those of the first folder keep their indices, new ones of the others follow. Groups of
+    two folders are taken for different ones, but for those that share an equal clip; equal clips in two splits are said
+    in `notes`.
     Raises FormatError where a folder is named twice, was not made by `shardify build`, or holds other kinds of clips.
     """
     if len(parts) == 1:
@@ -47,11 +48,13 @@ def mix_shards(parts: list[ShardSet]) -> ShardSet:
         ends["source"] = max(records["source"].max(), records["original"].max())
         shift = {field: int(ends[field]) + 1 for field in shift}
         samples.append(records)
+    samples = np.concatenate(samples)
+    samples["group"] = _groups(samples, parts[0].first_member.name)
     return ShardSet(
         folder=parts[0].folder,
         members=parts[0].members,
         heads=heads,
-        samples=np.concatenate(samples),
+        samples=samples,
         paths=paths,
         unpacked=frozenset().union(*(part.unpacked for part in parts)),
         fingerprint=hashlib.sha256(" ".join(part.fingerprint for part in parts).encode()).hexdigest(),
@@ -65,15 +68,20 @@ def check_weights(weights: list[float] | None, shards: ShardSet, numbers: np.nda
     if weights is None:
         return
     folders = [part.name for part in shards.parts or (shards,)]
-    if len(weights) != len(folders) or min(weights) < 0 or not sum(weights) > 0:
+    if len(weights) != len(folders):
         raise SettingsError(
-            f"weights is {weights}; one number per shards folder is needed, 0 or more and not all 0, in the order of "
-            f"{', '.join(folders)}"
+            f"weights is {weights}; one number per shards folder is needed, in the order of {', '.join(folders)}"
         )
     counts = np.bincount(shards.folder_numbers[numbers], minlength=len(folders))
     for weight, count, folder in zip(weights, counts, folders, strict=True):
         if weight and not count:
             raise SettingsError(f"weights is {weights}, but {folder} has no clip to train on; give it the weight 0")
+
+
+def drop_unweighted(weights: list[float] | None, shards: ShardSet, numbers: np.ndarray) -> np.ndarray:
+    """The numbers, int64 (N,), without those of folders of which nothing is drawn. Raises SettingsError."""
+    check_weights(weights, shards, numbers)
+    return numbers if weights is None else numbers[np.array(weights)[shards.folder_numbers[numbers]] > 0]
 
 
 def _check_alike(parts: list[ShardSet]) -> None:
@@ -116,17 +124,33 @@ def _records(part: ShardSet, heads: list[Head]) -> np.ndarray:
     for own, head in zip(part.heads, heads, strict=True):
         index = np.array([*(head.classes.index(name) for name in own.classes), UNLABELLED])  # -1 finds the last one
         new[head.field] = index[old[own.field]]
+    if (old["target"] == old[part.heads[0].field]).all():  # built without targets: they are the class indices
+        new["target"] = new[heads[0].field]
     return new
+
+
+def _groups(samples: np.ndarray, member: str) -> np.ndarray:
+    """The groups, int (N,), with those made one that share an equal payload: two builds of the same videos."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    groups, num_groups = samples["group"].astype(np.int64), int(samples["group"].max()) + 1
+    _, payload = np.unique(_packed(samples[[f"{member}_length", f"{member}_crc"]]), return_inverse=True)
+    size = num_groups + int(payload.max()) + 1
+    links = coo_array((np.ones(len(groups), bool), (groups, num_groups + payload)), shape=(size, size))
+    return connected_components(links, directed=False)[1][groups]
 
 
 def _notes(parts: list[ShardSet]) -> list[str]:
     notes = [f"{part.folder}: {note}" for part in parts for note in part.notes]
+    if [meaning_of(name) for name in _union([part.heads[0] for part in parts]).classes] == ["fake", "real"]:
+        notes.append(f"class 1, whose score is reported, is real, as in {parts[0].folder}; name another folder first")
     names = [part.classes for part in parts]
     if any(sorted(classes) != sorted(names[0]) for classes in names):
         listed = "; ".join(f"{part.folder}: {', '.join(part.classes)}" for part in parts)
         notes.append(f"the folders' classes differ ({listed}); those of one name are one class")
     if shared := _shared_clips(parts):
-        notes.append(f"{shared} clips of val and test are equal to train clips of another folder: they prove nothing")
+        notes.append(f"{shared} clips of val and test are equal to train clips of another folder, which the model sees")
     if any(_made(part) != _made(parts[0]) for part in parts):
         notes.append(f"the folders were built with different options; trainer.predict makes clips as {parts[0].folder}")
     return notes

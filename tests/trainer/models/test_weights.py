@@ -59,7 +59,7 @@ def test_a_warm_start_of_the_whole_model(earlier, file):
     run, model = earlier
     found = make_model(run / file)
     assert same_parts(found, model) == {"backbone", "lstm", "norm", "attention", "head"}
-    assert found.weights_origin == f"{run / file} (the whole model)"
+    assert found.weights_origin == f"{run / file} (the whole model; its head by the classes' numbers)"
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,9 @@ def test_parts_that_do_not_fit_are_new_and_named(earlier, changes, new, caplog):
     parts = {name.partition(".")[0] for name in found.state_dict()}
     lost = set(new.split(", ")) if new else set()
     assert same_parts(found, model) == parts - lost
-    words = f"{', '.join(sorted(parts - lost))}; new: {new}" if new else "the whole model"
+    words = (
+        f"{', '.join(sorted(parts - lost))}; new: {new}" if new else "the whole model; its head by the classes' numbers"
+    )
     assert found.weights_origin == f"{run} ({words})" and f"weights: {run} ({words})" in caplog.text
 
 
@@ -92,7 +94,7 @@ def test_from_classes_to_values_and_back(earlier, tmp_path):
     torch.save(regressor.state_dict(), tmp_path / "r.pth")
     assert same_parts(make_model(tmp_path / "r.pth"), model) == {"backbone", "lstm", "norm", "attention"}
     again = task.build_model(make_settings(settings, tmp_path / "r.pth"), 2, 32)
-    assert again.weights_origin == f"{tmp_path / 'r.pth'} (the whole model)"
+    assert again.weights_origin == f"{tmp_path / 'r.pth'} (the whole model; its head by the classes' numbers)"
 
 
 def make_settings(settings, weights: Path) -> ModelSettings:

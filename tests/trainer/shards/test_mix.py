@@ -1,5 +1,7 @@
 """Several shards folders as one: classes by name, groups and videos apart, how much of each, and what is refused."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from builds import unpack
@@ -8,10 +10,11 @@ from loading import frames_of
 from runs import run_small
 from version_1 import as_version_1
 
+from shardify.format.records import Head
 from trainer.config.load import load_settings
 from trainer.data.loader import ClipLoader
 from trainer.errors import FormatError, SettingsError
-from trainer.shards.mix import mix_shards, open_all
+from trainer.shards.mix import drop_unweighted, mix_shards, open_all
 from trainer.shards.shard_set import open_shards
 
 
@@ -80,10 +83,17 @@ def test_weights_say_how_much_of_each_folder_an_epoch_takes(folders, balanced):
     assert ClipLoader(folders, "val", weights=[1, 3]).order(0).tolist() == [8, 9, 14, 15], "evaluation takes all"
 
 
-@pytest.mark.parametrize("weights", [[1], [1, 2, 3], [0, 0], [-1, 2]])
+@pytest.mark.parametrize("weights", [[1], [1, 2, 3]])
 def test_weights_that_do_not_go_with_the_folders(folders, weights):
     with pytest.raises(SettingsError, match=r"one number per shards folder.*one, .*two"):
         ClipLoader(folders, weights=weights)
+
+
+@pytest.mark.parametrize("weights", [[0, 0], [-1, 2], [], 3, ["a", 1], [1, float("inf")], [1, float("nan")]])
+def test_what_are_no_weights(folders, weights):
+    with pytest.raises(SettingsError, match="a list of numbers is needed"):
+        ClipLoader(folders, weights=weights)
+    assert ClipLoader(folders, weights=np.array([1, 2])).options.weights == [1, 2]
 
 
 def test_weights_of_a_folder_without_a_train_clip(folders, tmp_path):
@@ -96,8 +106,9 @@ def test_weights_of_a_folder_without_a_train_clip(folders, tmp_path):
 def test_a_position_is_of_the_same_weights(folders):
     state = ClipLoader(folders, weights=[1, 2]).state_dict() | {"step": 0, "epoch": 1}
     ClipLoader(folders, weights=[1, 2]).load_state_dict(state)
-    with pytest.raises(SettingsError, match="weights"):
-        ClipLoader(folders, batch_size=4, weights=[2, 1]).load_state_dict(state | {"step": 1, "batch_size": 4})
+    for other in (ClipLoader(folders, weights=[2, 1]), ClipLoader(folders)):
+        with pytest.raises(SettingsError, match=r"weights is .*, the state has \[1.0, 2.0\]"):
+            other.load_state_dict(state | {"step": 1})
 
 
 def test_equal_clips_on_two_sides_are_said(folders, tmp_path):
@@ -109,6 +120,36 @@ def test_equal_clips_on_two_sides_are_said(folders, tmp_path):
     swapped = build_shards(data, tmp_path / "swapped")
     assert any("10 clips of val and test are equal" in note for note in open_all([folders[0], swapped]).notes)
     assert not any("equal" in note for note in open_all(folders).notes)
+
+
+def test_equal_clips_of_two_folders_are_of_one_group(folders, tmp_path):
+    """So that none is held out of train where the other is trained on."""
+    again = build_shards(folders[0].parent / "data-1", tmp_path / "again", shard_size=3)
+    mixed = open_all([folders[0], again])
+    assert np.array_equal(mixed.samples["group"][:10], mixed.samples["group"][10:])
+    assert len(np.unique(mixed.samples["group"])) == 10
+
+
+def test_targets_that_are_class_numbers_are_those_of_the_whole(folders):
+    mixed = open_all(folders)
+    assert np.array_equal(mixed.samples["target"], mixed.labels)
+
+
+def test_a_folder_of_weight_0_is_left_out_of_training(folders):
+    mixed = open_all(folders)
+    assert drop_unweighted([0, 1], mixed, mixed.numbers("train")).tolist() == [10, 11, 12, 13]
+    assert len(drop_unweighted(None, mixed, mixed.numbers("train"))) == 12
+
+
+def test_class_1_that_is_real_is_said(folders):
+    """As an early build may have put them."""
+    turned = []
+    for part in map(open_shards, folders):
+        samples = part.samples.copy()
+        samples["label_class"] %= 2
+        turned.append(dataclasses.replace(part, heads=[Head("class", ["fake", "real"])], samples=samples))
+    assert any("class 1, whose score is reported, is real" in note for note in mix_shards(turned).notes)
+    assert not any("class 1" in note for note in open_all(folders).notes)
 
 
 def test_what_cannot_be_mixed(folders, tmp_path):

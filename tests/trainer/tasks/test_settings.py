@@ -31,14 +31,9 @@ def test_the_loss_asks_for_the_task(losses, task, metric, maximises):
         (("metric=mae",), "metric is mae, which does not go with loss.name=cross_entropy; use auto, loss, auc_roc"),
         (("metric=auc",), "metric is auc, which does not go with loss.name=cross_entropy; use auto, loss, auc_roc"),
         (("loss.name=l1", "metric=auc_roc"), "metric is auc_roc, which does not go with loss.name=l1; use auto, loss"),
-        (
-            ("data.balanced=true", "loss.class_weights=true"),
-            "loss.class_weights is set: rare classes would",
-        ),
-        (
-            ("data.balanced=true", "loss={name: focal, alpha: 0.75}"),
-            "loss.alpha is set: rare classes would",
-        ),
+        (("data.balanced=true", "loss.class_weights=true"), "data.balanced and loss.class_weights both change"),
+        (("data.weights=[1, 2]", "loss.class_weights=true"), "data.weights and loss.class_weights both change"),
+        (("data.balanced=true", "loss={name: focal, alpha: 0.75}"), "data.balanced and loss.alpha both change"),
         (("data.balanced=true", "loss.name=l1"), "data.balanced is true, but loss.name=l1 learns targets, not classes"),
     ],
 )

@@ -56,9 +56,10 @@ class Classification(Task):
         self.calibrate = settings.calibrate
         unset = {"class_weights": False, "alpha": -1}
         weighing = [key for key, value in unset.items() if getattr(self.loss, key, value) != value]
-        if settings.data.balanced and weighing:
+        drawn = [name for name in ("balanced", "weights") if getattr(settings.data, name)]
+        if drawn and weighing:
             raise SettingsError(
-                f"data.balanced is true, but loss.{weighing[0]} is set: rare classes would count twice; use one of them"
+                f"data.{drawn[0]} and loss.{weighing[0]} both change how much a class counts; use one of them"
             )
 
     def notes(self, shards: ShardSet, splits: dict[str, np.ndarray]) -> dict[str, str]:

@@ -29,7 +29,8 @@ def test_every_score_is_calibrated_or_none(calibrate):
     scores, predictions = task.scores_and_predictions(torch.from_numpy(OUTPUTS), fitted["threshold"])
     assert scores.numpy() == pytest.approx(expected, abs=1e-6)
     assert predictions.float().mean() == np.mean(expected[:, 1] >= fitted["threshold"])
-    assert float(task.verdict(OUTPUTS[:2], ["a", "b"], 0.5)["score"]) == pytest.approx(expected[:2, 1].mean(), abs=1e-6)
+    score = task.verdict(OUTPUTS[:2], ["a", "b"], 0.5).score
+    assert score == pytest.approx(expected[:2, 1].mean(), abs=1e-6)
     figures, found = task.figures(VALIDATION), task.calibration(VALIDATION)
     assert found["is_applied"] == (calibrate == "true")
     assert figures["brier"] == pytest.approx(found["after" if found["is_applied"] else "before"]["brier"], abs=1e-6)
