@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from scipy.special import softmax
 from runs import run_small
+from scipy.special import softmax
 from scores import made_scores
 
 from trainer.config.load import load_settings
