@@ -241,8 +241,10 @@ def class_counts(shards: ShardSet, numbers: np.ndarray) -> np.ndarray:
 
 
 def videos_of(shards: ShardSet, numbers: np.ndarray) -> np.ndarray:
-    """The video of each of these clips, (N,): its number among the inputs, uint32; in version 1 the common part of the
-    clips' keys, bytes (`S`)."""
+    """The video of each of these clips: its number among the inputs, uint32 (N,).
+
+    Version 1 has no such numbers; there it is the common part of the keys of a video's clips, bytes (N,).
+    """
     if "source" in shards.samples.dtype.names:
         return shards.samples["source"][numbers]
     keys = shards.samples["key"][numbers]
