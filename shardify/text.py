@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 # What a terminal obeys instead of showing it: controls, line ends, directions of writing, half characters.
 CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -45,13 +45,17 @@ def clip_table(clips: dict[str, dict[str, int]], classes: list[str]) -> list[str
     return table_lines([head, *body])
 
 
-def table_lines(rows: Iterable[Iterable]) -> list[str]:
-    """Lines of a table whose rows have equally many cells; the first column is set to the left, the others right."""
+def table_lines(rows: Iterable[Iterable], align: Callable[[str, int], str] = str.rjust) -> list[str]:
+    """Lines of a table whose rows have equally many cells; the first column is set to the left, the others by `align`.
+
+    align: str.rjust or str.ljust.
+    """
     rows = [[str(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
-        "  "
-        + "  ".join(cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
+        "  ".join(
+            ["  " + row[0].ljust(widths[0]), *(align(cell, w) for cell, w in zip(row[1:], widths[1:], strict=True))]
+        ).rstrip()
         for row in rows
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,12 +12,15 @@ from trainer.devices import gpu
 from trainer.devices.gpu import gpu_memory
 from trainer.evaluation import report
 from trainer.evaluation.predictions import source_rows
+from trainer.evaluation.tables import NO_TEMPERATURE
 from trainer.saved_model import read_best
 from trainer.shards.shard_set import class_counts, input_shape
 from trainer.tasks.levels import evaluation
 
 if TYPE_CHECKING:
     from trainer.run import Run
+
+logger = logging.getLogger(__name__)
 
 
 def final_report(run: Run) -> dict:
@@ -46,6 +50,8 @@ def final_report(run: Run) -> dict:
     if run.group.is_main:
         measured = evaluation(task, predictions, split, run.shards, source_rows(run.shards), best)
         record |= {"test_intervals": task.intervals(measured["clip"]), "evaluation": measured}
+        if run.settings.calibrate and task.temperature == 1:
+            logger.warning(f"calibrate is true, but scores stay as they are: {NO_TEMPERATURE}")
         part = task.report(predictions, classes, threshold)
         report.write_results(run.out / "results", record, run.shards, predictions, part)
     return record

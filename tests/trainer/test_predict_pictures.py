@@ -73,7 +73,8 @@ def test_faces_are_found_with_the_file_that_the_shards_were_built_with(tmp_path,
     run_small(tmp_path / "shards", tmp_path / "run", "epochs=1")
     arguments = ["--run", str(tmp_path / "run"), str(data / "test"), "--workers", "1"]
     refused = CliRunner().invoke(predict.main, arguments)
-    assert refused.exit_code == 1 and f"the YuNet file with SHA-256 {file_sha256(model)}; pass that" in refused.stderr
+    what = "pass that one with --faces-model (in Python, faces_model=)"
+    assert refused.exit_code == 1 and f"the YuNet file with SHA-256 {file_sha256(model)}; {what}" in refused.stderr
     expected = shard_scores(tmp_path / "run", tmp_path / "shards", tmp_path / "scores.csv")
     rows = rows_of(predict.main, *arguments, "--faces-model", model)
     found = {row["source"].removeprefix(f"{data}/"): float(row["score"]) for row in rows}

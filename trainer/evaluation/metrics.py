@@ -79,18 +79,23 @@ def best_threshold(labels: np.ndarray, scores: np.ndarray) -> float | None:
 def best_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
     """The T by which logits float (N, K) are divided so that their softmax gives the labels the largest likelihood.
 
-    Temperature scaling (Guo et al., "On calibration of modern neural networks", 2017). Within TEMPERATURES: logits
-    that separate the classes would have none.
+    Temperature scaling (Guo et al., "On calibration of modern neural networks", 2017). 1.0, which changes nothing,
+    where there is no such T within TEMPERATURES: a class has no labels, all predictions are right (the smaller T, the
+    larger the likelihood), or they are no better than chance.
     """
     from scipy.optimize import minimize_scalar
     from scipy.special import log_softmax
+
+    if len(np.unique(labels)) < logits.shape[1] or (logits.argmax(1) == labels).all():
+        return 1.0
 
     def loss(log_temperature: float) -> float:
         log_scores = log_softmax(logits.astype(np.float64) / np.exp(log_temperature), axis=1)
         return -float(log_scores[np.arange(len(labels)), labels].mean())
 
-    found = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded", options={"xatol": 1e-6})
-    return float(np.exp(found.x))
+    bounds = np.log(TEMPERATURES)
+    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6}).x
+    return 1.0 if np.isclose(found, bounds, atol=1e-3).any() else float(np.exp(found))
 
 
 def bootstrap_intervals(

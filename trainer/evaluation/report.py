@@ -13,6 +13,7 @@ from shardify.storage.local import write_atomically
 from shardify.storage.table import table_bytes
 from shardify.text import table_lines
 from trainer.evaluation.predictions import Predictions, ReportPart, predictions_csv, source_rows
+from trainer.evaluation.tables import calibration_note
 from trainer.evaluation.worst_clips import write_worst_clips
 from trainer.shards.shard_set import ShardSet
 
@@ -91,6 +92,7 @@ def report_text(record: dict, part: ReportPart) -> str:
         f"Final figures on {what}, {test['clips']:,} clips; {_intervals_line(record, part)};",
         part.decision,
         *_figure_lines(record, part),
+        *filter(None, [calibration_note(record["evaluation"])]),
         "",
         *_class_lines(record),
         "",
@@ -126,7 +128,7 @@ def _figure_lines(record: dict, part: ReportPart) -> list[str]:
         for kind, own in kinds.items()
     ]
     return [
-        *(line.rstrip() for line in table_lines([*(head if len(levels) > 1 else []), *rows, *of_kinds])),
+        *table_lines([*(head if len(levels) > 1 else []), *rows, *of_kinds]),
         *(["each video has one clip: figures per video are the same"] if len(levels) == 1 else []),
         *([part.baseline] if part.baseline else []),
         *(f"{name}: {meaning}" for name, meaning in part.meanings.items() if name in names),

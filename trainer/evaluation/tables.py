@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from shardify.storage.table import table_bytes
+from shardify.text import table_lines
 from trainer.evaluation.metrics import Measures
 
 COLUMNS = ("data_set", "level", "kind", "figure", "value", "low", "high")
 MEAN = "(mean)"  # in place of a data set or a kind
-LEVELS = {"clip": "clips", "video": "videos"}
+ITEMS = {"clip": "clips", "video": "videos"}  # what the figures of a level are of
+NO_TEMPERATURE = "validation gave none: it lacks a class, or its clips are all right, or no better than chance"
 
 Entry = Mapping[str, object]  # of one data set
 Table = tuple[Sequence[str], list[Sequence[str]]]  # columns and rows, as text
@@ -20,7 +22,7 @@ def evaluation_csv(record: Mapping) -> bytes:
     rows = []
     for name, entry in [*record["data_sets"].items(), (MEAN, {**record["mean"], "kinds": {}, "kinds_mean": {}})]:
         for kind, levels in (("", entry), *entry["kinds"].items(), (MEAN, entry["kinds_mean"])):
-            for level in LEVELS:
+            for level in ITEMS:
                 for figure, found in levels.get(level, {}).items():
                     low, high = found["interval"] or ("", "")
                     values = (name, level, kind, figure, "" if found["value"] is None else found["value"], low, high)
@@ -57,8 +59,8 @@ def data_set_tables(entry: Entry, headline: str) -> Iterator[tuple[str, Table]]:
 
     headline: the figure of which kinds are shown.
     """
-    levels = ["clip"] if is_one_clip_each(entry) else list(LEVELS)
-    titles = [LEVELS[level] for level in levels]
+    levels = ["clip"] if is_one_clip_each(entry) else list(ITEMS)
+    titles = [ITEMS[level] for level in levels]
     yield (
         "Figures",
         (
@@ -109,11 +111,11 @@ def comparison_tables(record: Mapping) -> Iterator[tuple[str, Table]]:
     """The title and the table of all data sets and their mean, of clips and, where these differ, of videos."""
     entries = record["data_sets"]
     is_same = all(is_one_clip_each(entry) for entry in entries.values())
-    for level in ["clip"] if is_same else LEVELS:
+    for level in ["clip"] if is_same else ITEMS:
         figures = list(record["mean"][level])
         rows = [(name, entry[level]) for name, entry in entries.items()] + [("mean", record["mean"][level])]
         table = [[name, *(_number(found[figure]["value"]) for figure in figures)] for name, found in rows]
-        yield f"All data sets, by {LEVELS[level]}", (["", *figures], table)
+        yield f"All data sets, by {ITEMS[level]}", (["", *figures], table)
 
 
 def calibration_note(entry: Entry) -> str:
@@ -124,15 +126,16 @@ def calibration_note(entry: Entry) -> str:
         f"Brier score {found[name]['brier']:.4f}, calibration error {found[name]['calibration_error']:.4f}"
         for name in ("before", "after")
     )
+    if found["temperature"] == 1:
+        return f"temperature 1 ({NO_TEMPERATURE}): {before}"
     use = "which is applied to all scores here" if found["is_applied"] else "not applied: train with calibrate=true"
     return f"temperature {found['temperature']:.3f}, fitted on validation ({use}): {before} before, {after} after"
 
 
 def text_lines(table: Table) -> list[str]:
-    """A table's lines, its columns aligned."""
-    lines = [list(row) for row in (table[0], *table[1])]
-    widths = [max(len(row[column]) for row in lines) for column in range(len(table[0]))]
-    return ["  " + "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in lines]
+    """A table's lines; set to the left, where figures with and without intervals stand below each other."""
+    columns, rows = table
+    return table_lines([columns, *rows], align=str.ljust)
 
 
 def _thresholds(entry: Entry) -> str:

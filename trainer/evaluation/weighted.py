@@ -69,9 +69,10 @@ def predict(scores: np.ndarray, threshold: float | None = None) -> np.ndarray:
 def binary_figures(is_positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> Figures:
     """CURVE_FIGURES of scores float (N,), the higher the more likely positive; is_positive: bool (N,).
 
-    eer: the rate at which false positives and false negatives are equal, on the line between two points of the ROC:
-    the root of 1 - x - ROC(x), as most published code finds it. The nearest point instead would depend on which points
-    of a straight stretch are kept; scikit-learn drops those between its ends.
+    eer: the rate at which false positives and false negatives are equal. The points of the ROC are joined by straight
+    lines, and eer is the false positive rate x at which the true positive rate is 1 - x, as in most published code. The
+    nearest point instead would depend on which points of a straight stretch are kept; scikit-learn drops those between
+    its ends.
     tpr_at_fpr_1: the largest true positive rate of all thresholds at which the false positive rate is at most 1%, so of
     one that can be set; Keras and torchmetrics define `SensitivityAtSpecificity` so. (On the line between two points it
     would be that of a threshold drawn by chance.)

@@ -13,10 +13,7 @@ from shardify.format.members import Member
 from shardify.format.records import UNLABELLED, Head, sample_dtype
 from shardify.format.words import SPLITS, meaning_of
 from trainer.errors import FormatError, SettingsError
-from trainer.shards.shard_set import ShardSet, open_shards, videos_of
-
-# of a build: how clips are made of videos, beside the shapes of members
-CLIP_SETTINGS = ("clips", "stride", "fit", "faces", "face_margin", "face_size", "decoder", "quality")
+from trainer.shards.shard_set import ShardSet, differing_options, open_shards, videos_of
 
 
 def open_all(names: Path | str | list[Path | str], frames: int | None = None) -> ShardSet:
@@ -151,14 +148,9 @@ def _notes(parts: list[ShardSet]) -> list[str]:
         notes.append(f"the folders' classes differ ({listed}); those of one name are one class")
     if shared := _shared_clips(parts):
         notes.append(f"{shared} clips of val and test are equal to train clips of another folder, which the model sees")
-    if any(_made(part) != _made(parts[0]) for part in parts):
+    if any(differing_options(part.build, parts[0].build) for part in parts):
         notes.append(f"the folders were built with different options; trainer.predict makes clips as {parts[0].folder}")
     return notes
-
-
-def _made(part: ShardSet) -> list:
-    """How clips were made of videos; each folder has boxes of its own, or none has."""
-    return [part.build.get(name) for name in CLIP_SETTINGS] + [part.build.get("boxes") is None]
 
 
 def _shared_clips(parts: list[ShardSet]) -> int:

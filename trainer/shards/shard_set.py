@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from shardify.format.index import ShardIndex, all_shards, read_index, read_meta
 from shardify.format.members import Member
 from shardify.format.members.base import MAX_BYTES
 from shardify.format.records import Head
+from shardify.format.settings import BuildSettings
 from shardify.format.words import SPLITS
 from shardify.storage.local import file_sha256, open_reader
 from trainer.errors import FormatError, SettingsError
@@ -24,6 +25,9 @@ try:  # the same checksum, 16 times as fast
     from zlib_ng.zlib_ng import crc32
 except ImportError:
     from zlib import crc32
+
+# of a build: how clips are made of videos, beside the shapes of members
+CLIP_SETTINGS = ("clips", "stride", "fit", "faces", "face_margin", "face_size", "decoder", "quality")
 
 
 @dataclass(frozen=True)
@@ -217,13 +221,30 @@ def input_shape(shards: ShardSet, frames: int | None, size: int | None) -> tuple
     return frames or shards.frames, size or shards.size
 
 
+def differing_options(build: Mapping, other: Mapping) -> dict[str, tuple[object, object]]:
+    """The options by which two builds made clips of videos in different ways, each with its two values.
+
+    build, other: as `ShardSet.build`; nothing differs where one of them is unknown. Each folder has boxes of its own,
+    so `boxes` only says whether there are any.
+    """
+    if not build or not other:
+        return {}
+    both = [BuildSettings().to_dict() | settings for settings in (build, other)]  # older builds lack newer options
+    pairs = {name: tuple(settings[name] for settings in both) for name in CLIP_SETTINGS}
+    pairs["boxes"] = tuple(settings["boxes"] is not None for settings in both)
+    return {name: values for name, values in pairs.items() if values[0] != values[1]}
+
+
 def class_counts(shards: ShardSet, numbers: np.ndarray) -> np.ndarray:
     """Clips of each class among these numbers, int64 (K,)."""
     return np.bincount(shards.labels[numbers], minlength=len(shards.classes))
 
 
 def videos_of(shards: ShardSet, numbers: np.ndarray) -> np.ndarray:
-    """The video of each of these clips: its number among the inputs, or in version 1 the common part of their keys."""
+    """The video of each of these clips: its number among the inputs, uint32 (N,).
+
+    Version 1 has no such numbers; there it is the common part of the keys of a video's clips, bytes (N,).
+    """
     if "source" in shards.samples.dtype.names:
         return shards.samples["source"][numbers]
     keys = shards.samples["key"][numbers]

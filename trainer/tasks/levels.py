@@ -24,7 +24,7 @@ def evaluation(
 
     clip and video: figure: value and interval, the latter of the means over a video's clips; kinds: the same two of
     each kind, and kinds_mean their mean; classes: figures of each class, over clips; calibration: of temperature
-    scaling. rows: of samples.csv, by key; thresholds: as validation chose them.
+    scaling. rows: of samples.csv, by the clip's number; thresholds: as validation chose them.
     """
     clips, videos = scored_levels(task, predictions, shards, rows)
     of_kinds = list(zip(*(task.kinds(items).items() for items in (clips, videos)), strict=True))

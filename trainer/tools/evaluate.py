@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from trainer.errors import SettingsError, TrainerError
 if TYPE_CHECKING:
     from trainer.saved_model import SavedModel
     from trainer.shards.shard_set import ShardSet
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +57,8 @@ def evaluate_run(request: EvaluationRequest) -> dict:
     matched = [saved.task.match_classes(shards, saved.classes, request.meant) for shards in opened]
     for shards in matched:
         check_fits(saved, shards, request.split)
+    for shards in matched:
+        say_other_options(saved, shards)
     thresholds, data_sets, found = saved.about(), [], {}
     for name, shards in zip(distinct_names([shards.folder for shards in matched]), matched, strict=True):
         data_set = score(saved, name, shards, request.split, group)
@@ -84,6 +89,18 @@ def check_fits(saved: SavedModel, shards: ShardSet, split: str) -> None:
             raise TrainerError(
                 f"{shards.folder}: {name} is {getattr(shards, name)}, the model was trained on {expected}"
             )
+
+
+def say_other_options(saved: SavedModel, shards: ShardSet) -> None:
+    """Warn where the clips were made of videos in another way than those that the model was trained on."""
+    from trainer.shards.shard_set import differing_options
+
+    if other := differing_options(shards.build, saved.build):
+        listed = ", ".join(f"{name} is {own} here and {model} for the model" for name, (own, model) in other.items())
+        logger.warning(
+            f"{shards.folder}: built with other options than the model's training clips ({listed}); build it with the "
+            "same ones for figures that count"
+        )
 
 
 def check_meant(meant: dict[str, str], classes: set[str]) -> None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from shardify.storage.local import write_atomically
 from shardify.storage.table import table_bytes
-from trainer.evaluation.comparison import plot_robustness
 from trainer.evaluation.page import evaluation_page
 from trainer.evaluation.predictions import prediction_rows
 from trainer.evaluation.report import show
@@ -62,5 +61,7 @@ def plots_of(record: dict, saved: SavedModel, data_sets: list[DataSet]) -> dict[
     drawings = task.comparison_plots(named, f"{level}s")
     found = {name: entry["robustness"] for name, entry in entries.items() if "robustness" in entry}
     if found:
+        from trainer.evaluation.plots import plot_robustness  # importing matplotlib takes a second
+
         drawings["robustness.png"] = partial(plot_robustness, found, record["headline"], level)
     return drawings

@@ -47,8 +47,9 @@ def settings_of(build: dict, run: Path, faces_model: Path | None = None) -> Buil
         raise TrainerError(f"{run}: its clips were made in a way that is not known here ({error})") from error
     if settings.faces_model != (file_sha256(faces_model) if faces_model else None):
         of_shards = f"the YuNet file with SHA-256 {settings.faces_model}" if settings.faces_model else "no YuNet file"
-        what = "pass that one with --faces-model" if settings.faces_model else "leave --faces-model out"
-        raise TrainerError(f"{run}: was trained on clips made with {of_shards}; {what}")
+        what = "pass that one with" if settings.faces_model else "leave out"
+        option = "--faces-model (in Python, faces_model=)"
+        raise TrainerError(f"{run}: was trained on clips made with {of_shards}; {what} {option}")
     if settings.faces:
         open_detector(faces_model)  # which is missed here, not in every worker
     return settings

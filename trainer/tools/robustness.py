@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -82,19 +83,18 @@ def robustness(
 
     Decoded clips stay in memory where they fit.
     """
-    loader = split_loader(saved, data_set.shards, split, group, cache="auto")
     passes = [
         (name, strength) for name, kind in DEGRADATIONS.items() for strength in kind.strengths if strength != kind.none
     ]
     whole = headline_by_level(saved, data_set, data_set.predictions)
     found = {name: {s: whole for s in kind.strengths if s == kind.none} for name, kind in DEGRADATIONS.items()}
     begin = time.monotonic()
-    for done, (name, strength) in enumerate(passes, 1):
-        worse = DegradedLoader(loader, DEGRADATIONS[name].apply, strength)
-        found[name][strength] = headline_by_level(saved, data_set, predict_split(saved, worse, group))
-        left = (len(passes) - done) * (time.monotonic() - begin) / done
-        logger.info(f"{data_set.name}: {name} {strength:g}, {done} of {len(passes)} passes, {duration(left)} left")
-    loader.close()
+    with contextlib.closing(split_loader(saved, data_set.shards, split, group, cache="auto")) as loader:
+        for done, (name, strength) in enumerate(passes, 1):
+            worse = DegradedLoader(loader, DEGRADATIONS[name].apply, strength)
+            found[name][strength] = headline_by_level(saved, data_set, predict_split(saved, worse, group))
+            left = (len(passes) - done) * (time.monotonic() - begin) / done
+            logger.info(f"{data_set.name}: {name} {strength:g}, {done} of {len(passes)} passes, {duration(left)} left")
     return found
 
 

@@ -18,7 +18,7 @@ class DataSet:
 
     name: str
     shards: ShardSet
-    rows: dict[str, dict[str, str]]  # of samples.csv, by key
+    rows: dict[int, dict[str, str]]  # of samples.csv, by the clip's number
     predictions: Predictions
 
 

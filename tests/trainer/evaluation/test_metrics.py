@@ -190,8 +190,19 @@ def test_temperature_has_the_largest_likelihood(factor):
     assert found == pytest.approx(factor * best_temperature(labels, np.log(scores)), rel=1e-4)
 
 
-def test_logits_that_separate_the_classes_have_a_temperature_all_the_same():
-    assert 0.04 < best_temperature(np.array([0, 1]), np.array([[1.0, 0.0], [0.0, 1.0]])) < 0.1
+@pytest.mark.parametrize(
+    ("labels", "logits"),
+    [
+        ([0, 1], [[2, 0], [0, 2]]),
+        ([0, 1], [[900, 0], [0, 900]]),
+        ([0, 1], [[0, 2], [2, 0]]),
+        ([0, 1, 1], [[0.01, 0], [0, 0.01], [1e-3, 0]]),
+        ([1, 1, 1], [[2, 0], [0, 2], [0, 1]]),
+    ],
+    ids=["all right", "all right and sure", "all wrong", "one wrong by little", "one class"],
+)
+def test_where_validation_gives_no_temperature_scores_stay_as_they_are(labels, logits):
+    assert best_temperature(np.array(labels), np.array(logits, float)) == 1.0
 
 
 def test_softmax():

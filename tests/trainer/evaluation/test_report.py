@@ -99,7 +99,7 @@ def test_results_are_there_whatever_becomes_of_the_pictures(predictions, tmp_pat
 def evaluation(**figures):
     """Of videos with a clip each; figures: value and interval by name."""
     clip = {name: {"value": value, "interval": interval} for name, (value, interval) in figures.items()}
-    return {"clip": clip, "video": clip, "kinds": {}, "classes": {}}
+    return {"clip": clip, "video": clip, "kinds": {}, "classes": {}, "calibration": {}}
 
 
 def record_of(**changes):
@@ -153,14 +153,21 @@ def test_figures_per_video_and_per_class_stand_beside_those_per_clip():
     video = {"auc": {"value": 0.875, "interval": None}, "eer": {"value": 0.25, "interval": None}}
     classes = {name: {"precision": 0.5, "recall": 0.25, "f1": None, "clips": 9} for name in "ab"}
     kinds = {"swap": {"clip": clip, "video": video}}
-    text = text_of(evaluation={"clip": clip, "video": video, "classes": classes, "kinds": kinds})
+    calibration = {"temperature": 2.5, "is_applied": False}
+    calibration |= {name: {"brier": 0.25, "calibration_error": 0.125} for name in ("before", "after")}
+    found = {"clip": clip, "video": video, "classes": classes, "kinds": kinds, "calibration": calibration}
+    text = text_of(evaluation=found)
     lines = [" ".join(line.split()) for line in text.splitlines() if line.startswith("  ")]
     assert lines[:4] == [
         "per clip per video", "auc 0.7500 (0.5000 to 1.0000) 0.8750", "eer undefined 0.2500",
         "auc of swap 0.7500 (0.5000 to 1.0000) 0.8750",
     ]  # fmt: skip
     assert "a 1,500 5 0.5000 0.2500 undefined" in lines
-    once = text_of(evaluation={"clip": clip, "video": clip, "classes": classes, "kinds": {}})
+    both = "Brier score 0.2500, calibration error 0.1250"
+    assert f"\ntemperature 2.500, fitted on validation (not applied: train with calibrate=true): {both} before" in text
+    unfitted = found | {"video": clip, "kinds": {}, "calibration": calibration | {"temperature": 1.0}}
+    once = text_of(evaluation=unfitted)
+    assert "\ntemperature 1 (validation gave none: it lacks a class, " in once and f"chance): {both}\n" in once
     assert "each video has one clip: " in once and once.count("0.7500") == 1
 
 

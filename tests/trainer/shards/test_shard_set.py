@@ -14,8 +14,9 @@ from folders import FRAMES, SIZE, build_shards, make_clips
 
 from shardify.format.index import sha256
 from shardify.format.records import Head, npy_bytes
+from shardify.format.settings import BuildSettings
 from trainer.errors import FormatError
-from trainer.shards.shard_set import open_shards
+from trainer.shards.shard_set import differing_options, open_shards
 from trainer.shards.splits import choose_splits
 
 
@@ -261,3 +262,13 @@ def test_no_train_split_and_one_group(shards_folder):
     test = shards.samples[shards.numbers("test")]
     with pytest.raises(FormatError, match="has no train split"):
         choose_splits(dataclasses.replace(shards, samples=test), 0.1, 0)
+
+
+def test_which_options_of_two_builds_make_other_clips():
+    build = BuildSettings().to_dict()
+    assert differing_options(build | {"clips": 2, "seed": 5}, build) == {"clips": (2, 1)}
+    assert differing_options(build, build | {"boxes": "a" * 64}) == {"boxes": (False, True)}
+    assert differing_options(build | {"boxes": "a" * 64}, build | {"boxes": "b" * 64}) == {}
+    older = {name: value for name, value in build.items() if not name.startswith("face")}
+    assert differing_options(older, build) == differing_options({}, build | {"clips": 2}) == {}
+    assert differing_options(older, build | {"faces": True}) == {"faces": (False, True)}

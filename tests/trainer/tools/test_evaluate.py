@@ -44,7 +44,8 @@ def place(tmp_path_factory):
     build_set(root / "celeb", "Celeb-real", "Celeb-synthesis")
     settings = load_settings(None, ("batch_size=8",)).to_dict()
     settings["model"]["name"] = "runs:MeanColours"
-    about = {"settings": settings, "classes": ["real", "fake"], "build": {}, "class_counts": [5, 5]}
+    trained = BuildSettings(frames=FRAMES, size=SIZE, clips=2, fit="pad", faces=True)
+    about = {"settings": settings, "classes": ["real", "fake"], "build": trained.to_dict(), "class_counts": [5, 5]}
     about |= {"frames": FRAMES, "size": SIZE, "stored_frames": FRAMES, "stored_size": SIZE}
     about |= {"threshold": 0.5, "video_threshold": 0.4, "temperature": 2.0}
     red_and_green = [-8 * 0.229, 8 * 0.224, 0.0]  # brightness, by which the classes differ, cancels out
@@ -67,6 +68,12 @@ def both(place):
     """The output of one command on both data sets, and the folder of what it has written."""
     folders = ("--shards", place / "ff/shards", "--shards", place / "celeb/shards")
     return call(place, *folders, "--out", place / "out"), place / "out"
+
+
+def test_clips_that_were_made_in_another_way_are_said(both):
+    result, _ = both
+    (line,) = [line for line in result.stderr.splitlines() if "celeb/shards: built with other options" in line]
+    assert "(fit is stretch here and pad for the model, faces is False here and True for the model)" in line
 
 
 def test_classes_are_matched_by_meaning_and_folders_named_apart(both):

@@ -2,18 +2,21 @@
 
 import csv
 import json
+import threading
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
-from runs import CPU, quick_results, run_small
+from runs import ALONE, CPU, quick_results, run_small
 
 from trainer.data.loader import ClipLoader
 from trainer.evaluate import main as evaluate
 from trainer.saved_model import load_saved
+from trainer.shards.shard_set import open_shards
 from trainer.tools import robustness
+from trainer.tools.scoring import score
 from trainer.transforms.clips import normalise, to_float
 from trainer.transforms.degrade import batch_downscale, batch_noise
 
@@ -72,3 +75,21 @@ def test_progress_and_tables(evaluated):
     ]
     assert f"  noise        0.2       {float(rows[-1]['mae']):.4f}" in result.stdout
     assert (root / "out/robustness.png").exists() and not (root / "out/roc.png").exists()
+
+
+class Unspeakable(float):
+    """A strength of which no line can be said: an error between two passes."""
+
+    def __format__(self, spec):
+        raise ArithmeticError(spec)
+
+
+def test_an_error_leaves_no_thread_behind(evaluated, shards_folder, monkeypatch):
+    root, _ = evaluated
+    same = robustness.Degradation(lambda clips, *_: clips, (Unspeakable(1),))
+    monkeypatch.setattr(robustness, "DEGRADATIONS", {"none": same})
+    saved = load_saved(root / "run", CPU)
+    data_set, before = score(saved, "shards", open_shards(shards_folder), "test", ALONE), set(threading.enumerate())
+    with pytest.raises(ArithmeticError) as kept:  # and with it all that its frames hold
+        robustness.robustness(saved, data_set, "test", ALONE)
+    assert kept.tb and not set(threading.enumerate()) - before

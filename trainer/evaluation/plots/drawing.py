@@ -52,7 +52,7 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def save(figure: Figure, path: Path, caption: str) -> None:
+def save(figure: Figure, path: Path, caption: str = "") -> None:
     """Write the picture as PNG; caption: a line above it, what was evaluated."""
     figure.text(0.01, 1.0, caption, va="bottom", fontsize=9, color="#555555")  # outside, where nothing else is
     path.parent.mkdir(parents=True, exist_ok=True)

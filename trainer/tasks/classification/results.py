@@ -14,7 +14,7 @@ MEANINGS = {
     "0 is best, 0.5 is chance",
     "calibration_error": "the mean distance of confidence from accuracy; at 0, of clips scored 0.8 80% are right",
     "brier": "the mean squared distance of the scores from the truth; 0 is best",
-    "tpr_at_fpr_1": "the share of true positives at the threshold that takes 1% of the negatives for positive",
+    "tpr_at_fpr_1": "the largest share of true positives at any threshold with at most 1% false positives",
     "tpr_at_fpr_5": "the same at 5%",
 }
 

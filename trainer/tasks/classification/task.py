@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from trainer.config.settings import ModelSettings, Settings
 from trainer.errors import FormatError, SettingsError
-from trainer.evaluation.comparison import plot_rocs
 from trainer.evaluation.metrics import (
     Figures,
     Measures,
@@ -122,8 +121,10 @@ class Classification(Task):
         return {str(name): is_other | (items.kinds == name) for name in names if name}
 
     def comparison_plots(self, named: Mapping[str, Scored], level: str) -> dict[str, Callable[[Path], None]]:
+        from trainer.evaluation import plots
+
         is_binary = all(items.scores.shape[1] == 2 for items in named.values())
-        return {"roc.png": partial(plot_rocs, named, level)} if is_binary else {}
+        return {"roc.png": partial(plots.plot_rocs, named, level)} if is_binary else {}
 
     def calibration(self, predictions: Predictions) -> dict[str, object]:
         found = {"temperature": self.temperature, "is_applied": self.calibrate}

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from runs import run_small
 from scipy.special import softmax
 from scores import made_scores
 
@@ -10,6 +11,7 @@ from trainer.config.load import load_settings
 from trainer.errors import SettingsError
 from trainer.evaluation.metrics import best_threshold
 from trainer.evaluation.predictions import Predictions
+from trainer.saved_model import read_best
 from trainer.tasks import task_of
 
 LABELS, SCORES = made_scores(2, 400)
@@ -29,8 +31,7 @@ def test_every_score_is_calibrated_or_none(calibrate):
     scores, predictions = task.scores_and_predictions(torch.from_numpy(OUTPUTS), fitted["threshold"])
     assert scores.numpy() == pytest.approx(expected, abs=1e-6)
     assert predictions.float().mean() == np.mean(expected[:, 1] >= fitted["threshold"])
-    score = task.verdict(OUTPUTS[:2], ["a", "b"], 0.5).score
-    assert score == pytest.approx(expected[:2, 1].mean(), abs=1e-6)
+    assert task.verdict(OUTPUTS[:2], ["a", "b"], 0.5).score == pytest.approx(expected[:2, 1].mean(), abs=1e-6)
     figures, found = task.figures(VALIDATION), task.calibration(VALIDATION)
     assert found["is_applied"] == (calibrate == "true")
     assert figures["brier"] == pytest.approx(found["after" if found["is_applied"] else "before"]["brier"], abs=1e-6)
@@ -41,3 +42,10 @@ def test_every_score_is_calibrated_or_none(calibrate):
 def test_values_are_not_calibrated():
     with pytest.raises(SettingsError, match=r"calibrate is true, but loss\.name=l1 learns targets"):
         task_of(load_settings(None, ("loss.name=l1", "calibrate=true")))
+
+
+def test_a_run_says_where_validation_gives_no_temperature(shards_folder, tmp_path, caplog):
+    run_small(shards_folder, tmp_path / "run", "model.name=runs:MeanColours", "optimizer.lr=1", "calibrate=true")
+    (line,) = [message for message in caplog.messages if "scores stay as they are" in message]
+    assert line.startswith("calibrate is true, but") and "its clips are all right" in line
+    assert read_best(tmp_path / "run")["temperature"] == 1
