@@ -25,7 +25,9 @@ def decode_picture(file: BinaryIO, request: Request) -> DecodedVideo:
     Raises VideoError with a one-line reason for what is no picture, animated, truncated or too large.
     """
     if request.frames != 1:
-        raise VideoError(f"is a picture, and clips have {request.frames} frames; with --frames 1 it is a clip of one")
+        raise VideoError(
+            f"is a picture, and clips have {request.frames} frames; it goes with those built with --frames 1"
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, of damaged EXIF data and the like, which no viewer speaks of
         image = _open(file)

@@ -70,6 +70,8 @@ def plan_build(
     if by != "nothing":
         apart = "" if catalog.official else ", none of them in two splits"
         notes.insert(0, f"grouped by {by}: {len(set(placement.groups))} groups{apart}")
+    elif settings.group_by is None:
+        notes.insert(0, "not grouped: each video is for itself; if people are in several, name them by --group-by")
     recognised = [line for line in (catalog.summary, _class_line(classes)) if line]
     first = {split: previous.next_number(split) if previous else 0 for split in SPLITS}
     shards = deal_shards(jobs, settings.shard_size, settings.clips, settings.seed, first)

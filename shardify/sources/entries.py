@@ -102,13 +102,16 @@ class Entries:
 def find_videos(folder: Path) -> tuple[list[str], list[str]]:
     """Every entry below a folder that is named like a video, relative to it, sorted; and lines for the user.
 
-    Where there is no video, those that are named like a picture.
+    Where there is no video, those that are named like a picture; where there are both, a line counts the pictures.
     """
     entries = Entries(folder)
     paths = [path for path in entries if is_video_name(path) or is_picture_name(path)]
-    chosen = [path for path in paths if is_video_name(path)] or paths
-    found = (path.relative_to(folder).as_posix() for path in chosen)
-    return sorted(found, key=os.fsencode), entries.notes()
+    notes, videos = entries.notes(), [path for path in paths if is_video_name(path)]
+    if videos and len(paths) > len(videos):
+        first = min(path.relative_to(folder) for path in paths if not is_video_name(path))
+        notes.append(f"left out: {len(paths) - len(videos)} pictures beside the videos; first: {first}")
+    found = (path.relative_to(folder).as_posix() for path in videos or paths)
+    return sorted(found, key=os.fsencode), notes
 
 
 def is_video_name(path: PurePath) -> bool:

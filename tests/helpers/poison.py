@@ -21,7 +21,7 @@ from shardify.format.settings import BuildSettings
 from shardify.format.shard import Sample
 
 
-def make_poisoned(job: Job, settings: BuildSettings) -> list[Sample]:
+def make_poisoned(job: Job, settings: BuildSettings, faces_model: Path | None = None) -> list[Sample]:
     """What happens depends on the video's stem."""
     stem = job.path.stem
     if stem.startswith("segfault"):
@@ -63,7 +63,9 @@ def make_poisoned(job: Job, settings: BuildSettings) -> list[Sample]:
     return make_samples(job, settings)
 
 
-def make_delayed(job: Job, settings: BuildSettings, *, log: Path, salt: int = 0) -> list[Sample]:
+def make_delayed(
+    job: Job, settings: BuildSettings, faces_model: Path | None = None, *, log: Path, salt: int = 0
+) -> list[Sample]:
     """Each video after up to 50 ms of its own; `log` tells in which order they were done."""
     time.sleep(hashlib.sha256(f"{salt} {job.source}".encode()).digest()[0] / 5000)
     samples = make_samples(job, settings)

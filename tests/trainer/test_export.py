@@ -54,13 +54,19 @@ def test_exported_scores_are_the_models(run, kind, tmp_path):
     assert "scores differ from the run's by at most" in result.output
     assert (tmp_path / f"model.{kind}").stat().st_size > 100_000
     if kind == "onnx":
+        import onnxruntime
+
+        about = onnxruntime.InferenceSession(tmp_path / "model.onnx").get_modelmeta().custom_metadata_map
+        assert (json.loads(about["classes"]), json.loads(about["threshold"])) == (["real", "fake"], 0.25)
         check_documented_use("# with onnxruntime", run, tmp_path)
 
 
 def test_the_program_needs_nothing_but_torch_and_uint8_clips(run, tmp_path):
     result = CliRunner().invoke(main, ["--run", str(run), "--format", "torch", "--out", str(tmp_path / "model.pt2")])
     assert "scores differ from the run's by at most" in result.output, result.output
-    program = torch.export.load(tmp_path / "model.pt2").module()
+    extra = {"classes.json": "", "threshold.json": ""}
+    program = torch.export.load(tmp_path / "model.pt2", extra_files=extra).module()
+    assert (json.loads(extra["classes.json"]), json.loads(extra["threshold.json"])) == (["real", "fake"], 0.25)
     clips = torch.randint(0, 256, (5, 6, 3, 24, 24), dtype=torch.uint8)
     scores, predictions = program(clips)
     assert torch.allclose(scores.sum(1), torch.ones(5))

@@ -11,7 +11,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shardify.storage.local import check_writable
+from shardify.storage.local import check_writable, write_atomically
 from trainer.errors import TrainerError
 
 if TYPE_CHECKING:
@@ -71,13 +71,20 @@ def deployable(saved) -> nn.Module:
     return Deployable().eval()
 
 
+def _metadata(saved) -> dict[str, str]:
+    """What a user of the file needs to know, by name as JSON: `classes` by number, `threshold` of clips, how they are
+    made, and so on."""
+    about = saved.about() | {"input": "uint8 (B, T, 3, S, S); output: scores (B, K), predictions (B,)"}
+    return {name: json.dumps(value) for name, value in about.items()}
+
+
 def _to_safetensors(saved, model: nn.Module, clips: Tensor, path: Path):
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file
+    from safetensors.torch import save as safetensors_bytes
 
     from trainer.saved_model import own_copies
 
-    about = saved.about() | {"input": "uint8 (B, T, 3, S, S); output: scores (B, K), predictions (B,)"}
-    save_file(own_copies(model.state_dict()), path, {name: json.dumps(value) for name, value in about.items()})
+    write_atomically(path, safetensors_bytes(own_copies(model.state_dict()), _metadata(saved)))
     model.load_state_dict(load_file(path))
     return lambda batch: model(batch)[0].detach()
 
@@ -88,7 +95,7 @@ def _to_program(saved, model: nn.Module, clips: Tensor, path: Path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own
         program = torch.export.export(model, (clips,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
-        torch.export.save(program, path)
+        torch.export.save(program, path, extra_files={f"{name}.json": text for name, text in _metadata(saved).items()})
         loaded = torch.export.load(path).module()
     return lambda batch: loaded(batch)[0].detach()
 
@@ -103,9 +110,11 @@ def _to_onnx(saved, model: nn.Module, clips: Tensor, path: Path):
         raise TrainerError(f"--format onnx needs {error.name}: pip install onnx onnxscript onnxruntime") from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own
-        torch.onnx.export(
-            model, (clips,), path, input_names=["clips"], output_names=["scores", "predictions"], dynamo=True,
-            dynamic_shapes=({0: torch.export.Dim("batch", min=1)},), external_data=False, verbose=False,
+        program = torch.onnx.export(
+            model, (clips,), input_names=["clips"], output_names=["scores", "predictions"], dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("batch", min=1)},), verbose=False,
         )  # fmt: skip
+        program.model.metadata_props.update(_metadata(saved))
+        program.save(path, external_data=False)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return lambda batch: torch.from_numpy(session.run(["scores"], {"clips": batch.numpy()})[0])

@@ -13,6 +13,7 @@ from shardify.build.request import Changes
 from shardify.errors import BusyError, UsageError
 from shardify.executors.local import AHEAD
 from shardify.format.index import all_shards, read_index, read_rows
+from shardify.format.settings import BuildSettings
 
 TABLES = {"README.md", "index.json", "samples.csv", "samples.npy"}
 
@@ -224,8 +225,8 @@ def test_another_version_of_a_library_is_fine_and_recorded_per_shard(tmp_path, m
     data, out = make_videos(tmp_path / "data", video_names(8)), tmp_path / "s"
     run_build(data, out)
     old = {shard["name"]: shard for shard in all_shards(read_index(out).meta)}
-    newer = {**build_shard.library_versions(False), "libavcodec": "99.1.0"}
-    monkeypatch.setattr(build_shard, "library_versions", lambda has_faces: newer)
+    newer = {**build_shard.library_versions(BuildSettings()), "libavcodec": "99.1.0"}
+    monkeypatch.setattr(build_shard, "library_versions", lambda settings: newer)
     make_videos(data, video_names(4, stem="new"))
     run_build(data, out)
     shards = {shard["name"]: shard for shard in all_shards(read_index(out).meta)}

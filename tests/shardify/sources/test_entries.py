@@ -49,6 +49,13 @@ def test_a_folder_that_two_splits_link_to_has_inputs_in_both(tmp_path, pool, lin
     assert not any("not followed" in note for note in catalog.notes)
 
 
+def test_pictures_beside_videos_are_counted(tmp_path):
+    make_tree(tmp_path, "data/a.mp4", "data/b.png", "data/c.jpg")
+    assert find_videos(tmp_path / "data") == (["a.mp4"], ["left out: 2 pictures beside the videos; first: b.png"])
+    (tmp_path / "data/a.mp4").unlink()
+    assert find_videos(tmp_path / "data") == (["b.png", "c.jpg"], [])
+
+
 def test_links_within_links_are_bounded_and_counted(tmp_path):
     """They would be 2^14 - 1 inputs for one file; which of them are followed does not hang on other links' names."""
     for number in range(13):

@@ -84,9 +84,10 @@ def test_a_run_of_0_2_0_is_resumed_whose_checkpoint_has_the_settings_of_all_loss
     state["settings"]["scheduler"] |= {"factor": 0.5, "patience": 3}
     new = load_settings(None, ("loss.name=focal", "scheduler.name=cosine")).to_dict()
     check_resumable(state, new, "abc")
-    del state["settings"]["ema"]
-    with pytest.raises(TrainerError, match=r"\(ema None → 0\.0\)"):
-        check_resumable(state, new, "abc")
+    del state["settings"]["ema"]  # a setting that an earlier version did not have stood at its default
+    check_resumable(state, new, "abc")
+    with pytest.raises(TrainerError, match=r"\(ema 0\.0 → 0\.9\)"):
+        check_resumable(state, new | {"ema": 0.9}, "abc")
 
 
 @pytest.mark.parametrize(
