@@ -101,7 +101,12 @@ def best_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
 def bootstrap_intervals(
     labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, threshold: float | None = None
 ) -> Intervals:
-    """95% intervals of what `classification_metrics` gives; groups: int (N,), see `_intervals`."""
+    """95% intervals of what `classification_metrics` gives; groups: int (N,), see `_intervals`.
+
+    None, too, where one class of two is in a single group: its clips would be the same in every resample.
+    """
+    if scores.shape[1] == 2 and any(len(np.unique(groups[labels == k])) == 1 for k in (0, 1)):
+        groups = np.zeros_like(groups)
     return _intervals(weighted.classification_figures, groups, labels, scores, threshold)
 
 

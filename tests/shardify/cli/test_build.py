@@ -89,7 +89,7 @@ def test_nobody_reads_on(data, reference, tmp_path, reads_errors):
 
 def is_expected(line):
     """Whether it is progress, or says what was recognised."""
-    return "videos (" in line or line.startswith(("class folders: ", "class 0 "))
+    return "videos (" in line or line.startswith(("class folders: ", "class 0 ", "not grouped: "))
 
 
 def test_two_builders_on_one_folder(data, reference, tmp_path):

@@ -23,6 +23,13 @@ from trainer.evaluation.metrics import (
 from trainer.evaluation.weighted import predict
 
 
+def test_a_class_in_one_group_has_no_interval():
+    """Every resample that has the class holds the same clips of it: an interval of no width would look certain."""
+    labels, scores = np.array([0, 0, 1, 1]), np.array([[0.9, 0.1], [0.6, 0.4], [0.7, 0.3], [0.2, 0.8]])
+    assert set(bootstrap_intervals(labels, scores, np.array([0, 1, 2, 2])).values()) == {None}
+    assert bootstrap_intervals(labels, scores, np.arange(4))["auc"] is not None
+
+
 def test_two_classes():
     labels, scores = made_scores(2)
     figures, predictions = classification_metrics(labels, scores), scores.argmax(1)
