@@ -160,9 +160,10 @@ class ClipLoader:
             return self.numbers
         labels = self.shards.labels[self.numbers] if self.options.balanced else None
         shards = self.shards.samples["shard"][self.numbers] if self.options.shuffle_shards else None
+        folders = self.shards.folder_numbers[self.numbers] if self.options.weights else None
         return epoch_order(
-            self.numbers, self.options.seed, epoch, labels=labels, folders=self.shards.folder_numbers[self.numbers],
-            weights=self.options.weights, shards=shards, shards_at_once=self.options.shuffle_shards,
+            self.numbers, self.options.seed, epoch, labels=labels, folders=folders, weights=self.options.weights,
+            shards=shards, shards_at_once=self.options.shuffle_shards,
         )  # fmt: skip
 
     def batches(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,7 +43,7 @@ def evaluate_run(request: EvaluationRequest) -> dict:
     from trainer.saved_model import load_saved
     from trainer.shards.shard_set import open_shards
     from trainer.tasks.levels import evaluation, mean_levels
-    from trainer.tools.evaluation_files import scores_csv, write_evaluation
+    from trainer.tools.evaluation_files import plots_of, scores_csv, write_evaluation
     from trainer.tools.robustness import robustness
     from trainer.tools.scoring import score
 
@@ -73,10 +72,11 @@ def evaluate_run(request: EvaluationRequest) -> dict:
         "data_sets": found,
         "mean": mean_levels(list(found.values())),
     }
+    scores = scores_csv(saved, data_sets) if request.csv or request.out else b""
     if request.csv:
-        write_atomically(request.csv, scores_csv(saved, data_sets))
+        write_atomically(request.csv, scores)
     if request.out:
-        write_evaluation(request.out, record, saved, data_sets)
+        write_evaluation(request.out, record, scores, plots_of(record, saved, data_sets))
     return record
 
 
@@ -107,11 +107,8 @@ def check_meant(meant: dict[str, str], classes: set[str]) -> None:
     """Raises SettingsError where the user speaks of a class that no data set has."""
     for name in meant:
         if name not in classes:
-            raise SettingsError(f"--map {name}={meant[name]}: the shards have no class {name}, only {some(classes)}")
-
-
-def some(names: Iterable[str]) -> str:
-    return ", ".join(sorted(names))
+            known = ", ".join(sorted(classes))
+            raise SettingsError(f"--map {name}={meant[name]}: the shards have no class {name}, only {known}")
 
 
 def distinct_names(folders: list[Path]) -> list[str]:

@@ -31,17 +31,17 @@ def scores_csv(saved: SavedModel, data_sets: list[DataSet]) -> bytes:
     return table_bytes(list(rows[0]), rows)
 
 
-def write_evaluation(out: Path, record: dict, saved: SavedModel, data_sets: list[DataSet]) -> None:
+def write_evaluation(out: Path, record: dict, scores: bytes, drawings: dict[str, Callable[[Path], None]]) -> None:
     """evaluation.json, tables, plots and evaluation.html in the folder `out`.
 
-    What is only to look at comes last: where that cannot be made, a line says so.
+    scores: the content of scores.csv; drawings: of `plots_of`. What is only to look at comes last: where that cannot be
+    made, a line says so.
     """
     tables = {
         "evaluation.json": (json.dumps(record, indent=1) + "\n").encode(),
         "evaluation.csv": evaluation_csv(record),
-        "scores.csv": scores_csv(saved, data_sets),
+        "scores.csv": scores,
     }
-    drawings = plots_of(record, saved, data_sets)
     if "robustness.png" in drawings:
         tables["robustness.csv"] = robustness_csv(record)
     for name, content in tables.items():

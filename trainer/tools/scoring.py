@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 from trainer.data.loader import ClipLoader
@@ -24,7 +25,8 @@ class DataSet:
 
 def score(saved: SavedModel, name: str, shards: ShardSet, split: str, group: Group) -> DataSet:
     """The data set of that name, its split scored. Raises FormatError for a damaged clip, torch.OutOfMemoryError."""
-    predictions = predict_split(saved, split_loader(saved, shards, split, group), group)
+    with contextlib.closing(split_loader(saved, shards, split, group)) as loader:
+        predictions = predict_split(saved, loader, group)
     return DataSet(name, shards, source_rows(shards), predictions)
 
 
