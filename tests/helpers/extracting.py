@@ -27,7 +27,7 @@ def runs_of(path, wanted):
     """The runs of packets that the quick way decodes."""
     with open_video(path) as video, video.demuxer() as stream:
         timeline = read_timeline(video, stream)
-    plan = wanted.plan(timeline.times, timeline.last_duration, stream.time_base)
+        plan = wanted.plan(timeline.times, timeline.last_duration, stream.time_base)
     return packet_runs(timeline, {timeline.times[number] for clip in plan for number in clip})
 
 
