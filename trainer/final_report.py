@@ -27,7 +27,7 @@ def final_report(run: Run) -> dict:
     """Evaluate the best model on test (without one, on val) and write results/.
 
     Returns what is in experiment_results.json; on ranks other than the main one without `evaluation` and
-    `test_intervals`, for which resampling takes seconds, of many clips minutes: nobody waits for it.
+    `test_intervals`: resampling for these takes seconds, of many clips minutes, in which the others wait.
     """
     with run.group.failing_together():  # only the main process's folder is sure to hold it
         best = read_best(run.out) if run.group.is_main else None
@@ -47,13 +47,14 @@ def final_report(run: Run) -> dict:
         "video_threshold": best["video_threshold"],
         **describe_run(run),
     }
-    if run.group.is_main:
-        measured = evaluation(task, predictions, split, run.shards, source_rows(run.shards), best)
-        record |= {"test_intervals": task.intervals(measured["clip"]), "evaluation": measured}
-        if run.settings.calibrate and task.temperature == 1:
-            logger.warning(f"calibrate is true, but scores stay as they are: {NO_TEMPERATURE}")
-        part = task.report(predictions, classes, threshold)
-        report.write_results(run.out / "results", record, run.shards, predictions, part)
+    with run.group.waiting_for_main():
+        if run.group.is_main:
+            measured = evaluation(task, predictions, split, run.shards, source_rows(run.shards), best)
+            record |= {"test_intervals": task.intervals(measured["clip"]), "evaluation": measured}
+            if run.settings.calibrate and task.temperature == 1:
+                logger.warning(f"calibrate is true, but scores stay as they are: {NO_TEMPERATURE}")
+            part = task.report(predictions, classes, threshold)
+            report.write_results(run.out / "results", record, run.shards, predictions, part)
     return record
 
 

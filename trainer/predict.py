@@ -53,6 +53,9 @@ def main(
             predictions = model.predict_each(inputs, decoding["workers"], decoding["timeout"])
             with open_target(csv_path) as file:
                 count, failed = write_table(file, model.heads, predictions, len(inputs))
+            if (threshold := model.saved.video_threshold) is not None:
+                name = model.classes[1]
+                click.echo(f"{name} is predicted from a score of {threshold:.6f}, chosen on validation", err=True)
             if count == failed:
                 raise TrainerError(f"none of {count} videos could be read; their rows say why")
         except ModuleNotFoundError as error:  # where only the trainer's needs are installed, as on Kaggle

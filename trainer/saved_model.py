@@ -139,7 +139,7 @@ def save_model(run: Run, validation: Predictions, value: float) -> str:
         "build": shards.build,
         "class_counts": run.task.class_counts(shards, run.loaders["train"].numbers).tolist(),
         **run.task.fit_scores(validation, videos_of(shards, validation.numbers)),
-        "epoch": run.progress.epoch + 1,
+        "epoch": run.progress.best_epoch,
         "value": value,
     }
     buffer = io.BytesIO()

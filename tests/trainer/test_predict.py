@@ -104,7 +104,7 @@ def test_a_test_folder_of_one_class_is_matched_by_name(run, data_folder, tmp_pat
 def test_a_videos_score_is_that_of_its_clip_in_the_shard(kind, runs, data_folder):
     expected = {row["source"]: row for row in read_csv((runs / kind / "results" / "test_predictions.csv").read_text())}
     result = call(predict.main, "--run", runs / kind, data_folder / "test")
-    rows = read_csv(result.output)
+    rows = read_csv(result.stdout)
     assert len(rows) == len(expected) == 8
     column = "prediction" if kind == "regression" else "score"
     assert len({row[column] for row in expected.values()}) > 4  # of clips that differ
@@ -198,7 +198,9 @@ def test_files_that_cannot_be_written(run, data_folder, shards_folder, tmp_path)
 def test_a_folder_for_the_file_is_made(run, data_folder, tmp_path):
     video = next((data_folder / "test" / "a").iterdir())
     result = call(predict.main, video, "--run", run, "--csv", tmp_path / "new" / "out.csv")
-    assert (result.exit_code, result.output) == (0, "")
+    threshold = json.loads((run / "results" / "experiment_results.json").read_text())["video_threshold"]
+    line = f"b is predicted from a score of {threshold:.6f}, chosen on validation\n"
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", line)
     assert os.listdir(tmp_path / "new") == ["out.csv"], "the name that it grew under is gone"
 
 

@@ -60,11 +60,9 @@ class _UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def load_settings(config: Path | None = None, overrides: tuple[str, ...] = ()) -> Settings:
-    """Defaults, then the YAML file, then `key=value` overrides (dotted keys, YAML values)."""
-    values: dict[str, Any] = {}
-    if config is not None:
-        values = _read_yaml(config)
+def load_settings(config: Path | dict | None = None, overrides: tuple[str, ...] = ()) -> Settings:
+    """Defaults, then the YAML file, or what it holds, then `key=value` overrides (dotted keys, YAML values)."""
+    values: dict[str, Any] = read_yaml(config) if isinstance(config, Path) else config or {}
     for text in overrides:
         key, separator, value = text.partition("=")
         if not separator:
@@ -82,7 +80,8 @@ def from_dict(values: dict) -> Settings:
     return _build(Settings, values, "")
 
 
-def _read_yaml(path: Path) -> dict:
+def read_yaml(path: Path) -> dict:
+    """The settings that a file holds, in their groups, not checked. Raises SettingsError where it cannot be read."""
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
     except (OSError, UnicodeDecodeError) as error:

@@ -161,18 +161,27 @@ def test_ranks_that_would_start_from_different_things_all_end_and_one_folder_is_
     first, host = folder / "machine-0" / "first", socket.gethostname()
     assert ends[0]["first"] == ends[1]["first"] == 1
     assert (first / "results" / "experiment_results.json").is_file()
+    assert ends[0]["resumed"] == ends[1]["resumed"] in (1, 2), "by the main rank's checkpoint alone"
+    assert len(history(first)) == 2
     assert not (folder / "machine-1" / "first").exists()
     differs = f"process 1 on {host} has other settings or files than process 0 on {host}: "
-    (checkpoint,) = (first / "checkpoints").iterdir()
+    results = folder / "machine-0" / "unwritable" / "results"
     for name, code, message in [
-        ("resumed", 2, f"{differs}checkpoint None instead of {checkpoint.name}"),
-        ("settings", 2, f"{differs}optimizer.clip_norm 2.0 instead of 1.0; all need the same"),
+        ("unwritable", 1, f"process 0 on {host}: [Errno 21] Is a directory: '{results}/.training"),
+        ("settings", 1, f"{differs}optimizer.clip_norm 2.0 instead of 1.0; all need the same"),
         ("shards", 1, f"process 1 on {host}: {folder / 'nowhere'}: is not a folder"),
         ("taken", 2, f"process 0 on {host}: {folder / 'machine-0' / 'taken'} holds results, but no run; pass an empty"),
     ]:
         assert [end[name][:2] for end in ends] == [["GroupError", code]] * 2
         assert all(end[name][2].startswith(message) for end in ends), ends
     assert ends[0]["unlike"] == ends[1]["unlike"] in (1, 2), "the best epoch, by the main rank's validation"
+
+
+def test_ranks_wait_for_the_main_one_and_end_as_it_does(two_ranks):
+    waited = [rank["waited"] for rank in two_ranks[1:]]
+    assert waited == [
+        ["went on", said] for said in ("the disk is full", f"process 0 on {socket.gethostname()}: the disk is full")
+    ]
 
 
 def test_what_stops_one_rank_stops_all_with_one_checkpoint(two_ranks):
