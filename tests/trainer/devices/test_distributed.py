@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from runs import SMALL, history, newest_weights, run_small
+from heads import step_gradients, with_side
+from runs import ALONE, SMALL, history, newest_weights, run_small
 from two_ranks import ALIKE, free_port, in_two_processes, lose_the_other, run_rank
 
 from trainer import ClipLoader
@@ -24,6 +25,7 @@ from trainer.devices.distributed import Group, join_group, leave_group, num_devi
 from trainer.devices.launch import relaunch
 from trainer.errors import SettingsError
 from trainer.evaluation.report import figures_of
+from trainer.shards.shard_set import open_shards
 
 
 def test_alone(monkeypatch):
@@ -108,6 +110,15 @@ def two_ranks(shards_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("two_ranks")
     in_two_processes(run_rank, shards_folder, folder, free_port())
     return folder, *(json.loads((folder / f"{rank}.json").read_text()) for rank in range(2))
+
+
+def test_ranks_weigh_each_head_by_its_labels_in_the_whole_batch(shards_folder, two_ranks):
+    gradients, sums = step_gradients(with_side(open_shards(shards_folder)), 1, ALONE)
+    assert 0 < sums["clips_side"] < sums["clips_class"]
+    for rank in two_ranks[1:]:
+        pairs = zip(gradients, rank["gradients"], strict=True)
+        assert all(torch.allclose(a, torch.tensor(b), atol=1e-6, rtol=0) for a, b in pairs)
+        assert rank["sums"] == pytest.approx(sums)
 
 
 def test_ranks_of_a_machine_share_the_cache(shards_folder, two_ranks):
