@@ -54,7 +54,7 @@ def plan_hash(shard: ShardPlan, settings: BuildSettings) -> str:
             state = [here.st_size, here.st_mtime_ns]
         except (OSError, ValueError):
             state = []
-        named = [job.source, job.label, job.class_name, job.target, job.group, job.kind, job.original]
+        named = [job.source, job.labels, job.classes, job.target, job.group, job.kind, job.original]
         states.append([*named, job.box, state])
     return sha256(json_bytes([VERSION, settings.to_dict(), library_versions(settings), shard.name, states]))
 

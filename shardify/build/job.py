@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from shardify.format.records import PRIMARY, Head
 from shardify.sources.fingerprint import source_bytes
 from shardify.video.piece import Piece
 from shardify.video.resize import Box
@@ -19,14 +18,24 @@ class Job:
     source: str
     key: str
     split: str
-    label: int
-    class_name: str
+    labels: dict[str, int]  # class index by head, the primary one first; -1: no label
+    classes: dict[str, str]  # the names of these classes; empty: no label
     target: float
     group: str
     box: Box | None = None
     kind: str = ""  # what made it, where that is known
     original: str = ""  # the source that a fake was made from
     piece: Piece | None = None  # the part of the video that `source` names; None: all of it
+
+    @property
+    def label(self) -> int:
+        """The class index of the primary head."""
+        return next(iter(self.labels.values()))
+
+    @property
+    def class_name(self) -> str:
+        """The class of the primary head."""
+        return next(iter(self.classes.values()))
 
 
 def failed_row(job: Job, error: str) -> dict:
@@ -42,7 +51,7 @@ def failed_row(job: Job, error: str) -> dict:
         "group": job.group,
         "kind": job.kind,
         "original": job.original,
-        Head(PRIMARY, []).column: job.label,
+        **{f"label.{name}": label for name, label in job.labels.items()},
         "status": "failed",
         "error": " ".join(error.split()),
     }

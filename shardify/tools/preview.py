@@ -55,7 +55,8 @@ def _strip(index: ShardIndex, record: np.void) -> np.ndarray:
     strip = Image.new("RGB", (count * size, size + 2 * LINE_HEIGHT), "white")
     strip.paste(Image.fromarray(np.concatenate(list(frames), axis=1)), (0, 2 * LINE_HEIGHT))
     draw = ImageDraw.Draw(strip)
-    draw.text((2, 1), f"{notes['class']} · {notes['split']} · {notes['source']}", fill="black")
+    classes = notes.get("classes", {"": notes["class"]}).values()  # version 1 has one label
+    draw.text((2, 1), " · ".join([*filter(None, classes), notes["split"], notes["source"]]), fill="black")
     for k, seconds in enumerate(notes["pts_seconds"]):
         if size >= 48 or k % 2 == 0:  # narrow frames have room for every other time
             draw.text((k * size + 2, LINE_HEIGHT), f"{seconds:.2f}s", fill="gray")
