@@ -7,8 +7,17 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from shardify.video.piece import Piece, split_piece
+
+
+class SoundFile(NamedTuple):
+    """A file that holds the sound of a video. name: its path relative to the data folder, its identity."""
+
+    path: Path
+    name: str
+    offset: float  # seconds from the video's first frame to the sound's beginning
 
 
 @dataclass(frozen=True)
@@ -25,6 +34,7 @@ class Source:
     kind: str = ""  # what made it; empty where that is unknown
     original: str = ""  # the source that a fake was made from
     labels: dict[str, str] = field(default_factory=dict)  # its classes by further head; one that is missing is unknown
+    sound: SoundFile | None = None  # beside the video; None: the video's own
 
     @property
     def key(self) -> str:
