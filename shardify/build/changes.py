@@ -224,7 +224,7 @@ def _differs(path: Path, row: dict, suspect_ns: float, fingerprint: Callable[[Pa
 def plan_rewrites(previous: Previous, new_shards: list[ShardPlan]) -> list[Rewrite]:
     """Copies under new numbers: a finished shard is never written to, so that a crash leaves the old or the new."""
     rewritten = previous.rewritten
-    crcs = _crcs(previous.samples) if rewritten else {}
+    contents = _contents(previous.samples) if rewritten else {}
     plans = []
     for split in SPLITS:
         number = previous.next_number(split) + sum(shard.split == split for shard in new_shards)
@@ -232,16 +232,16 @@ def plan_rewrites(previous: Previous, new_shards: list[ShardPlan]) -> list[Rewri
             if shard["name"] not in rewritten:
                 continue
             rows = [row for row in previous.rows if row["shard"] == shard["name"]]
-            stay = tuple({**row, **crcs[row["key"]]} for row in rows if row["source"] not in previous.dropped)
+            stay = tuple({**row, **contents[row["key"]]} for row in rows if row["source"] not in previous.dropped)
             if stay:
                 plans.append(Rewrite(shard_name(split, number), shard, stay))
                 number += 1
     return plans
 
 
-def _crcs(samples: np.ndarray) -> dict[str, dict[str, int]]:
-    """The fields NAME_crc of every clip, by its key."""
-    names = [name for name in samples.dtype.names if name.endswith("_crc")]
+def _contents(samples: np.ndarray) -> dict[str, dict[str, int]]:
+    """The fields NAME_crc and NAME_present of every clip, by its key."""
+    names = [name for name in samples.dtype.names if name.endswith(("_crc", "_present"))]
     keys = [key.decode() for key in samples["key"].tolist()]
     return {
         key: dict(zip(names, values, strict=True)) for key, values in zip(keys, samples[names].tolist(), strict=True)
