@@ -223,7 +223,7 @@ def _check_payload(index: ShardIndex, clip: Expected, name: str, content: bytes)
     if name == next(iter(index.members)) and sha256(content) != clip.row["payload_sha256"]:
         yield "payload differs"
     elif zlib.crc32(content) != clip.record[f"{name}_crc"]:
-        yield "payload does not have the CRC of samples.npy"
+        yield f"{name} does not have the CRC of samples.npy"
     else:
         try:
             index.members[name].decode(content)
@@ -234,6 +234,7 @@ def _check_payload(index: ShardIndex, clip: Expected, name: str, content: bytes)
 def _agrees(content: bytes, row: dict[str, str]) -> bool:
     try:
         found = json.loads(content)
-        return all(str(found[name]) == row[name] for name in ("key", "source", "split", "label", "payload_sha256"))
+        names = ("key", "source", "split", "label", "payload_sha256", *(["has_audio"] if "has_audio" in row else []))
+        return all(str(found[name]) == row[name] for name in names)
     except (ValueError, KeyError, TypeError, RecursionError):
         return False
