@@ -41,7 +41,7 @@ class BuildReport:
     """What a build did, for the summary and the exit code."""
 
     meta: dict
-    clips: dict[str, Counter]  # split → class → clips
+    counts: dict[str, dict[str, Counter]]  # head → split that has any → class, empty where unlabelled → clips
     failures: Counter  # reason → inputs
     remarks: Counter  # column of info.REMARKS → clips
     inputs: int = 0
@@ -178,15 +178,17 @@ def _count(outcomes: Iterable[Outcome], progress: Progress, decoders: Counter) -
 
 
 def _report(catalog: Catalog, plan: BuildPlan, meta: dict, rows: list[dict], start: float) -> BuildReport:
-    clips = {split: Counter() for split in SPLITS}
+    heads, splits = index.heads_in(meta), [split for split in SPLITS if meta["splits"][split]["samples"]]
+    counts = {head.name: {split: Counter() for split in splits} for head in heads}
     for row in rows:
         if row["status"] == "ok":
-            clips[row["split"]][row["class"]] += 1
+            for head in heads:
+                counts[head.name][row["split"]][head.class_in(row)] += 1
     ok = {row["source"] for row in rows if row["status"] == "ok"}
     failures = Counter(row["error"] for row in rows if row["status"] == "failed")
     return BuildReport(
         meta=meta,
-        clips=clips,
+        counts=counts,
         failures=failures,
         remarks=count_remarks(rows),
         inputs=len(ok) + failures.total(),

@@ -49,7 +49,7 @@ def plan_hash(shard: ShardPlan, settings: BuildSettings) -> str:
     """A hash of all that decides a shard's bytes, the state of its sources included."""
     states = []
     for job in shard.jobs:
-        named = [job.source, job.label, job.class_name, job.target, job.group, job.kind, job.original]
+        named = [job.source, job.labels, job.classes, job.target, job.group, job.kind, job.original]
         sound = [job.sound.name, job.sound.offset, _state(job.sound.path)] if job.sound else []
         states.append([*named, job.box, _state(job.path), *sound])
     return sha256(json_bytes([VERSION, settings.to_dict(), library_versions(settings), shard.name, states]))

@@ -22,7 +22,6 @@ from shardify.faces.track import FaceSettings
 from shardify.format.index import json_bytes, row_of, sha256
 from shardify.format.members import members_of
 from shardify.format.members.frames import grid_shape
-from shardify.format.records import PRIMARY
 from shardify.format.settings import BuildSettings
 from shardify.format.shard import Sample
 from shardify.image import decode_picture
@@ -174,8 +173,8 @@ def _describe(job: Job, settings: BuildSettings, video: DecodedVideo, number: in
         "split": job.split,
         "label": job.label,
         "class": job.class_name,
-        "labels": {PRIMARY: job.label},
-        "classes": {PRIMARY: job.class_name},
+        "labels": job.labels,
+        "classes": job.classes,
         "target": float(job.target),
         "group": job.group,
         "clip": number,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from shardify.format.records import PRIMARY, Head
 from shardify.sources.fingerprint import source_bytes
 from shardify.sources.source import SoundFile
 from shardify.video.piece import Piece
@@ -20,8 +19,8 @@ class Job:
     source: str
     key: str
     split: str
-    label: int
-    class_name: str
+    labels: dict[str, int]  # class index by head, the primary one first; -1: no label
+    classes: dict[str, str]  # the names of these classes; empty: no label
     target: float
     group: str
     box: Box | None = None
@@ -29,6 +28,16 @@ class Job:
     original: str = ""  # the source that a fake was made from
     piece: Piece | None = None  # the part of the video that `source` names; None: all of it
     sound: SoundFile | None = None  # beside the video; None: the video's own
+
+    @property
+    def label(self) -> int:
+        """The class index of the primary head."""
+        return next(iter(self.labels.values()))
+
+    @property
+    def class_name(self) -> str:
+        """The class of the primary head."""
+        return next(iter(self.classes.values()))
 
 
 def failed_row(job: Job, error: str) -> dict:
@@ -45,7 +54,7 @@ def failed_row(job: Job, error: str) -> dict:
         "kind": job.kind,
         "original": job.original,
         **sound_columns(job),
-        Head(PRIMARY, []).column: job.label,
+        **{f"label.{name}": label for name, label in job.labels.items()},
         "status": "failed",
         "error": " ".join(error.split()),
     }

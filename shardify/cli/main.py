@@ -74,8 +74,9 @@ BUILD_OPTIONS = (
     click.option("--strict", is_flag=True, help="Refuse damaged videos and twins; exit 1 if any input failed."),
     click.option(
         "--manifest",
-        type=FILE,
-        help="CSV of the videos: path,class[,split][,group][,target][,kind][,start,end][,audio][,audio_offset].",
+        type=click.Path(path_type=Path, exists=True),
+        help="CSV path,class[,label.NAME…][,split][,group][,target][,kind][,start,end][,audio][,audio_offset] of the "
+        "videos, or a folder of such tables: train.csv, val.csv, test.csv.",
     ),
     click.option(
         "--layout",
@@ -205,12 +206,12 @@ def _with_config(context: click.Context, options: dict) -> dict:
 
 
 def _summarise(report, shards: Path) -> None:
-    from shardify.text import clip_table, failure_lines, human_bytes, remark_lines
+    from shardify.text import clip_tables, failure_lines, human_bytes, remark_lines
 
     shard_list = [shard for split in report.meta["splits"].values() for shard in split["shards"]]
     if not (report.new_inputs or report.dropped_inputs):
         show(f"{shards} is complete: nothing new to build")
-    show(*clip_table({s: c for s, c in report.clips.items() if c}, report.meta["classes"]))
+    show(*clip_tables(report.counts, {head["name"]: head["classes"] for head in report.meta["heads"]}))
     size = human_bytes(sum(shard["bytes"] for shard in shard_list))
     click.echo(
         f"{report.inputs} inputs = {report.ok_inputs} ok + {report.failed_inputs} failed; {report.ignored} other files "

@@ -16,6 +16,7 @@ from shardify.build.encode import decode_job, pack_videos
 from shardify.build.job import Job
 from shardify.errors import UsageError
 from shardify.faces.detector import open_detector
+from shardify.format.records import PRIMARY
 from shardify.format.settings import BuildSettings
 from shardify.progress import Progress
 from shardify.sources.catalog import Source, printable, unusable_name
@@ -139,4 +140,4 @@ def _lay_out(pictures: list[np.ndarray]) -> np.ndarray:
 
 def _job(data: Path, name: str) -> Job:
     key = Source(data / name, name, "", None).key
-    return Job(data / name, name, key, "", 0, "", 0.0, key)
+    return Job(data / name, name, key, "", {PRIMARY: 0}, {PRIMARY: ""}, 0.0, key)

@@ -57,7 +57,8 @@ def _strip(index: ShardIndex, record: np.void) -> np.ndarray:
     width, count = frames.shape[1], len(notes["pts_seconds"])
     head = Image.new("RGB", (width, 2 * LINE_HEIGHT), "white")
     draw = ImageDraw.Draw(head)
-    draw.text((2, 1), f"{notes['class']} · {notes['split']} · {notes['source']}", fill="black")
+    classes = notes.get("classes", {"": notes["class"]}).values()  # version 1 has one label
+    draw.text((2, 1), " · ".join([*filter(None, classes), notes["split"], notes["source"]]), fill="black")
     for k, seconds in enumerate(notes["pts_seconds"]):
         if width >= 48 * count or k % 2 == 0:  # narrow frames have room for every other time
             draw.text((k * width // count + 2, LINE_HEIGHT), f"{seconds:.2f}s", fill="gray")

@@ -21,6 +21,7 @@ from shardify.errors import FormatError, UsageError
 from shardify.format.card import card_bytes
 from shardify.format.index import (
     all_shards,
+    heads_in,
     is_as_written,
     json_bytes,
     read_index,
@@ -136,7 +137,7 @@ def _repair_shards(
             mine = [row for row in rows if row["shard"] == shard["name"]]
             if _is_sound(folder, shard, mine, members_of(settings)):
                 continue
-            jobs = list(_jobs(data, mine, settings, boxes))
+            jobs = list(_jobs(data, meta, mine, settings, boxes))
             restore = functools.partial(_as_packed, mine, meta.get("joined_groups", {}))
             with contextlib.closing(pack(jobs, settings)) as results:
                 outcomes = zip(jobs, results, strict=True)
@@ -166,9 +167,9 @@ def _is_sound(folder: Path, shard: dict, rows: list[dict], members: dict[str, Me
     return True
 
 
-def _jobs(data: Path, rows: list[dict], settings: BuildSettings, boxes: dict) -> Iterator[Job]:
+def _jobs(data: Path, meta: dict, rows: list[dict], settings: BuildSettings, boxes: dict) -> Iterator[Job]:
     """The videos of a shard, in their order."""
-    seen = set()
+    seen, heads = set(), heads_in(meta)
     for row in rows:
         source = row["source"]
         if source in seen:
@@ -176,8 +177,10 @@ def _jobs(data: Path, rows: list[dict], settings: BuildSettings, boxes: dict) ->
         seen.add(source)
         key = row["key"] if settings.clips == 1 else row["key"].rpartition("-")[0]
         video, piece = split_piece(source)
+        labels = {head.name: int(row[head.column]) for head in heads}
+        classes = {head.name: head.class_in(row) for head in heads}
         yield Job(
-            data / video, source, key, row["split"], int(row["label"]), row["class"], float(row["target"]),
+            data / video, source, key, row["split"], labels, classes, float(row["target"]),
             row["group"], boxes.get(video), row["kind"], row["original"], piece, _sound(data, row),
         )  # fmt: skip
 

@@ -230,11 +230,11 @@ def test_rows_can_be_read_as_they_come_and_outlive_an_interruption(tmp_path, cap
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt), open_target(path) as file:
-        write_table(file, [], predictions(), 2)
+        write_table(file, {}, predictions(), 2)
     assert capsys.readouterr().err == f"the rows written so far are in {part}\n"
     assert "a.mp4" in part.read_text() and path.read_text() == "earlier\n"
     with open_target(path) as file:
-        write_table(file, [], [Prediction(source="b.mp4", error="damaged")], 1)
+        write_table(file, {}, [Prediction(source="b.mp4", error="damaged")], 1)
     assert path.read_text().endswith("\nb.mp4,,,damaged\n") and not part.exists()
 
 
@@ -285,11 +285,11 @@ def test_where_memory_runs_out_fewer_clips_go_at_once(crowded, monkeypatch):
 
 def test_names_command_neither_a_spreadsheet_nor_a_terminal(tmp_path, capsys):
     prediction = Prediction(source="=1+\x1b[2J.mp4", score=-0.5)
-    assert write_table(sys.stdout, [], [prediction], 1) == (1, 0)
+    assert write_table(sys.stdout, {}, [prediction], 1) == (1, 0)
     (shown,) = read_csv(capsys.readouterr().out)
     assert (shown["source"], shown["score"]) == (r"'=1+\x1b[2J.mp4", "-0.5")
     with open_target(tmp_path / "out.csv") as file:
-        write_table(file, [], [prediction], 1)
+        write_table(file, {}, [prediction], 1)
     (written,) = read_csv((tmp_path / "out.csv").read_text())
     assert (written["source"], written["score"]) == ("'=1+\x1b[2J.mp4", "-0.5")
 
@@ -297,6 +297,6 @@ def test_names_command_neither_a_spreadsheet_nor_a_terminal(tmp_path, capsys):
 def test_a_terminal_sees_how_much_is_left(monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     monkeypatch.delenv("JPY_PARENT_PID", raising=False)
-    write_table(sys.stdout, [], [Prediction(source=f"{i}.mp4", score=0.5) for i in range(3)], 3)
+    write_table(sys.stdout, {}, [Prediction(source=f"{i}.mp4", score=0.5) for i in range(3)], 3)
     shown = capsys.readouterr()
     assert "3/3" in shown.err and "00:00" in shown.err and len(read_csv(shown.out)) == 3

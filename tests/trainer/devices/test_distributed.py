@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from runs import SMALL, history, newest_weights, run_small
+from heads import step_gradients, with_side
+from runs import ALONE, SMALL, history, newest_weights, run_small
 from two_ranks import ALIKE, free_port, in_two_processes, lose_the_other, run_rank
 
 from trainer import ClipLoader
@@ -24,6 +25,7 @@ from trainer.devices.distributed import Group, join_group, leave_group, num_devi
 from trainer.devices.launch import relaunch
 from trainer.errors import SettingsError
 from trainer.evaluation.report import figures_of
+from trainer.shards.shard_set import open_shards
 
 
 def test_alone(monkeypatch):
@@ -110,6 +112,15 @@ def two_ranks(shards_folder, tmp_path_factory):
     return folder, *(json.loads((folder / f"{rank}.json").read_text()) for rank in range(2))
 
 
+def test_ranks_weigh_each_head_by_its_labels_in_the_whole_batch(shards_folder, two_ranks):
+    gradients, sums = step_gradients(with_side(open_shards(shards_folder)), 1, ALONE)
+    assert 0 < sums["clips_side"] < sums["clips_class"]
+    for rank in two_ranks[1:]:
+        pairs = zip(gradients, rank["gradients"], strict=True)
+        assert all(torch.allclose(a, torch.tensor(b), atol=1e-6, rtol=0) for a, b in pairs)
+        assert rank["sums"] == pytest.approx(sums)
+
+
 def test_ranks_of_a_machine_share_the_cache(shards_folder, two_ranks):
     ranks = [rank["shared"] for rank in two_ranks[1:]]
     plain = ClipLoader(shards_folder, batch_size=4)
@@ -150,18 +161,27 @@ def test_ranks_that_would_start_from_different_things_all_end_and_one_folder_is_
     first, host = folder / "machine-0" / "first", socket.gethostname()
     assert ends[0]["first"] == ends[1]["first"] == 1
     assert (first / "results" / "experiment_results.json").is_file()
+    assert ends[0]["resumed"] == ends[1]["resumed"] in (1, 2), "by the main rank's checkpoint alone"
+    assert len(history(first)) == 2
     assert not (folder / "machine-1" / "first").exists()
     differs = f"process 1 on {host} has other settings or files than process 0 on {host}: "
-    (checkpoint,) = (first / "checkpoints").iterdir()
+    results = folder / "machine-0" / "unwritable" / "results"
     for name, code, message in [
-        ("resumed", 2, f"{differs}checkpoint None instead of {checkpoint.name}"),
-        ("settings", 2, f"{differs}optimizer.clip_norm 2.0 instead of 1.0; all need the same"),
+        ("unwritable", 1, f"process 0 on {host}: [Errno 21] Is a directory: '{results}/.training"),
+        ("settings", 1, f"{differs}optimizer.clip_norm 2.0 instead of 1.0; all need the same"),
         ("shards", 1, f"process 1 on {host}: {folder / 'nowhere'}: is not a folder"),
         ("taken", 2, f"process 0 on {host}: {folder / 'machine-0' / 'taken'} holds results, but no run; pass an empty"),
     ]:
         assert [end[name][:2] for end in ends] == [["GroupError", code]] * 2
         assert all(end[name][2].startswith(message) for end in ends), ends
     assert ends[0]["unlike"] == ends[1]["unlike"] in (1, 2), "the best epoch, by the main rank's validation"
+
+
+def test_ranks_wait_for_the_main_one_and_end_as_it_does(two_ranks):
+    waited = [rank["waited"] for rank in two_ranks[1:]]
+    assert waited == [
+        ["went on", said] for said in ("the disk is full", f"process 0 on {socket.gethostname()}: the disk is full")
+    ]
 
 
 def test_what_stops_one_rank_stops_all_with_one_checkpoint(two_ranks):
