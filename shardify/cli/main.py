@@ -75,8 +75,8 @@ BUILD_OPTIONS = (
     click.option(
         "--manifest",
         type=click.Path(path_type=Path, exists=True),
-        help="CSV path,class[,label.NAME…][,split][,group][,target][,kind][,start,end][,audio][,audio_offset] that "
-        "lists videos, or a folder of such tables: train.csv, val.csv, test.csv.",
+        help="CSV path,class[,label.NAME…][,split][,group][,target][,kind][,start,end][,audio][,audio_offset] of the "
+        "videos, or a folder of such tables: train.csv, val.csv, test.csv.",
     ),
     click.option(
         "--layout",

@@ -33,8 +33,8 @@ class Source:
     error: str | None = None  # why it cannot be used, where its place or name says so already
     kind: str = ""  # what made it; empty where that is unknown
     original: str = ""  # the source that a fake was made from
-    labels: dict[str, str] = field(default_factory=dict)  # its classes by further head; one that is missing is unknown
     sound: SoundFile | None = None  # beside the video; None: the video's own
+    labels: dict[str, str] = field(default_factory=dict)  # its classes by further head; one that is missing is unknown
 
     @property
     def key(self) -> str:
