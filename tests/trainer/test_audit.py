@@ -34,7 +34,7 @@ def shards(alike, tmp_path_factory):
 
 
 def shards_of(data, out):
-    build(BuildRequest(data, out, SETTINGS, workers=2))
+    build(BuildRequest(data, out, SETTINGS, workers=1))
     return open_shards(out)
 
 
@@ -59,7 +59,7 @@ def test_boxes_that_tell_the_classes_apart_are_named(alike, tmp_path):
     rows = [f"{name}/{path.name},{box}" for name, box in boxes.items() for path in (alike / name).iterdir()]
     (tmp_path / "boxes.csv").write_text("\n".join(["path,x,y,width,height", *rows]))
     settings = dataclasses.replace(SETTINGS, boxes=file_sha256(tmp_path / "boxes.csv"))
-    build(BuildRequest(alike, tmp_path / "s", settings, boxes=tmp_path / "boxes.csv", workers=2))
+    build(BuildRequest(alike, tmp_path / "s", settings, boxes=tmp_path / "boxes.csv", workers=1))
     shards = open_shards(tmp_path / "s")
     assert set(metadata_table(shards)["box_size"]) == {8}
     lines = audit(shards)

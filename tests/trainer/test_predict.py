@@ -120,8 +120,7 @@ def test_a_videos_score_is_that_of_its_clip_in_the_shard(kind, runs, data_folder
 def test_what_is_exported_gives_the_runs_scores(kind, runs, shards_folder):
     """From the clips as they are in the shards, whatever part of them the model sees."""
     ((clips, _),) = ClipLoader(shards_folder, "test", 8)
-    with torch.inference_mode():
-        scores, predictions = deployable(load_saved(runs / kind, torch.device("cpu")))(clips)
+    scores, predictions = deployable(load_saved(runs / kind, torch.device("cpu")))(clips)
     rows = read_csv((runs / kind / "results" / "test_predictions.csv").read_text())
     column = "prediction" if kind == "regression" else "score"
     assert scores[:, -1].tolist() == pytest.approx([float(row[column]) for row in rows], abs=1e-5)
