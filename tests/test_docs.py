@@ -62,7 +62,7 @@ NOT_RUN = {  # beginning of a command → why; of our own ones the options are p
     "shardify kaggle shards/ --id owner/my-clips --title 'My clips' --new-version": "sends; tests/shardify/kaggle/test_kaggle.py does",  # noqa: E501
     "python -m trainer --shards shards/ --devices 2": "needs two GPUs",
     "python -m trainer.evaluate --run runs/x --shards ff/shards": "tests/trainer/tools/test_evaluate.py does it",
-    "python -m trainer.export --run runs/x --format onnx": "takes long; tests/trainer/test_export.py does it",
+    "python -m trainer.export --run runs/x": "takes long; tests/trainer/test_export.py does it",
     "energon ": "tests/test_interoperability.py does it",
 }
 SMALL = (  # where a command says nothing else
