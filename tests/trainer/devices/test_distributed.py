@@ -91,9 +91,9 @@ def launch(start, monkeypatch):
         sys.argv[1:], sys.stderr = arguments, os.fdopen(2, "w")
         launcher.main()
 
-    def run(seconds):
+    def run(seconds, nodes=("--standalone", "--nproc-per-node=2"), exit_code=""):
         read, write = os.pipe()
-        arguments = ["--standalone", "--nproc-per-node=2", "-m", "sleeping", str(seconds)]
+        arguments = [*nodes, "-m", "sleeping", str(seconds), exit_code]
         process = multiprocessing.get_context("fork").Process(target=in_fork, args=(write, arguments))
         process.start()
         os.close(write)
@@ -234,3 +234,28 @@ def test_a_killed_rank_ends_the_others_within_a_minute(launch, start):
     assert "stopped by SIGTERM" in said
     assert "error: process 0 was ended by SIGKILL; if memory ran out, use data.cache=none" in said
     assert not alive(start.mark)
+
+
+def test_a_node_that_is_told_to_stop_ends_as_the_others_do(launch, start):
+    """Of two launchers, one has the signal, and each process ends as a stopped run does."""
+    nodes = [
+        ("--nnodes=2", f"--node-rank={node}", "--nproc-per-node=1", "--master-addr=127.0.0.1", f"--master-port={port}")
+        for port in [free_port()]
+        for node in range(2)
+    ]
+    launchers = [launch(seconds=0, nodes=node, exit_code="75") for node in nodes]
+    ranks = dict(printed.readline().split() for _, printed in launchers)
+    os.kill(launchers[1][0].pid, signal.SIGTERM)
+    assert launchers[1][1].read() == "stopped by SIGTERM\n"
+    os.kill(int(ranks["0"]), signal.SIGTERM)  # as the vote of the processes would
+    for process, _ in launchers:
+        process.join(60)
+    assert [process.exitcode for process, _ in launchers] == [75, 75]
+    assert not alive(start.mark)
+
+
+def test_a_wrong_option_of_the_launcher_is_one_line(launch):
+    process, printed = launch(seconds=0, nodes=("--standalone", "--nproc-per-node=many"))
+    assert printed.read() == "error: Unsupported nproc_per_node value: many\n"
+    process.join(20)
+    assert process.exitcode == 2
