@@ -139,12 +139,12 @@ def prepare(settings: Settings, names: Path | list[Path], out: Path, group: Grou
             check_installed()
         check_gpu(group.device)
         check_used(settings)
-        task = task_of(settings)
         if checkpoint:
             settings = take_over(settings, checkpoint["settings"])
         settings = resolve_by_device(settings, group.device)
         # data
         shards = open_all(names, settings.data.sheet_frames)
+        task = task_of(settings, shards.heads, shards.members)
         splits, notes = choose_splits(shards, settings.data.val_fraction, settings.seed, task.keeps_classes)
         splits["train"] = drop_unweighted(settings.data.weights, shards, splits["train"])
         if settings.data.max_per_class:

@@ -1,13 +1,9 @@
-"""A process of a group that notes signals as the trainer does, says so, and stays busy for the seconds it is given.
-
-With an exit code it then ends as the trainer does.
-"""
+"""A process of a group that notes signals as the trainer does, says so, and stays busy for the seconds it is given."""
 
 import os
 import sys
 import time
 
-from trainer.__main__ import end
 from trainer.engine.stop import StopWatch
 
 if __name__ == "__main__":
@@ -17,5 +13,3 @@ if __name__ == "__main__":
         time.sleep(0.05)
     os.write(sys.stdout.fileno(), f"{stop.reason}\n".encode())
     time.sleep(float(sys.argv[1]))
-    if sys.argv[2]:
-        end(int(sys.argv[2]))

@@ -9,6 +9,7 @@ import socket
 import zlib
 
 import torch
+from heads import step_gradients, with_side
 from loading import like
 from runs import Stopping, run_small
 
@@ -129,6 +130,8 @@ def run_rank(rank, shards, folder, port):
     """Writes `rank`.json below the folder."""
     group = join(rank, port)
     said = {"shared": share_a_cache(shards, group)}
+    gradients, sums = step_gradients(with_side(open_shards(shards)), 2, group)
+    said |= {"gradients": [values.tolist() for values in gradients], "sums": sums}
     run_small(shards, folder / "together", *ALIKE, group=group)
     said["ends"] = train_apart(shards, folder, group)
     said["waited"] = wait_for_main(group)

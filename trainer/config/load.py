@@ -183,6 +183,10 @@ def _convert(value: Any, kind: Any, name: str, instead: str = "") -> Any:
         inner, other = arguments  # a type, and what may stand for it: None or a Literal of one word
         word, meant = ("none", None) if other is type(None) else typing.get_args(other) * 2
         return meant if value in (word, meant) else _convert(value, inner, name, f"{word} or ")
+    if origin is dict and isinstance(value, dict):
+        return {str(key): _convert(each, arguments[1], f"{name}.{key}") for key, each in value.items()}
+    if origin is dict:
+        raise SettingsError(f"{name} is {value!r}; it must be values by name: write {name}.NAME: value")
     if origin is list and isinstance(value, list):
         return [_convert(each, arguments[0], name) for each in value]
     if origin is list:

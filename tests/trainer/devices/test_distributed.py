@@ -1,8 +1,8 @@
 """A process alone and in a group: its devices, the memory that ranks share, and how a group ends."""
 
+import contextlib
 import itertools
 import json
-import multiprocessing
 import os
 import signal
 import socket
@@ -15,15 +15,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from runs import SMALL, history, newest_weights, run_small
+from heads import step_gradients, with_side
+from runs import ALONE, SMALL, history, newest_weights, quick_results, run_small
 from two_ranks import ALIKE, free_port, in_two_processes, lose_the_other, run_rank
+from warm_python import warm_python
 
 from trainer import ClipLoader
-from trainer.devices import launch as launcher
 from trainer.devices.distributed import Group, join_group, leave_group, num_devices
 from trainer.devices.launch import relaunch
 from trainer.errors import SettingsError
 from trainer.evaluation.report import figures_of
+from trainer.shards.shard_set import open_shards
 
 
 def test_alone(monkeypatch):
@@ -59,47 +61,37 @@ def alive(mark):
     return found
 
 
+@pytest.fixture(scope="module")
+def python(tmp_path_factory):
+    with contextlib.ExitStack() as stack:
+        with quick_results():
+            program = stack.enter_context(warm_python(tmp_path_factory.mktemp("warm")))
+        yield program
+
+
 @pytest.fixture
-def start():
-    """Start a command; at the end nothing of it may be alive."""
+def start(python):
+    """Start a command of Python, of which nothing may be alive at the end."""
     mark = uuid.uuid4().hex
     own = {"TEST_MARK": mark, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2] / "helpers")}
 
-    def run(command, environment):
+    def run(arguments, environment=os.environ):
         return subprocess.Popen(
-            command, env={**environment, **own},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+            [python, *arguments], env={**environment, **own, "PYTHON_EXEC": python},  # with which torchrun starts ranks
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         )  # fmt: skip
 
-    run.mark, run.own = mark, own
+    run.mark = mark
     yield run
     for pid in alive(mark):
         os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture
-def launch(start, monkeypatch):
-    """Start the launcher of two sleeping ranks in a fork, where torch is there already: (process, what it prints)."""
-    for name, value in {**start.own, "TRAINER_OUT": ""}.items():
-        monkeypatch.setenv(name, value)
-
-    def in_fork(pipe, arguments):
-        os.setsid()
-        for descriptor in (1, 2):
-            os.dup2(pipe, descriptor)
-        os.close(pipe)
-        sys.argv[1:], sys.stderr = arguments, os.fdopen(2, "w")
-        launcher.main()
-
-    def run(seconds, nodes=("--standalone", "--nproc-per-node=2"), exit_code=""):
-        read, write = os.pipe()
-        arguments = [*nodes, "-m", "sleeping", str(seconds), exit_code]
-        process = multiprocessing.get_context("fork").Process(target=in_fork, args=(write, arguments))
-        process.start()
-        os.close(write)
-        return process, os.fdopen(read)
-
-    return run
+def launch(start):
+    """Start the launcher of two sleeping ranks."""
+    launcher = ["-m", "trainer.devices.launch", "--standalone", "--nproc-per-node=2", "-m", "sleeping"]
+    return lambda seconds: start([*launcher, str(seconds)], {**os.environ, "TRAINER_OUT": ""})
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +100,15 @@ def two_ranks(shards_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("two_ranks")
     in_two_processes(run_rank, shards_folder, folder, free_port())
     return folder, *(json.loads((folder / f"{rank}.json").read_text()) for rank in range(2))
+
+
+def test_ranks_weigh_each_head_by_its_labels_in_the_whole_batch(shards_folder, two_ranks):
+    gradients, sums = step_gradients(with_side(open_shards(shards_folder)), 1, ALONE)
+    assert 0 < sums["clips_side"] < sums["clips_class"]
+    for rank in two_ranks[1:]:
+        pairs = zip(gradients, rank["gradients"], strict=True)
+        assert all(torch.allclose(a, torch.tensor(b), atol=1e-6, rtol=0) for a, b in pairs)
+        assert rank["sums"] == pytest.approx(sums)
 
 
 def test_ranks_of_a_machine_share_the_cache(shards_folder, two_ranks):
@@ -193,14 +194,13 @@ def test_a_rank_knows_that_the_other_has_gone_which_leaves_no_memory_behind(tmp_
 
 def test_a_second_ctrl_c_over_ranks_ends_at_once_and_not_as_a_run_to_go_on_with(launch, start):
     """Where nothing was written; these processes are at no step boundary for a long time."""
-    process, printed = launch(seconds=600)
-    assert {printed.readline().split()[0] for _ in range(2)} == {"0", "1"}
-    os.kill(process.pid, signal.SIGINT)
-    assert [printed.readline() for _ in range(2)] == ["stopped by SIGINT\n"] * 2
-    os.kill(process.pid, signal.SIGINT)
-    assert "Traceback" not in printed.read()
-    process.join(20)
-    assert process.exitcode == 128 + signal.SIGINT
+    with launch(seconds=600) as process:
+        assert {process.stdout.readline().split()[0] for _ in range(2)} == {"0", "1"}
+        process.send_signal(signal.SIGINT)
+        assert [process.stdout.readline() for _ in range(2)] == ["stopped by SIGINT\n"] * 2
+        process.send_signal(signal.SIGINT)
+        assert "Traceback" not in process.communicate(timeout=20)[0]
+    assert process.returncode == 128 + signal.SIGINT
     assert not alive(start.mark)
 
 
@@ -209,13 +209,14 @@ def test_a_signal_leaves_a_checkpoint_and_no_process(shards_folder, tmp_path, st
     overrides = [part for text in (*SMALL, "epochs=1000000", "data.cache=ram") for part in ("--set", text)]
     arguments = ["--shards", str(shards_folder), "--out", str(tmp_path / "run"), "--devices", "cpu", *overrides]
     became = []
-    monkeypatch.setattr(os, "execve", lambda path, *command: became.append(command))
+    monkeypatch.setattr(os, "execve", lambda *command: became.append(command))
     relaunch(2, arguments, tmp_path / "run")
-    ((command, environment),) = became
-    with start(command, environment | {"KAGGLE_KERNEL_RUN_TYPE": "Batch"}) as process:
-        begun = "".join(itertools.takewhile(lambda line: not line.startswith("epoch 2/"), process.stderr))
+    ((program, command, environment),) = became
+    assert program == command[0] == sys.executable
+    with start(command[1:], environment | {"KAGGLE_KERNEL_RUN_TYPE": "Batch"}) as process:
+        begun = "".join(itertools.takewhile(lambda line: not line.startswith("epoch 2/"), process.stdout))
         os.killpg(process.pid, signal.SIGINT)
-        said = process.communicate(timeout=60)[1]
+        said = process.communicate(timeout=60)[0]
     assert begun.count("Kaggle ends sessions") == 1
     assert "stopped by SIGINT at epoch" in said and said.count("a checkpoint is written") == 1
     assert process.returncode == 75
@@ -225,37 +226,70 @@ def test_a_signal_leaves_a_checkpoint_and_no_process(shards_folder, tmp_path, st
 
 
 def test_a_killed_rank_ends_the_others_within_a_minute(launch, start):
-    process, printed = launch(seconds=0)
-    ranks = dict(printed.readline().split() for _ in range(2))
-    os.kill(int(ranks["0"]), signal.SIGKILL)
-    said = printed.read()
-    process.join(60)
-    assert process.exitcode == 128 + signal.SIGKILL
+    with launch(seconds=0) as process:
+        ranks = dict(process.stdout.readline().split() for _ in range(2))
+        os.kill(int(ranks["0"]), signal.SIGKILL)
+        said = process.communicate(timeout=60)[0]
+    assert process.returncode == 128 + signal.SIGKILL
     assert "stopped by SIGTERM" in said
     assert "error: process 0 was ended by SIGKILL; if memory ran out, use data.cache=none" in said
     assert not alive(start.mark)
 
 
-def test_a_node_that_is_told_to_stop_ends_as_the_others_do(launch, start):
-    """Of two launchers, one has the signal, and each process ends as a stopped run does."""
-    nodes = [
-        ("--nnodes=2", f"--node-rank={node}", "--nproc-per-node=1", "--master-addr=127.0.0.1", f"--master-port={port}")
-        for port in [free_port()]
-        for node in range(2)
-    ]
-    launchers = [launch(seconds=0, nodes=node, exit_code="75") for node in nodes]
-    ranks = dict(printed.readline().split() for _, printed in launchers)
-    os.kill(launchers[1][0].pid, signal.SIGTERM)
-    assert launchers[1][1].read() == "stopped by SIGTERM\n"
-    os.kill(int(ranks["0"]), signal.SIGTERM)  # as the vote of the processes would
-    for process, _ in launchers:
-        process.join(60)
-    assert [process.exitcode for process, _ in launchers] == [75, 75]
+@pytest.fixture
+def two_nodes(start, shards_folder, tmp_path, monkeypatch):
+    """Start the launchers of two nodes, each in a folder of its own below `tmp_path`, with a rank each."""
+    monkeypatch.setenv("TRAINER_OUT", "")
+    settings = [part for text in (*SMALL, "data.cache=ram") for part in ("--set", text)]
+
+    def run(*arguments):
+        port, processes = free_port(), []
+        for node in range(2):
+            (tmp_path / f"node-{node}").mkdir(exist_ok=True)
+            monkeypatch.chdir(tmp_path / f"node-{node}")
+            launcher = ["--nnodes=2", f"--node-rank={node}", "--nproc-per-node=1", "--master-addr=127.0.0.1"]
+            program = [f"--master-port={port}", "-m", "trainer", "--shards", str(shards_folder), "--devices", "cpu"]
+            processes.append(start(["-m", "trainer.devices.launch", *launcher, *program, *settings, *arguments]))
+        return processes
+
+    return run
+
+
+def test_nodes_with_folders_of_their_own(two_nodes, start, tmp_path):
+    """A signal to one stops both with one checkpoint, from which both resume to the end; only the first one writes."""
+    first, second = two_nodes("--set", "epochs=1000000")
+    begun = "".join(itertools.takewhile(lambda line: not line.startswith("epoch 2/"), first.stdout))
+    second.send_signal(signal.SIGTERM)
+    said = [process.communicate(timeout=60)[0] for process in (first, second)]
+    assert [first.returncode, second.returncode] == [75, 75], (begun, said)
+    assert said[0].count("error: ") == said[0].count("a checkpoint is written") == 1 and said[1] == ""
+    run = tmp_path / "node-0" / "runs" / "run"
+    assert not (run / "results" / "experiment_results.json").exists()
+    first, second = two_nodes("--set", "epochs=1", "--resume")
+    said = [process.communicate(timeout=60)[0] for process in (first, second)]
+    assert [first.returncode, second.returncode] == [0, 0], said
+    assert "results: runs/run/results" in said[0] and said[1] == ""
+    assert (run / "results" / "experiment_results.json").is_file() and not os.listdir(tmp_path / "node-1")
     assert not alive(start.mark)
 
 
-def test_a_wrong_option_of_the_launcher_is_one_line(launch):
-    process, printed = launch(seconds=0, nodes=("--standalone", "--nproc-per-node=many"))
-    assert printed.read() == "error: Unsupported nproc_per_node value: many\n"
-    process.join(20)
-    assert process.exitcode == 2
+def test_a_killed_node_ends_the_other_with_one_line(two_nodes, start):
+    first, _ = two_nodes("--set", "epochs=1000000")
+    for line in first.stdout:
+        if line.startswith("epoch 1/"):
+            break
+    second_node = [pid for pid in alive(start.mark) if "node-1" in os.readlink(f"/proc/{pid}/cwd")]
+    assert len(second_node) >= 2
+    for pid in second_node:
+        os.kill(pid, signal.SIGKILL)
+    said = first.communicate(timeout=60)[0]
+    assert first.returncode == 1
+    (line,) = (line for line in said.splitlines() if line.startswith("error"))
+    assert line.startswith("error: another process of the run has ended or does not answer (")
+    assert "Traceback" not in said
+
+
+def test_a_wrong_option_of_the_launcher_is_one_line(start):
+    with start(["-m", "trainer.devices.launch", "--nproc-per-node=many", "-m", "sleeping"]) as process:
+        assert process.communicate(timeout=60)[0] == "error: Unsupported nproc_per_node value: many\n"
+    assert process.returncode == 2

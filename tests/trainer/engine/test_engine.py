@@ -13,7 +13,8 @@ from trainer.data.batches import Batch
 from trainer.data.loader import ClipLoader
 from trainer.devices.distributed import Group
 from trainer.engine.assemble import make_engine
-from trainer.engine.engine import choose_dtype, seed_step
+from trainer.engine.engine import seed_step
+from trainer.engine.evaluate import choose_dtype
 from trainer.errors import TrainerError
 from trainer.shards.shard_set import open_shards
 
