@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
+from shardify.audio.log_mel import mel_bands
 from shardify.build import commit
 from shardify.build.build_shard import build_shard, plan_hash
 from shardify.build.changes import apply_changes, plan_rewrites, rewrite_shard
@@ -102,6 +103,8 @@ def plan_after(previous: Previous | None, catalog: Catalog, request: BuildReques
         logger.info(line)
     if twins and request.settings.strict:
         raise UsageError(f"{twins[0].removeprefix('warning: ')}; refused by --strict")
+    if request.settings.audio != "none":
+        mel_bands(members_of(request.settings)["mel"])  # bands too narrow are no failure of each video
     if plan.shards and request.settings.faces:
         _check_detector(request, previous)
     if plan.shards and request.settings.decoder == "cuda":

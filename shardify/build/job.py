@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shardify.sources.fingerprint import source_bytes
+from shardify.sources.source import SoundFile
 from shardify.video.piece import Piece
 from shardify.video.resize import Box
 
@@ -26,6 +27,7 @@ class Job:
     kind: str = ""  # what made it, where that is known
     original: str = ""  # the source that a fake was made from
     piece: Piece | None = None  # the part of the video that `source` names; None: all of it
+    sound: SoundFile | None = None  # beside the video; None: the video's own
 
     @property
     def label(self) -> int:
@@ -51,7 +53,13 @@ def failed_row(job: Job, error: str) -> dict:
         "group": job.group,
         "kind": job.kind,
         "original": job.original,
+        **sound_columns(job),
         **{f"label.{name}": label for name, label in job.labels.items()},
         "status": "failed",
         "error": " ".join(error.split()),
     }
+
+
+def sound_columns(job: Job) -> dict:
+    """What a row says of the file that the sound comes from."""
+    return {"audio": job.sound.name if job.sound else "", "audio_offset": job.sound.offset if job.sound else 0.0}

@@ -66,12 +66,14 @@ def plan_build(
         job = Job(
             source.path, source.source, source.key, splits[i] or "", labels, classes, float(target),
             placement.groups[i], boxes.get(source.video) if boxes else None, source.kind, source.original,
-            source.piece,
+            source.piece, source.sound,
         )  # fmt: skip
         if error:
             rejected.append(failed_row(job, error))
         else:
             jobs.append(job)
+    if "audio" in catalog.columns and settings.audio == "none":
+        notes.append("the manifest's column audio is left alone: pass --audio auto for the sound")
     if catalog.official:
         notes.insert(0, shared_people(catalog, splits))
     if by != "nothing":
@@ -175,6 +177,8 @@ def _check_pictures(sources: list[Source], settings: BuildSettings) -> None:
         return
     if len(pictures) < len(sources):
         raise UsageError(f"{pictures[0].source} is a picture, others are videos; build them into two folders")
+    if settings.audio != "none":
+        raise UsageError(f"{pictures[0].source} is a picture, which has no sound; leave out --audio")
     if (settings.frames, settings.clips) != (1, 1):
         raise UsageError(f"{pictures[0].source} is a picture, as all inputs are: pass --frames 1 (and no --clips)")
 

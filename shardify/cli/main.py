@@ -44,6 +44,20 @@ BUILD_OPTIONS = (
         help="One JPEG contact sheet per clip, or uncompressed .npy.",
     ),
     click.option("--quality", type=int, default=95, help="JPEG quality."),
+    click.option(
+        "--audio",
+        type=click.Choice(["none", "auto", "require"]),
+        default="none",
+        help="auto: a mel spectrogram of each clip's sound; require: fail videos without sound.",
+    ),
+    click.option("--audio-rate", type=int, default=16_000, help="Hz to which sound is resampled; up to 500000."),
+    click.option("--audio-mels", type=int, default=128, help="Bands of the mel spectrogram."),
+    click.option("--audio-columns", type=int, default=256, help="Its columns of time, a multiple of --frames."),
+    click.option("--audio-window", type=float, default=25.0, help="Milliseconds of a window."),
+    click.option("--audio-hop", type=float, default=10.0, help="Milliseconds between windows, at most."),
+    click.option("--audio-low", type=float, default=20.0, help="Hz where the lowest band begins."),
+    click.option("--audio-high", type=float, help="Hz where the highest band ends.  [default: half of --audio-rate]"),
+    click.option("--audio-seconds", type=float, help="Sound around the clip's middle.  [default: that of the clip]"),
     click.option("--shard-size", type=int, default=256, help="Clips per shard, at most."),
     click.option("--val-fraction", type=float, help=FRACTION.format("val")),
     click.option("--test-fraction", type=float, help=FRACTION.format("test")),
@@ -61,8 +75,8 @@ BUILD_OPTIONS = (
     click.option(
         "--manifest",
         type=click.Path(path_type=Path, exists=True),
-        help="CSV path,class[,label.NAME…][,split][,group][,target][,kind][,start,end] that lists videos, or a folder "
-        "of such tables: train.csv, val.csv, test.csv.",
+        help="CSV path,class[,label.NAME…][,split][,group][,target][,kind][,start,end][,audio][,audio_offset] of the "
+        "videos, or a folder of such tables: train.csv, val.csv, test.csv.",
     ),
     click.option(
         "--layout",

@@ -15,7 +15,7 @@ from shardify.format.words import split_of
 from shardify.sources.entries import is_picture_name
 from shardify.sources.layouts.names import listing, one_spelling
 from shardify.sources.names import NamesOnDisk
-from shardify.sources.source import Source
+from shardify.sources.source import SoundFile, Source
 from shardify.sources.table import read_table
 from shardify.video.piece import Piece, split_piece
 
@@ -49,7 +49,8 @@ def read_manifest(data: Path, manifest: Path) -> Manifest:
         if source.source != PurePosixPath(row["path"]).as_posix() and "\\" in row["path"]:
             turned.append(row["path"])
         name = source.source if source.error else names.match(source.source)
-        source = replace(source, path=data / name, source=f"{name}{_piece(row, where)}")
+        sound = _sound(data, row, names, where)
+        source = replace(source, path=data / name, source=f"{name}{_piece(row, where)}", sound=sound)
         if source.source in by_source:
             raise UsageError(f"{where}: {source.source} is listed twice; remove one")
         by_source[source.source] = row
@@ -137,8 +138,10 @@ def _source_of(data: Path, row: dict, heads: list[str], where: str) -> Source:
     if split is not None and not split_of(split):
         raise UsageError(f"{where}: split is {split}; it must be train, val, test or empty")
     name, error = _inside(data, row["path"]), None
-    if name.startswith("/") or ".." in PurePosixPath(name).parts or "\0" in name:
+    if _leads_out(name):
         error = "its path leads out of the data folder; give a path relative to it"
+    elif _leads_out(_inside(data, row.get("audio") or "")):
+        error = "the path of its sound leads out of the data folder; give a path relative to it"
     elif split_piece(name)[1]:
         error = "its name ends as that of a piece of a video does; rename it, or use the columns start and end"
     elif is_picture_name(PurePosixPath(name)) and (row.get("start") or row.get("end")):
@@ -152,7 +155,7 @@ def _source_of(data: Path, row: dict, heads: list[str], where: str) -> Source:
         row.get(primary) or "",
         split and split_of(split),
         row.get("group") or None,
-        _target(row, where),
+        _number(row, "target", where),
         error,
         row.get("kind") or "",
         labels={_head_name(column): row.get(column) or "" for column in others},
@@ -169,6 +172,20 @@ def _inside(data: Path, name: str) -> str:
     return name
 
 
+def _leads_out(name: str) -> bool:
+    return name.startswith("/") or ".." in PurePosixPath(name).parts or "\0" in name
+
+
+def _sound(data: Path, row: dict, names: NamesOnDisk, where: str) -> SoundFile | None:
+    """The file beside the video that its sound is in."""
+    if not row.get("audio"):
+        return None
+    offset = _number(row, "audio_offset", where) or 0.0
+    name = PurePosixPath(_inside(data, row["audio"])).as_posix()
+    name = name if _leads_out(name) else names.match(name)
+    return SoundFile(data / name, name, offset)
+
+
 def _piece(row: dict, where: str) -> Piece | str:
     """The piece of the video that a row is; an empty text where it is all of it."""
     start, end = row.get("start") or "", row.get("end") or ""
@@ -182,11 +199,11 @@ def _piece(row: dict, where: str) -> Piece | str:
         raise UsageError(f"{where}: {error}") from error
 
 
-def _target(row: dict, where: str) -> float | None:
+def _number(row: dict, column: str, where: str) -> float | None:
     try:
-        target = float(row["target"]) if row.get("target") else None
+        number = float(row[column]) if row.get(column) else None
     except ValueError as bad:
-        raise UsageError(f"{where}: target is {row['target']}; it must be a number") from bad
-    if target is not None and not math.isfinite(target):
-        raise UsageError(f"{where}: target is {row['target']}; it must be a finite number, or empty")
-    return target
+        raise UsageError(f"{where}: {column} is {row[column]}; it must be a number") from bad
+    if number is not None and not math.isfinite(number):
+        raise UsageError(f"{where}: {column} is {row[column]}; it must be a finite number, or empty")
+    return number

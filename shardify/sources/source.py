@@ -7,8 +7,17 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from shardify.video.piece import Piece, split_piece
+
+
+class SoundFile(NamedTuple):
+    """A file that holds the sound of a video. name: its path relative to the data folder, its identity."""
+
+    path: Path
+    name: str
+    offset: float  # seconds from the video's first frame to the sound's beginning
 
 
 @dataclass(frozen=True)
@@ -24,6 +33,7 @@ class Source:
     error: str | None = None  # why it cannot be used, where its place or name says so already
     kind: str = ""  # what made it; empty where that is unknown
     original: str = ""  # the source that a fake was made from
+    sound: SoundFile | None = None  # beside the video; None: the video's own
     labels: dict[str, str] = field(default_factory=dict)  # its classes by further head; one that is missing is unknown
 
     @property

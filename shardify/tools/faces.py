@@ -86,7 +86,7 @@ def write_boxes(
 
 def _find(job: Job, settings: BuildSettings, faces_model: Path | None) -> Cut:
     """What the clip of a video is cut to, without its pictures; in a process of its own."""
-    video, _ = decode_job(job, settings, faces_model)
+    video = decode_job(job, settings, faces_model).video
     return dataclasses.replace(video.clips[0].cut, frames=np.empty(0, np.uint8))
 
 

@@ -224,7 +224,7 @@ def _check_payload(index: ShardIndex, clip: Expected, name: str, content: bytes)
     if name == next(iter(index.members)) and sha256(content) != clip.row["payload_sha256"]:
         yield "payload differs"
     elif zlib.crc32(content) != clip.record[f"{name}_crc"]:
-        yield "payload does not have the CRC of samples.npy"
+        yield f"{name} does not have the CRC of samples.npy"
     else:
         try:
             index.members[name].decode(content)
@@ -237,6 +237,10 @@ def _agrees(content: bytes, clip: Expected, heads: list[Head]) -> bool:
     names = ("key", "source", "split", "label", "payload_sha256")
     try:
         found = json.loads(content)
+        if "mel_present" in clip.record.dtype.names:
+            names = (*names, "has_audio")
+            if found["has_audio"] != clip.record["mel_present"]:
+                return False
         return all(str(found[name]) == clip.row[name] for name in names) and all(
             found["labels"][head.name] == int(clip.row[head.column]) == clip.record[head.field] for head in heads
         )
