@@ -28,6 +28,7 @@ from trainer.engine.nonfinite import CHECK_STEPS, StepGuard
 from trainer.engine.optimizer import Schedule
 from trainer.errors import TrainerError
 from trainer.evaluation.predictions import Predictions
+from trainer.models.gradient_checkpointing import statistics_kept
 from trainer.tasks.base import Loss, Task
 from trainer.transforms.augment import augment
 from trainer.transforms.clips import normalise, to_float
@@ -144,7 +145,7 @@ class Engine:
                 with record_function("forward"), self.autocast():
                     outputs = self.learner(normalise(clips))
                 losses = self.loss(outputs, labels[chosen]) * counts[chosen]
-                with record_function("backward"):
+                with record_function("backward"), self._recomputing():
                     self.scaler.scale((losses.sum(0) / share).sum()).backward()
             # count, on the device: reading a value here would make the CPU wait for the GPU
             values = self.task.clip_values(outputs.detach(), labels[chosen])
@@ -175,6 +176,10 @@ class Engine:
 
     def autocast(self) -> AbstractContextManager:
         return autocast(self.group.device, self.dtype)
+
+    def _recomputing(self) -> AbstractContextManager:
+        """Around a backward pass: what gradient checkpointing computes again moves no statistics."""
+        return statistics_kept(self.model) if self.settings.model.gradient_checkpointing else nullcontext()
 
     def _gradients_or_none(self, batch: Batch, epoch: int, step: int) -> dict[str, Tensor] | None:
         """None where memory has run out: the caller retries where the error no longer holds the tensors."""
