@@ -93,13 +93,22 @@ class Task(ABC):
     def perfect_outputs(self, labels: np.ndarray, num_classes: int) -> np.ndarray:
         """Outputs (N, K) without an error, which show the metrics that no model could have on these labels."""
 
+    def real_and_fake(self, shards: ShardSet) -> tuple[int, int]:
+        """The labels of real clips and of fakes. Raises SettingsError where the task has no such labels."""
+        raise SettingsError(
+            f"augment.self_blend makes fakes of real clips, but loss.name={self.loss.name} learns no classes; leave it "
+            "out, or use loss.name=cross_entropy"
+        )
+
     def check_data(
         self, settings: Settings, shards: ShardSet, splits: dict[str, np.ndarray]
     ) -> tuple[Settings, list[str]]:
         """The settings with a definite metric, and notes; where it is undefined on val, the loss takes its place.
 
-        Raises FormatError where nothing can be learned.
+        Raises FormatError where nothing can be learned, SettingsError where a setting does not go with the labels.
         """
+        if settings.augment.self_blend:
+            self.real_and_fake(shards)
         metric = self.metrics[0] if settings.metric == "auto" else settings.metric
         notes, labels = self.notes(shards, splits), self.labels(shards)[splits["val"]]
         perfect = Predictions(splits["val"], labels, self.perfect_outputs(labels, len(shards.classes)), 0.0)
