@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from shardify.errors import ShardifyError
 from shardify.terminal import escape_unprintable, show, warn
 from trainer.config.load import load_settings
-from trainer.config.run_folder import choose_out, settings_of
+from trainer.config.run_folder import chosen_folder, settings_of
 from trainer.config.session import SESSION_HOURS, with_session_limit
 from trainer.config.settings import Settings
 from trainer.devices.threads import bound_spinning
-from trainer.errors import GroupError, Interrupted, SettingsError, TrainerError, first_sentence, is_lost_process
+from trainer.errors import GroupError, Interrupted, SettingsError
 from trainer.options import Command
+
+if TYPE_CHECKING:
+    from trainer.devices.distributed import Group
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -46,72 +51,103 @@ def main(
     overrides: tuple[str, ...],
 ) -> None:
     """Train a video classifier on shards, on CPU, one GPU or several."""
+    code = 0
     try:
-        chosen = choose_out(out, config, resume)
-        try:
-            run(load(chosen, config, overrides, resume), shards, chosen, resume, devices)
-        finally:
-            if out is None:
-                with contextlib.suppress(OSError):  # it holds something
-                    chosen.rmdir()
+        if "LOCAL_RANK" in os.environ:
+            run_in_group(shards, config, out, resume, devices, overrides)
+        else:
+            run_alone(shards, config, out, resume, devices, overrides)
     except ShardifyError as error:
-        rank, local_rank = int(os.environ.get("RANK", 0)), int(os.environ.get("LOCAL_RANK", 0))
-        if (rank and isinstance(error, Interrupted)) or (local_rank and isinstance(error, GroupError)):
-            sys.exit(error.exit_code)  # all processes end so, and the first one, or the first of each machine, says it
-        warn(f"error{f' (process {rank})' if rank else ''}: {error}")
-        sys.exit(error.exit_code)
+        code, rank = error.exit_code, int(os.environ.get("RANK", 0))
+        # what ends all processes, the first one says, or the first of each machine
+        is_said = rank if isinstance(error, Interrupted) else int(os.environ.get("LOCAL_RANK", 0))
+        if not (is_said and isinstance(error, (Interrupted, GroupError))):
+            warn(f"error{f' (process {rank})' if rank else ''}: {error}")
     except KeyboardInterrupt:
         click.echo("interrupted at once; --resume continues from the newest checkpoint", err=True)
-        sys.exit(130)
+        code = 130
     except OSError as error:
         warn(f"error: {error}; fix that, then --resume continues from the newest checkpoint")
-        sys.exit(1)
+        code = 1
+    if said := os.environ.get("TRAINER_EXIT_CODE"):
+        Path(said).write_text(str(code))  # to the launcher, which does not see it where it has been told to stop
+    sys.exit(code)
 
 
-def load(out: Path, config: Path | None, overrides: tuple[str, ...], resume: bool) -> Settings:
+def run_alone(
+    shards: tuple[Path, ...],
+    config: Path | None,
+    out: Path | None,
+    resume: bool,
+    devices: str,
+    overrides: tuple[str, ...],
+) -> None:
+    """Train in this process, or become the launcher of one for each of several GPUs."""
+    from shardify.format.index import read_index
+    from trainer.devices.distributed import join_group, num_devices
+    from trainer.devices.launch import relaunch
+    from trainer.shards.locate import find_shards
+
+    with chosen_folder(out, config, resume) as chosen:
+        settings = load(chosen, config, overrides, None if config else settings_of(chosen, resume))
+        gpus = num_devices(devices)
+        if gpus > 1:
+            for folder, tars in map(find_shards, shards):
+                if tars is None:
+                    read_index(folder)  # what is wrong with it is said once, not by every process
+            relaunch(gpus, sys.argv[1:], chosen)
+        train_and_show(settings, shards, chosen, join_group(gpus > 0), resume)
+
+
+def run_in_group(
+    shards: tuple[Path, ...],
+    config: Path | None,
+    out: Path | None,
+    resume: bool,
+    devices: str,
+    overrides: tuple[str, ...],
+) -> None:
+    """Train as one process of several, of which the main one alone sees the run's folder."""
+    from trainer.devices.distributed import joined_group, num_devices
+
+    with joined_group(num_devices(devices) > 0) as group, contextlib.ExitStack() as held:
+        found = None
+        with group.failing_together():
+            if group.is_main:
+                chosen = held.enter_context(chosen_folder(out, config, resume))
+                found = chosen, None if config else settings_of(chosen, resume)
+        chosen, own = group.of_main(found)
+        with group.failing_together():
+            settings = load(chosen, config, overrides, own)
+        train_and_show(settings, shards, chosen, group, resume)
+
+
+def load(out: Path, config: Path | None, overrides: tuple[str, ...], own: dict | None) -> Settings:
     """The run's settings; resumed without a file, it has its own, except for max_hours, which belongs to one session.
 
-    Raises SettingsError where only that file names a custom model: opening somebody's folder must not run their code.
+    own: what config.yaml of the run to resume holds, instead of config. Raises SettingsError where only that file names
+    a custom model: opening somebody's folder must not run their code.
     """
-    own = None if config else settings_of(out, resume)
     if own is None:
         return load_settings(config, overrides)
     settings = load_settings(own, ("max_hours=none", *overrides))
     name = settings.model.name
     if ":" in name and not any(text.startswith("model.name=") for text in overrides):
-        raise SettingsError(f"{own} names the custom model {name}; if you trust its code, add --set model.name={name}")
+        raise SettingsError(
+            f"{out / 'config.yaml'} names the custom model {name}; if you trust its code, add --set model.name={name}"
+        )
     return settings
 
 
-def run(settings: Settings, shards: tuple[Path, ...], out: Path, resume: bool, devices: str) -> None:
-    from shardify.format.index import read_index
-    from trainer.devices.distributed import join_group, leave_group, num_devices
-    from trainer.devices.launch import relaunch
+def train_and_show(settings: Settings, shards: tuple[Path, ...], out: Path, group: Group, resume: bool) -> None:
     from trainer.evaluation.report import figures_of
-    from trainer.shards.locate import find_shards
     from trainer.train import train
 
-    gpus = num_devices(devices)
-    if gpus > 1 and "LOCAL_RANK" not in os.environ:
-        for folder, tars in map(find_shards, shards):
-            if tars is None:
-                read_index(folder)  # what is wrong with it is said once, not by every process
-        relaunch(gpus, sys.argv[1:], out)
-    group = join_group(gpus > 0)
     limited = with_session_limit(settings)
     if group.is_main and limited.max_hours != settings.max_hours:
         click.echo(f"Kaggle ends sessions after {SESSION_HOURS:g} h: max_hours is {limited.max_hours}", err=True)
-    try:
-        record = train(limited, list(shards), out, group, resume)
-    except RuntimeError as error:
-        if group.world == 1 or not is_lost_process(error):
-            raise
-        reason = first_sentence(error)
-        raise TrainerError(
-            f"another process has ended ({reason}); --resume continues from the newest checkpoint"
-        ) from error
-    finally:
-        leave_group(group)
+    limited = dataclasses.replace(limited, max_hours=group.of_main(limited.max_hours))  # their clocks may differ
+    record = train(limited, list(shards), out, group, resume)
     if group.is_main:
         test = record["test"]
         figures = ", ".join(f"{k} {'undefined' if v is None else f'{v:.4f}'}" for k, v in figures_of(test).items())

@@ -14,7 +14,7 @@ from trainer.evaluation import report
 from trainer.evaluation.predictions import source_rows
 from trainer.evaluation.tables import NO_TEMPERATURE
 from trainer.saved_model import read_best
-from trainer.shards.shard_set import class_counts, input_shape
+from trainer.shards.shard_set import input_shape
 from trainer.tasks.levels import evaluation
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def final_report(run: Run) -> dict:
     """Evaluate the best model on test (without one, on val) and write results/.
 
     Returns what is in experiment_results.json; on ranks other than the main one without `evaluation` and
-    `test_intervals`, for which resampling takes seconds, of many clips minutes: nobody waits for it.
+    `test_intervals`: resampling for these takes seconds, of many clips minutes, in which the others wait.
     """
     with run.group.failing_together():  # only the main process's folder is sure to hold it
         best = read_best(run.out) if run.group.is_main else None
@@ -41,25 +41,27 @@ def final_report(run: Run) -> dict:
     task.temperature = best["temperature"]
     record = {
         "run": run.out.name,
-        "test": task.split_figures(predictions, split, threshold),
-        "validation": task.split_figures(validation, "val", threshold),
+        "test": task.by_head(task.split_figures(predictions, split, threshold)),
+        "validation": task.by_head(task.split_figures(validation, "val", threshold)),
         "threshold": threshold,
         "video_threshold": best["video_threshold"],
         **describe_run(run),
     }
-    if run.group.is_main:
-        measured = evaluation(task, predictions, split, run.shards, source_rows(run.shards), best)
-        record |= {"test_intervals": task.intervals(measured["clip"]), "evaluation": measured}
-        if run.settings.calibrate and task.temperature == 1:
-            logger.warning(f"calibrate is true, but scores stay as they are: {NO_TEMPERATURE}")
-        part = task.report(predictions, classes, threshold)
-        report.write_results(run.out / "results", record, run.shards, predictions, part)
+    with run.group.waiting_for_main():
+        if run.group.is_main:
+            measured = evaluation(task, predictions, split, run.shards, source_rows(run.shards), best)
+            record |= {"test_intervals": task.intervals(measured["clip"]), "evaluation": measured}
+            if run.settings.calibrate and task.temperature == 1:
+                logger.warning(f"calibrate is true, but scores stay as they are: {NO_TEMPERATURE}")
+            part = task.report(predictions, classes, threshold)
+            report.write_results(run.out / "results", record, run.shards, predictions, part)
     return record
 
 
 def describe_run(run: Run) -> dict:
     """Every value that shaped the run."""
     settings, shards, progress, train = run.settings, run.shards, run.progress, run.loaders["train"]
+    names = run.task.class_names(shards.classes)
     messages = [message for loader in run.loaders.values() for message in loader.damaged.values()]
     damaged = sorted(set(run.group.gather(np.array(messages, object)).tolist()))
     incidents = [f"{len(damaged)} damaged clips were skipped"] if damaged else []
@@ -73,12 +75,13 @@ def describe_run(run: Run) -> dict:
         "epochs_trained": progress.epoch,
         "settings": settings.to_dict(),
         "classes": shards.classes,
+        "heads": {head.name: head.classes for head in shards.heads},
         "shards": {
             "folder": shards.name,
             "fingerprint": shards.fingerprint,
             "clips": {name: len(loader.numbers) for name, loader in run.loaders.items()},
             "clips_per_class": {
-                name: dict(zip(shards.classes, class_counts(shards, loader.numbers).tolist(), strict=True))
+                name: dict(zip(names, run.task.class_counts(shards, loader.numbers).tolist(), strict=True))
                 for name, loader in run.loaders.items()
             },
             "frames": shards.frames,

@@ -37,7 +37,8 @@ def main(
     """Score VIDEOS, videos, pictures or folders of them, with a run's best model.
 
     score: the probability of class 1 of two, else of the predicted class; prediction: the class's number; in
-    regression both are the value. class, confidence: the predicted class's name and probability. What cannot be read
+    regression both are the value. class, confidence: the predicted class's name and probability; of a run with several
+    heads, all these are of the primary one, and HEAD.class and HEAD.confidence of each. What cannot be read
     has a row with the reason. The file of --csv grows as FILE.part and is renamed when it is complete.
     """
     with failures_as_one_line():
@@ -51,7 +52,10 @@ def main(
             inputs = model.find(videos, boxes)
             predictions = model.predict_each(inputs, decoding["workers"], decoding["timeout"])
             with open_target(csv_path) as file:
-                count, failed = write_table(file, model.classes, predictions, len(inputs))
+                count, failed = write_table(file, model.heads, predictions, len(inputs))
+            if (threshold := model.saved.video_threshold) is not None:
+                name = model.classes[1]
+                click.echo(f"{name} is predicted from a score of {threshold:.6f}, chosen on validation", err=True)
             if count == failed:
                 raise TrainerError(f"none of {count} videos could be read; their rows say why")
         except ModuleNotFoundError as error:  # where only the trainer's needs are installed, as on Kaggle

@@ -16,13 +16,15 @@ import torch
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
+from shardify.format.members import members_from
+from shardify.format.records import PRIMARY, Head
 from shardify.storage.local import file_sha256, rename, write_atomically
 from trainer.config.load import from_dict
 from trainer.config.settings import Settings
 from trainer.devices.gpu import check_gpu
 from trainer.errors import TrainerError
 from trainer.models.custom import with_named_class
-from trainer.shards.shard_set import class_counts, input_shape, videos_of
+from trainer.shards.shard_set import input_shape, videos_of
 from trainer.tasks import task_of
 from trainer.tasks.base import Task
 from trainer.torch_files import read_torch_file
@@ -36,7 +38,8 @@ logger = logging.getLogger(__name__)
 
 NUMBER = (float, type(None))
 KNOWN = {
-    "classes": list, "frames": int, "size": int, "stored_frames": int, "stored_size": int, "build": dict,
+    "classes": list, "heads": list, "members": dict, "frames": int, "size": int,
+    "stored_frames": int, "stored_size": int, "build": dict,
     "threshold": NUMBER, "video_threshold": NUMBER, "temperature": float,
 }  # fmt: skip
 
@@ -50,7 +53,9 @@ class SavedModel:
     model: nn.Module  # in evaluation mode, on the device
     task: Task
     settings: Settings
-    classes: list[str]
+    classes: list[str]  # of the primary head
+    heads: list[dict]  # `name` and `classes` of each, the primary one first
+    members: dict[str, dict]  # of the clips, by name, as index.json has them; {} in runs of 0.3.0
     frames: int  # that the model sees
     size: int
     stored_frames: int  # of the clips that these are taken from
@@ -78,7 +83,8 @@ def load_saved(run: Path, device: torch.device, model_class: str | None = None) 
     try:
         saved = read_best(run)
         settings, counts = from_dict(saved["settings"]), np.array(saved["class_counts"])
-        task = task_of(settings)
+        heads = [Head(head["name"], head["classes"]) for head in saved["heads"]]
+        task = task_of(settings, heads, members_from(saved["members"]))
         known = {name: saved[name] for name in KNOWN}
         wrong = [name for name, kind in KNOWN.items() if not isinstance(known[name], kind)]
         if wrong:
@@ -106,7 +112,9 @@ def load_saved(run: Path, device: torch.device, model_class: str | None = None) 
 
 def read_best(out: Path) -> dict:
     """All that models/best_model.pth holds: the weights as `model`, and what `save_model` adds. Raises OSError."""
-    return {"temperature": 1.0, **read_torch_file(out / "models" / "best_model.pth")}  # runs of 0.2.0 have none
+    saved = read_torch_file(out / "models" / "best_model.pth")
+    heads = [{"name": PRIMARY, "classes": saved["classes"]}]
+    return {"temperature": 1.0, "heads": heads, "members": {}, **saved}  # earlier runs have none
 
 
 def save_model(run: Run, validation: Predictions, value: float) -> str:
@@ -122,14 +130,16 @@ def save_model(run: Run, validation: Predictions, value: float) -> str:
     about = {
         "settings": run.settings.to_dict(),
         "classes": shards.classes,
+        "heads": [{"name": head.name, "classes": head.classes} for head in shards.heads],
+        "members": {name: member.to_dict() for name, member in shards.members.items()},
         "frames": frames,
         "size": size,
         "stored_frames": shards.frames,
         "stored_size": shards.size,
         "build": shards.build,
-        "class_counts": class_counts(shards, run.loaders["train"].numbers).tolist(),
+        "class_counts": run.task.class_counts(shards, run.loaders["train"].numbers).tolist(),
         **run.task.fit_scores(validation, videos_of(shards, validation.numbers)),
-        "epoch": run.progress.epoch + 1,
+        "epoch": run.progress.best_epoch,
         "value": value,
     }
     buffer = io.BytesIO()

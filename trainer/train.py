@@ -28,6 +28,7 @@ from trainer.engine.checkpoint import Progress, check_resumable, load_newest, lo
 from trainer.engine.stop import StopWatch, Votes
 from trainer.errors import Interrupted, TrainerError
 from trainer.evaluation import report
+from trainer.evaluation.predictions import Predictions
 from trainer.final_report import final_report
 from trainer.monitor.log_file import RunLog
 from trainer.monitor.progress import Monitor, epoch_line, show_epoch, show_opening, stopped_line
@@ -52,7 +53,8 @@ def train(settings: Settings, names: Path | list[Path], out: Path, group: Group,
             if group.is_main:
                 held.enter_context(hold_folder(out, resume))
                 held.enter_context(log)
-            checkpoint = find_checkpoint(out) if resume else None
+            checkpoint = find_checkpoint(out) if resume and group.is_main else None
+        checkpoint = group.of_main(checkpoint)
         try:
             run = prepare(settings, names, out, group, checkpoint)
         except RuntimeError as error:
@@ -137,12 +139,12 @@ def prepare(settings: Settings, names: Path | list[Path], out: Path, group: Grou
             check_installed()
         check_gpu(group.device)
         check_used(settings)
-        task = task_of(settings)
         if checkpoint:
             settings = take_over(settings, checkpoint["settings"])
         settings = resolve_by_device(settings, group.device)
         # data
         shards = open_all(names, settings.data.sheet_frames)
+        task = task_of(settings, shards.heads, shards.members)
         splits, notes = choose_splits(shards, settings.data.val_fraction, settings.seed, task.keeps_classes)
         splits["train"] = drop_unweighted(settings.data.weights, shards, splits["train"])
         if settings.data.max_per_class:
@@ -155,7 +157,8 @@ def prepare(settings: Settings, names: Path | list[Path], out: Path, group: Grou
         model = make_model(settings, shards, splits["train"], checkpoint)
         origin = getattr(model, "weights_origin", "the model's own")
         settings = resolve_by_model(settings, model)
-    start = {"checkpoint": checkpoint and checkpoint["file"], "shards": shards.fingerprint, "weights": origin}
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    start = {"shards": shards.fingerprint, "weights": origin, "parameters": parameters}
     group.check_same(start | flatten(settings.to_dict()))
     # what depends on memory
     cache, cache_bytes, explained = choose_run_cache(settings, shards, splits, group)
@@ -200,7 +203,8 @@ def train_epoch(run: Run, stop: StopWatch) -> dict:
             progress.lr = learning_rate(run)  # of the step to come
         if ends or (every and (step + 1) % every == 0 and not run.engine.guard.in_a_row()):  # else: older ones go
             progress.step, progress.sums = step + 1, run.engine.total(sums)
-            save_state(run.engine, progress, steps, run.out, run.shards.fingerprint)
+            with run.group.failing_together():
+                save_state(run.engine, progress, steps, run.out, run.shards.fingerprint)
         return ends
 
     if progress.step < steps:  # else: stopped before validation
@@ -249,16 +253,22 @@ def validate_epoch(run: Run, figures: dict) -> None:
     better = progress.best_value is None or sign * value > sign * progress.best_value
     if better:
         progress.best_value, progress.best_epoch = value, progress.epoch + 1
-        if run.group.is_main:
-            progress.best_sha256 = save_model(run, predictions, value)
     run.engine.schedule.after_epoch(value)
     progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, {}
     logger.info(epoch_line(row, settings.epochs, run.task.shown_metric(settings.metric), better))
-    if run.group.is_main:
-        columns, curves = run.task.history_columns(), run.task.history_curves(settings.metric)
-        limits = run.task.metric_limits
-        report.write_history(run.out / "results", progress.history, columns, curves, limits, progress.best_epoch)
-        show_epoch(run, row)
+    with run.group.failing_together():
+        if run.group.is_main:
+            write_epoch(run, row, predictions if better else None)
+
+
+def write_epoch(run: Run, row: dict, best: Predictions | None) -> None:
+    """An epoch's files: figures, checkpoint, and the model where it is the best so far; best: its predictions."""
+    progress, task = run.progress, run.task
+    if best:
+        progress.best_sha256 = save_model(run, best, progress.best_value)
+    columns, curves = task.history_columns(), task.history_curves(run.settings.metric)
+    results, limits = run.out / "results", task.metric_limits
+    report.write_history(results, progress.history, columns, curves, limits, progress.best_epoch)
+    show_epoch(run, row)
     save_state(run.engine, progress, len(run.loaders["train"]), run.out, run.shards.fingerprint)
-    if run.group.is_main:
-        publish_model(run.out)
+    publish_model(run.out)

@@ -95,9 +95,11 @@ def _begun_settings(folder: Path) -> dict:
 
 
 def _check_settings(folder: Path, old: dict, settings: BuildSettings) -> None:
-    new = settings.to_dict()
-    old = old and BuildSettings().to_dict() | old  # settings that came later stood at their defaults
-    changed = [key for key in new if old and old[key] != new[key]]
+    if not old:
+        return
+    new = vars(settings)
+    old = vars(BuildSettings()) | old  # settings that came later stood at their defaults
+    changed = [key for key in new if old[key] != new[key]]
     if changed:
         listed = ", ".join(f"{key} {old[key]} → {new[key]}" for key in changed)
         raise UsageError(f"{folder}: was built with other settings ({listed}); pass the same, or another folder")

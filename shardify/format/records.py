@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+OPTIONAL = ("mel",)  # members that a clip may lack; its payload is there all the same
 CHUNK = 1 << 16  # keys that are looked at at a time: 5 MB
 UNLABELLED = -1
 _IN_KEYS = np.zeros(256, bool)
@@ -31,6 +32,20 @@ class Head:
         """The column of samples.csv that holds them."""
         return f"label.{self.name}"
 
+    def index_of(self, class_name: str) -> int:
+        """The index of a class, -1 for one that the head does not have."""
+        return self.classes.index(class_name) if class_name in self.classes else UNLABELLED
+
+    def count(self, samples: np.ndarray) -> dict[str, int]:
+        """How many of the records are of each class, and at an empty name those without a label, if there are any."""
+        unlabelled, *counts = np.bincount(samples[self.field] + 1, minlength=len(self.classes) + 1).tolist()
+        return dict(zip(self.classes, counts, strict=True)) | ({"": unlabelled} if unlabelled else {})
+
+    def class_in(self, row: Mapping[str, str]) -> str:
+        """The name of the class in a row of samples.csv; empty where the clip has no label."""
+        label = int(row[self.column])
+        return "" if label == UNLABELLED else self.classes[label]
+
 
 PRIMARY = "class"  # the name of the one head of folder names, and of version 1
 
@@ -48,16 +63,21 @@ _NAMES_1 = {"offset": "frames_offset", "length": "frames_length", "crc": "frames
 def sample_dtype(members: Iterable[str] = ("frames",), heads: Iterable[str] = (PRIMARY,)) -> np.dtype:
     """The dtype of samples.npy, version 2, for members and heads of these names.
 
-    NAME_offset and NAME_length are bytes of the payload inside its tar, NAME_crc is its zlib.crc32; label_NAME is the
-    class index, or -1 where the clip has no label.
+    NAME_offset and NAME_length are bytes of the payload inside its tar, NAME_crc is its zlib.crc32; mel_present is
+    whether the clip has sound; label_NAME is the class index, or -1 where the clip has no label.
     """
     fields = [
         ("key", "S80"), ("split", "u1"), ("shard", "<u4"), ("group", "<u4"), ("target", "<f8"), ("source", "<u4"),
         ("original", "<i4"),
     ]  # fmt: skip
-    for name in members:
-        fields += [(f"{name}_offset", "<u8"), (f"{name}_length", "<u4"), (f"{name}_crc", "<u4")]
+    fields += [(field, kind) for name in members for field, kind in member_fields(name).items()]
     return np.dtype(fields + [(f"label_{name}", "<i2") for name in heads])
+
+
+def member_fields(name: str) -> dict[str, str]:
+    """The fields of samples.npy that a member of this name has, and their types."""
+    fields = {f"{name}_offset": "<u8", f"{name}_length": "<u4", f"{name}_crc": "<u4"}
+    return fields | ({f"{name}_present": "?"} if name in OPTIONAL else {})
 
 
 def name_fields(samples: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from shardify.errors import UsageError
 FITS = ("stretch", "crop", "pad")
 CODECS = ("jpeg", "raw")
 DECODERS = ("cpu", "cuda")
+AUDIO = ("none", "auto", "require")
 TYPES = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,), "None": (type(None),)}  # True is no 1
 
 
@@ -41,6 +42,15 @@ class BuildSettings:
     seed: int = 0
     strict: bool = False
     full_hash: bool = False  # fingerprints of whole files, not of three MiB of each
+    audio: str = "none"  # "auto": every clip has a mel spectrogram; "require": and none is without sound
+    audio_rate: int = 16_000  # Hz
+    audio_mels: int = 128  # bands
+    audio_columns: int = 256  # of time, a multiple of the frames
+    audio_window: float = 25.0  # ms
+    audio_hop: float = 10.0  # ms, the largest distance between windows
+    audio_low: float = 20.0  # Hz
+    audio_high: float | None = None  # Hz; None: half the rate
+    audio_seconds: float | None = None  # of the span around the clip's middle; None: that of the clip
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -67,15 +77,42 @@ class BuildSettings:
         total = (self.val_fraction or 0) + (self.test_fraction or 0)
         _check(total < 1, "--val-fraction plus --test-fraction", total, "below 1")
         _check(0 <= self.seed < 2**63, "--seed", self.seed, "0 to 2^63 - 1")
+        self._check_audio()
+
+    def _check_audio(self) -> None:
+        _check(self.audio in AUDIO, "--audio", self.audio, " | ".join(AUDIO))
+        if self.audio == "none":
+            for name in AUDIO_DETAILS:
+                if getattr(self, name) != getattr(BuildSettings, name):
+                    option = f"--{name.replace('_', '-')}"
+                    raise UsageError(f"{option} says how sound is kept, and none is to be; pass --audio auto as well")
+            return
+        _check(1000 <= self.audio_rate <= 500_000, "--audio-rate", self.audio_rate, "1000 to 500000")
+        _check(8 <= self.audio_mels <= 512, "--audio-mels", self.audio_mels, "8 to 512")
+        is_right = 1 <= self.audio_columns <= 8192 and self.audio_columns % self.frames == 0
+        _check(is_right, "--audio-columns", self.audio_columns, f"a multiple of --frames {self.frames}, 8192 at most")
+        _check(1 <= self.audio_window <= 1000, "--audio-window", self.audio_window, "1 to 1000 milliseconds")
+        _check(1 <= self.audio_hop <= 1000, "--audio-hop", self.audio_hop, "1 to 1000 milliseconds")
+        half = self.audio_rate / 2
+        _check(0 <= self.audio_low < half, "--audio-low", self.audio_low, f"0 to {half:g}, half of --audio-rate")
+        is_right = self.audio_high is None or self.audio_low < self.audio_high <= half
+        _check(is_right, "--audio-high", self.audio_high, f"above --audio-low, up to {half:g}, half of --audio-rate")
+        is_right = self.audio_seconds is None or 0 < self.audio_seconds <= 3600
+        _check(is_right, "--audio-seconds", self.audio_seconds, "above 0, up to 3600")
 
     def to_dict(self) -> dict:
-        return dataclasses.asdict(self)
+        """As index.json has them: details of the sound only where there is any."""
+        left_out = ("audio", *AUDIO_DETAILS) if self.audio == "none" else ()
+        return {name: value for name, value in dataclasses.asdict(self).items() if name not in left_out}
 
     @classmethod
     def from_dict(cls, values: Mapping) -> BuildSettings:
         """Those of index.json that this release knows; the rest belongs to a later one."""
         known = {field.name for field in dataclasses.fields(cls)}
         return cls(**{name: value for name, value in values.items() if name in known})
+
+
+AUDIO_DETAILS = tuple(name for name in vars(BuildSettings) if name.startswith("audio_"))
 
 
 def _check(ok: bool, option: str, value: object, allowed: str) -> None:

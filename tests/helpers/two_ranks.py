@@ -3,18 +3,20 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import socket
 import zlib
 
 import torch
+from heads import step_gradients, with_side
 from loading import like
 from runs import Stopping, run_small
 
 from shardify.errors import ShardifyError
 from trainer import ClipLoader
 from trainer.devices.distributed import join_group, leave_group
-from trainer.errors import is_lost_process
+from trainer.errors import TrainerError, is_lost_process
 from trainer.shards.shard_set import ShardSet, open_shards
 from trainer.tasks.base import Task
 
@@ -67,6 +69,11 @@ def train_apart(shards, folder, group):
 
     run("first")
     run("resumed", "epochs=2", out="first", resume=True)
+    if not other:
+        shutil.copytree(mine / "first", mine / "unwritable")
+        (mine / "unwritable" / "results" / "training_history.csv").unlink()
+        (mine / "unwritable" / "results" / "training_history.csv").mkdir()
+    run("unwritable", "epochs=3", resume=True)
     run("settings", f"optimizer.clip_norm={1 + group.rank}")
     run("shards", shards=folder / "nowhere" if other else shards)
     if other:
@@ -82,6 +89,20 @@ def train_apart(shards, folder, group):
     Stopping.stop_at = 0 if other else -1
     run("stopped", "epochs=3")
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    return ends
+
+
+def wait_for_main(group):
+    """How the ranks leave two blocks in which the main one has work: its own line, or the error that it ends with."""
+    ends = []
+    for fails in (False, True):
+        try:
+            with group.waiting_for_main():
+                if fails and group.is_main:
+                    raise TrainerError("the disk is full")
+            ends.append("went on")
+        except TrainerError as error:
+            ends.append(str(error))
     return ends
 
 
@@ -109,8 +130,11 @@ def run_rank(rank, shards, folder, port):
     """Writes `rank`.json below the folder."""
     group = join(rank, port)
     said = {"shared": share_a_cache(shards, group)}
+    gradients, sums = step_gradients(with_side(open_shards(shards)), 2, group)
+    said |= {"gradients": [values.tolist() for values in gradients], "sums": sums}
     run_small(shards, folder / "together", *ALIKE, group=group)
     said["ends"] = train_apart(shards, folder, group)
+    said["waited"] = wait_for_main(group)
     (folder / f"{rank}.json").write_text(json.dumps(said))
     leave_group(group)
 

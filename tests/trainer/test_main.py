@@ -12,6 +12,7 @@ from runs import SMALL, quick_results
 
 from trainer.__main__ import load, main
 from trainer.audit import main as audit
+from trainer.config.run_folder import settings_of
 from trainer.errors import SettingsError, first_sentence
 from trainer.evaluate import main as evaluate
 from trainer.export import main as export
@@ -85,9 +86,9 @@ def test_resume_alone_runs_no_class_that_only_the_folder_names(shards_folder, tm
     (tmp_path / ".trainer.lock").touch()
     (tmp_path / "config.yaml").write_text("model:\n  name: runs:MeanColours\nepochs: 3\n")
     with pytest.raises(SettingsError, match=r"custom model runs:MeanColours; .* add --set model.name=runs:MeanColours"):
-        load(tmp_path, None, ("epochs=2",), True)
-    assert load(tmp_path, None, ("model.name=runs:MeanColours",), True).epochs == 3
-    assert load(tmp_path, tmp_path / "config.yaml", (), True).model.name == "runs:MeanColours"
+        load(tmp_path, None, ("epochs=2",), settings_of(tmp_path, True))
+    assert load(tmp_path, None, ("model.name=runs:MeanColours",), settings_of(tmp_path, True)).epochs == 3
+    assert load(tmp_path, tmp_path / "config.yaml", (), None).model.name == "runs:MeanColours"
 
 
 @pytest.mark.parametrize("option", ["--config", "--out"])

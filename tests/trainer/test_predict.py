@@ -104,7 +104,7 @@ def test_a_test_folder_of_one_class_is_matched_by_name(run, data_folder, tmp_pat
 def test_a_videos_score_is_that_of_its_clip_in_the_shard(kind, runs, data_folder):
     expected = {row["source"]: row for row in read_csv((runs / kind / "results" / "test_predictions.csv").read_text())}
     result = call(predict.main, "--run", runs / kind, data_folder / "test")
-    rows = read_csv(result.output)
+    rows = read_csv(result.stdout)
     assert len(rows) == len(expected) == 8
     column = "prediction" if kind == "regression" else "score"
     assert len({row[column] for row in expected.values()}) > 4  # of clips that differ
@@ -196,9 +196,9 @@ def test_files_that_cannot_be_written(run, data_folder, shards_folder, tmp_path)
 
 
 def test_a_folder_for_the_file_is_made(run, data_folder, tmp_path):
-    video = next((data_folder / "test" / "a").iterdir())
-    result = call(predict.main, video, "--run", run, "--csv", tmp_path / "new" / "out.csv")
-    assert (result.exit_code, result.output) == (0, "")
+    result = call(predict.main, data_folder / "test" / "a", "--run", run, "--csv", tmp_path / "new" / "out.csv")
+    threshold = json.loads((run / "results" / "experiment_results.json").read_text())["video_threshold"]
+    assert result.stderr == f"b is predicted from a score of {threshold:.6f}, chosen on validation\n"
     assert os.listdir(tmp_path / "new") == ["out.csv"], "the name that it grew under is gone"
 
 
@@ -228,11 +228,11 @@ def test_rows_can_be_read_as_they_come_and_outlive_an_interruption(tmp_path, cap
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt), open_target(path) as file:
-        write_table(file, [], predictions(), 2)
+        write_table(file, {}, predictions(), 2)
     assert capsys.readouterr().err == f"the rows written so far are in {part}\n"
     assert "a.mp4" in part.read_text() and path.read_text() == "earlier\n"
     with open_target(path) as file:
-        write_table(file, [], [Prediction(source="b.mp4", error="damaged")], 1)
+        write_table(file, {}, [Prediction(source="b.mp4", error="damaged")], 1)
     assert path.read_text().endswith("\nb.mp4,,,damaged\n") and not part.exists()
 
 
@@ -283,11 +283,11 @@ def test_where_memory_runs_out_fewer_clips_go_at_once(crowded, monkeypatch):
 
 def test_names_command_neither_a_spreadsheet_nor_a_terminal(tmp_path, capsys):
     prediction = Prediction(source="=1+\x1b[2J.mp4", score=-0.5)
-    assert write_table(sys.stdout, [], [prediction], 1) == (1, 0)
+    assert write_table(sys.stdout, {}, [prediction], 1) == (1, 0)
     (shown,) = read_csv(capsys.readouterr().out)
     assert (shown["source"], shown["score"]) == (r"'=1+\x1b[2J.mp4", "-0.5")
     with open_target(tmp_path / "out.csv") as file:
-        write_table(file, [], [prediction], 1)
+        write_table(file, {}, [prediction], 1)
     (written,) = read_csv((tmp_path / "out.csv").read_text())
     assert (written["source"], written["score"]) == ("'=1+\x1b[2J.mp4", "-0.5")
 
@@ -295,6 +295,6 @@ def test_names_command_neither_a_spreadsheet_nor_a_terminal(tmp_path, capsys):
 def test_a_terminal_sees_how_much_is_left(monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     monkeypatch.delenv("JPY_PARENT_PID", raising=False)
-    write_table(sys.stdout, [], [Prediction(source=f"{i}.mp4", score=0.5) for i in range(3)], 3)
+    write_table(sys.stdout, {}, [Prediction(source=f"{i}.mp4", score=0.5) for i in range(3)], 3)
     shown = capsys.readouterr()
     assert "3/3" in shown.err and "00:00" in shown.err and len(read_csv(shown.out)) == 3

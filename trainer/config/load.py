@@ -60,11 +60,9 @@ class _UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def load_settings(config: Path | None = None, overrides: tuple[str, ...] = ()) -> Settings:
-    """Defaults, then the YAML file, then `key=value` overrides (dotted keys, YAML values)."""
-    values: dict[str, Any] = {}
-    if config is not None:
-        values = _read_yaml(config)
+def load_settings(config: Path | dict | None = None, overrides: tuple[str, ...] = ()) -> Settings:
+    """Defaults, then the YAML file, or what it holds, then `key=value` overrides (dotted keys, YAML values)."""
+    values: dict[str, Any] = read_yaml(config) if isinstance(config, Path) else config or {}
     for text in overrides:
         key, separator, value = text.partition("=")
         if not separator:
@@ -82,7 +80,8 @@ def from_dict(values: dict) -> Settings:
     return _build(Settings, values, "")
 
 
-def _read_yaml(path: Path) -> dict:
+def read_yaml(path: Path) -> dict:
+    """The settings that a file holds, in their groups, not checked. Raises SettingsError where it cannot be read."""
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
     except (OSError, UnicodeDecodeError) as error:
@@ -184,6 +183,10 @@ def _convert(value: Any, kind: Any, name: str, instead: str = "") -> Any:
         inner, other = arguments  # a type, and what may stand for it: None or a Literal of one word
         word, meant = ("none", None) if other is type(None) else typing.get_args(other) * 2
         return meant if value in (word, meant) else _convert(value, inner, name, f"{word} or ")
+    if origin is dict and isinstance(value, dict):
+        return {str(key): _convert(each, arguments[1], f"{name}.{key}") for key, each in value.items()}
+    if origin is dict:
+        raise SettingsError(f"{name} is {value!r}; it must be values by name: write {name}.NAME: value")
     if origin is list and isinstance(value, list):
         return [_convert(each, arguments[0], name) for each in value]
     if origin is list:

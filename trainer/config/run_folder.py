@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from shardify.errors import BusyError
+from trainer.config.load import read_yaml
 from trainer.config.session import runs_folder
 from trainer.errors import SettingsError
 
@@ -23,14 +24,24 @@ RECORD = "results/experiment_results.json"  # there once a run is complete
 CHECKPOINT = re.compile(r"^step-(\d{8})-([0-9a-f]{16})\.pth$")
 
 
+@contextlib.contextmanager
+def chosen_folder(out: Path | None, config: Path | None, resume: bool) -> Iterator[Path]:
+    """The run's folder, by `choose_out`; a new one that nothing was written to is gone at the end."""
+    chosen = choose_out(out, config, resume)
+    try:
+        yield chosen
+    finally:
+        if out is None:
+            with contextlib.suppress(OSError):  # it holds something
+                chosen.rmdir()
+
+
 def choose_out(out: Path | None, config: Path | None, resume: bool) -> Path:
     """The run's folder; without `out`, a new one that no other process has chosen, or with `resume` the newest run's.
 
     Raises SettingsError where it holds another run, or something else, or where no folder can be made.
     """
-    if "LOCAL_RANK" in os.environ:  # the main process of a group looks at the folder, when it takes it
-        if not (chosen := os.environ.get("TRAINER_OUT") or out):
-            raise SettingsError("several processes need one folder: pass it with --out")
+    if chosen := os.environ.get("TRAINER_OUT"):  # by the process that has started one for each GPU
         return Path(chosen)
     if out is not None:
         check_free(out, resume)
@@ -81,10 +92,10 @@ def holds_run(out: Path) -> bool:
     return (out / LOCK).is_file() or any(CHECKPOINT.match(path.name) for path in out.glob("checkpoints/step-*.pth"))
 
 
-def settings_of(out: Path, resume: bool) -> Path | None:
-    """The settings file of the run to resume, None without one."""
+def settings_of(out: Path, resume: bool) -> dict | None:
+    """The settings of the run to resume as its config.yaml has them, None without one. Raises SettingsError."""
     path = out / "config.yaml"
-    return path if resume and holds_run(out) and path.is_file() else None
+    return read_yaml(path) if resume and holds_run(out) and path.is_file() else None
 
 
 def has_trained(out: Path) -> bool:

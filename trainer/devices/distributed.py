@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import json
 import logging
 import mmap
 import os
 import socket
+import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
 from operator import itemgetter
 from typing import Any, TypeVar
 
@@ -16,12 +20,16 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
 from shardify.errors import ShardifyError
 from trainer.data.cache import private_memory
-from trainer.errors import GroupError, SettingsError, TrainerError
+from trainer.errors import GroupError, SettingsError, TrainerError, first_sentence, is_lost_process
 
 T = TypeVar("T")
+
+TIMEOUT = timedelta(minutes=10)  # of one exchange; the first compiled steps differ by less between machines
+POLL_SECONDS = 0.2  # how often a process asks whether the main one has finished
 
 
 @dataclass(frozen=True)
@@ -31,6 +39,8 @@ class Group:
     rank: int
     world: int
     device: torch.device
+    store: dist.Store | None = None  # small values by name, where there are several processes
+    _waits: Iterator[int] = field(default_factory=itertools.count, compare=False, repr=False)
 
     @property
     def is_main(self) -> bool:
@@ -121,6 +131,31 @@ class Group:
             is_everywhere = len({reason and reason[0] for reason in reasons}) == 1
             raise GroupError(line if is_everywhere else f"process {rank} on {host}: {line}", exit_code) from failure
 
+    @contextlib.contextmanager
+    def waiting_for_main(self) -> Iterator[None]:
+        """The others wait at this block's end until the main rank has left it, longer than TIMEOUT if need be.
+
+        Raises GroupError on the others where the main rank has failed in it.
+        """
+        name, reason = f"left {next(self._waits)}", None
+        try:
+            yield
+        except Exception as error:
+            reason = _reason(error)
+            raise
+        finally:
+            if self.world > 1 and self.is_main:
+                self.store.set(name, json.dumps(reason))
+                self.any(False)  # all know it: the store may end with this process
+        if not self.is_main:
+            while not self.store.check([name]):
+                time.sleep(POLL_SECONDS)
+            reason = json.loads(self.store.get(name))
+            self.any(False)
+            if reason:
+                line, exit_code, host = reason
+                raise GroupError(f"process 0 on {host}: {line}", exit_code)
+
     def check_same(self, facts: dict[str, Any]) -> None:
         """Raises GroupError, naming rank, host and what differs, unless all ranks have the same facts."""
         hosts, everywhere = zip(*self.gather_objects((socket.gethostname(), facts)), strict=True)
@@ -132,8 +167,8 @@ class Group:
                 )
                 raise GroupError(
                     f"process {rank} on {hosts[rank]} has other settings or files than process 0 on {hosts[0]}: "
-                    f"{shown}; all need the same command, shards, weights and run folder",
-                    SettingsError.exit_code,
+                    f"{shown}; all need the same command, shards and weights",
+                    TrainerError.exit_code,
                 )
 
 
@@ -160,16 +195,39 @@ def num_devices(devices: str) -> int:
     return int(devices)
 
 
+@contextlib.contextmanager
+def joined_group(use_gpu: bool) -> Iterator[Group]:
+    """The group that the launcher has started, for as long as the block takes.
+
+    Raises GroupError where another of its processes has ended or does not answer.
+    """
+    try:
+        group = join_group(use_gpu)
+        try:
+            yield group
+        finally:
+            leave_group(group)
+    except RuntimeError as error:
+        if not is_lost_process(error):
+            raise
+        raise GroupError(
+            f"another process of the run has ended or does not answer ({first_sentence(error)}); start all again with "
+            f"--resume, which continues from the newest checkpoint",
+            TrainerError.exit_code,
+        ) from error
+
+
 def join_group(use_gpu: bool) -> Group:
-    """The group that torchrun has started, or this process alone; its main process alone shows messages."""
+    """The group that the launcher has started, or this process alone; its main process alone shows messages."""
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
     device = torch.device("cuda", local_rank) if use_gpu else torch.device("cpu")
     if use_gpu:
         torch.cuda.set_device(device)
     if "LOCAL_RANK" not in os.environ:
         return Group(0, 1, device)
-    dist.init_process_group("nccl" if use_gpu else "gloo")
-    group = Group(dist.get_rank(), dist.get_world_size(), device)
+    store, rank, world = next(rendezvous("env://", timeout=TIMEOUT))
+    dist.init_process_group("nccl" if use_gpu else "gloo", store=store, rank=rank, world_size=world, timeout=TIMEOUT)
+    group = Group(rank, world, device, store)
     if not group.is_main:
         logging.getLogger("trainer").setLevel(logging.ERROR)  # all processes have the same messages
     return group

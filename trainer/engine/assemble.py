@@ -15,13 +15,14 @@ from trainer.data.loader import ClipLoader
 from trainer.data.order import num_steps
 from trainer.devices.distributed import Group
 from trainer.engine.ema import MovingAverage
-from trainer.engine.engine import Engine, choose_dtype
+from trainer.engine.engine import Engine
+from trainer.engine.evaluate import choose_dtype
 from trainer.engine.freezing import Freezing
 from trainer.engine.optimizer import Schedule, build_optimizer
 from trainer.models.batch_norm import allow_single_values
 from trainer.models.compile import compile_backbone
 from trainer.models.gradient_checkpointing import checkpoint_blocks
-from trainer.shards.shard_set import ShardSet, class_counts, input_shape
+from trainer.shards.shard_set import ShardSet, input_shape
 from trainer.tasks import task_of
 
 
@@ -31,7 +32,7 @@ def make_model(settings: Settings, shards: ShardSet, numbers: np.ndarray, checkp
     if checkpoint:
         settings = with_model(settings, weights="none")
     _, size = input_shape(shards, settings.data.frames, settings.data.size)
-    task = task_of(settings)
+    task = task_of(settings, shards.heads, shards.members)
     model = task.build_model(settings.model, len(shards.classes), size)
     if checkpoint:
         model.weights_origin = checkpoint["progress"]["weights_origin"]
@@ -90,11 +91,11 @@ def make_engine(settings: Settings, shards: ShardSet, numbers: np.ndarray, model
     group.broadcast([*model.parameters(), *model.buffers()])  # a custom model may draw them by a generator of its own
     dtype = choose_dtype(settings.amp, group.device)
     optimizer = build_optimizer(model, settings.optimizer)
-    task, steps = task_of(settings), num_steps(len(numbers), settings.batch_size)
+    task, steps = task_of(settings, shards.heads, shards.members), num_steps(len(numbers), settings.batch_size)
     return Engine(
         task=task,
         model=model,
-        loss=task.build_loss(model, class_counts(shards, numbers), group.device),
+        loss=task.build_loss(model, task.class_counts(shards, numbers), group.device),
         labels=task.labels(shards),
         optimizer=optimizer,
         schedule=Schedule(optimizer, settings.scheduler, settings.epochs, steps, task.maximises(settings.metric)),

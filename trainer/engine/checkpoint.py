@@ -43,7 +43,7 @@ def save_checkpoint(folder: Path, state: dict, step: int, keep: int) -> Path:
 
 
 def load_newest(folder: Path) -> dict | None:
-    """The newest checkpoint whose bytes match its name, with that name as `file`; None without any.
+    """The newest checkpoint whose bytes match its name; None without any.
 
     Damaged ones are named and passed over.
 
@@ -57,7 +57,7 @@ def load_newest(folder: Path) -> dict | None:
                 state = read_torch_file(io.BytesIO(payload))
                 if not isinstance(state, dict):
                     raise ValueError(f"it holds a {type(state).__name__}, not a run's state")
-                return state | {"file": path.name}
+                return state
             except ValueError as error:
                 raise TrainerError(f"{path}: cannot be read ({error}); start a new run with another --out") from error
         if path != paths[-1]:

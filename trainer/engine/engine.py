@@ -1,4 +1,4 @@
-"""The training step, an epoch of steps, and evaluation: the same for every task.
+"""The training step, an epoch of steps: the same for every task.
 
 Shapes: B clips, T frames, S pixels, K outputs of the model per clip.
 """
@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 
 from shardify.machine import is_out_of_memory
-from trainer.config.settings import DataSettings, Settings, is_custom
+from trainer.config.settings import Settings, is_custom
 from trainer.data.batches import Batch
 from trainer.data.loader import ClipLoader
 from trainer.devices.distributed import Group
-from trainer.devices.memory import in_parts
 from trainer.engine.ema import MovingAverage
+from trainer.engine.evaluate import Learned, autocast, evaluate
 from trainer.engine.freezing import Freezing
 from trainer.engine.nonfinite import CHECK_STEPS, StepGuard
 from trainer.engine.optimizer import Schedule
@@ -34,8 +34,6 @@ from trainer.transforms.augment import augment, draw, is_self_blended
 from trainer.transforms.clips import normalise, to_float
 
 logger = logging.getLogger(__name__)
-
-DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
 @dataclass
@@ -103,7 +101,8 @@ class Engine:
 
     def new_sums(self, start: dict[str, float] | None = None) -> dict[str, Tensor]:
         """The sums of an epoch that begins, or of one that has come to `start`."""
-        names = ("loss", *self.task.train_metrics, "clips")
+        parts = self.task.loss_parts
+        names = (*(f"loss{part}" for part in parts), *self.task.train_metrics, *(f"clips{part}" for part in parts))
         values = torch.zeros(len(names), dtype=torch.float64, device=self.group.device)
         if start:
             values = torch.tensor([start[name] for name in names], dtype=torch.float64, device=self.group.device)
@@ -140,9 +139,13 @@ class Engine:
         Returns what the step adds to the epoch's sums. Raises torch.OutOfMemoryError.
         """
         settings = self.settings
-        mask = torch.from_numpy(batch.mask).to(self.group.device, torch.float32, non_blocking=True)
-        draws, share = draw(settings.seed, epoch, batch.seeds), self._share(batch)
-        labels, blended = self._labels(batch, draws)
+        draws = draw(settings.seed, epoch, batch.seeds)
+        counted = self.task.counted(self.labels[batch.numbers], batch.mask)
+        mask, counts = (
+            torch.from_numpy(values).to(self.group.device, torch.float32, non_blocking=True)
+            for values in (batch.mask, counted)
+        )
+        (labels, blended), share = self._labels(batch, draws), self._share(counted)
         added = self.new_sums()
         parts = np.array_split(np.arange(len(mask)), min(self.accumulate, len(mask)))
         for part in parts:
@@ -156,13 +159,15 @@ class Engine:
             with nullcontext() if is_last else self.learner.no_sync():
                 with record_function("forward"), self.autocast():
                     outputs = self.learner(normalise(clips))
-                losses = self.loss(outputs, labels[chosen]) * mask[chosen]
+                losses = self.loss(outputs, labels[chosen]) * counts[chosen]
                 with record_function("backward"):
-                    self.scaler.scale(losses.sum() / share).backward()
+                    self.scaler.scale((losses.sum(0) / share).sum()).backward()
             # count, on the device: reading a value here would make the CPU wait for the GPU
             values = self.task.clip_values(outputs.detach(), labels[chosen])
             values = {name: value * mask[chosen] for name, value in values.items()}
-            values |= {"loss": losses.detach(), "clips": mask[chosen]}
+            columns = zip(self.task.loss_parts, by_part(losses.detach()), by_part(counts[chosen]), strict=True)
+            for part, loss, count in columns:
+                values |= {f"loss{part}": loss, f"clips{part}": count}
             torch._foreach_add_(list(added.values()), [values[name].double().sum() for name in added])
         return added
 
@@ -181,9 +186,8 @@ class Engine:
         """Every clip of the loader once, in plan order; by the averaged weights where there are any."""
         model = self.model if self.ema is None else self.ema.module
         self.group.broadcast(model.buffers())  # each rank has statistics of its own clips; rank 0's are saved
-        return evaluate(
-            model, loader, self.loss, self.labels, self.dtype, self.group, self.settings.data, self.accumulate
-        )
+        learned = Learned(self.task, self.loss, self.labels)
+        return evaluate(model, loader, learned, self.dtype, self.group, self.settings.data, self.accumulate)
 
     def autocast(self) -> AbstractContextManager:
         return autocast(self.group.device, self.dtype)
@@ -231,68 +235,25 @@ class Engine:
             f"parts (accumulate={self.accumulate}), {math.ceil(num_clips / self.accumulate)} clips at a time"
         )
 
-    def _share(self, batch: Batch) -> float | Tensor:
-        """Clips that count in the global batch, per rank: gradients are averaged over the ranks."""
-        count = float(batch.mask.sum())
-        if self.group.world == 1:
-            return count
-        total = torch.full((), count, device=self.group.device)
-        torch.distributed.all_reduce(total)
-        return total / self.group.world
+    def _share(self, counted: np.ndarray) -> Tensor:
+        """Clips of the global batch that count in each loss, () or (H,), per rank: ranks average their gradients.
+
+        counted: of this rank, as of the task. At least one, so that a loss without any is 0.
+        """
+        total = torch.from_numpy(counted.sum(0, dtype=np.float32, keepdims=True)).squeeze(0)
+        if self.group.world > 1:
+            total = total.to(self.group.device)
+            torch.distributed.all_reduce(total)
+        elif total.ndim:  # one number may stay: dividing by it does not make the GPU wait
+            total = total.to(self.group.device, non_blocking=True)
+        return total.clamp(min=1) / self.group.world
 
 
-@torch.inference_mode()
-def evaluate(
-    model: nn.Module,
-    loader: ClipLoader,
-    loss: Loss,
-    labels: np.ndarray,
-    dtype: torch.dtype,
-    group: Group,
-    data: DataSettings,
-    parts: int = 1,
-) -> Predictions:
-    """Every clip of the loader once, over all ranks, in plan order; a batch goes through the model in `parts`.
-
-    On one device in more parts where memory runs out. labels: what is learned of each clip, by its number.
-    """
-    model.eval()
-
-    def one_pass(parts: int) -> tuple[np.ndarray, np.ndarray]:
-        """The numbers and the outputs of this rank's clips."""
-        numbers, masks, outputs = [], [], []
-        for batch in loader.batches(epoch=0):
-            with autocast(group.device, dtype):
-                pieces = batch.clips.chunk(parts)
-                out = torch.cat([model(normalise(to_float(clips, data.frames, data.size))) for clips in pieces])
-            numbers.append(batch.numbers)
-            masks.append(batch.mask)
-            outputs.append(out.float())  # on the device: to take it from there would make the CPU wait for the GPU
-        counts = np.concatenate(masks)
-        return np.concatenate(numbers)[counts], torch.cat(outputs).cpu().numpy()[counts]
-
-    found = in_parts(one_pass, parts, most=loader.batch_size if group.world == 1 else parts)
-    numbers, outputs = map(group.gather, found)
-    order = np.argsort(numbers)
-    numbers, outputs = numbers[order], outputs[order]
-    labels = labels[numbers]
-    losses = loss(torch.from_numpy(outputs).to(group.device), torch.from_numpy(labels).to(group.device))
-    return Predictions(numbers, labels, outputs, float(losses.double().mean()))
-
-
-def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager:
-    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+def by_part(values: Tensor) -> tuple[Tensor, ...]:
+    """The columns (B,) of what there is of each loss, (B, H), or (B,) where there is one."""
+    return values.reshape(len(values), -1).unbind(1)
 
 
 def seed_step(seed: int, epoch: int, step: int, rank: int) -> None:
     """Seed dropout's draws by the position alone, so that resuming needs no random state."""
     torch.manual_seed(int(np.random.SeedSequence([seed, epoch, step, rank]).generate_state(1, np.uint64)[0]))
-
-
-def choose_dtype(amp: str, device: torch.device) -> torch.dtype:
-    """The type to compute in: bfloat16 on GPUs that have it (capability 8.0), float16 on older ones, else float32."""
-    if amp != "auto":
-        return DTYPES[amp]
-    if device.type == "cpu":
-        return torch.float32
-    return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16

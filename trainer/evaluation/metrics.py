@@ -110,6 +110,16 @@ def bootstrap_intervals(
     return _intervals(weighted.classification_figures, groups, labels, scores, threshold)
 
 
+def macro_f1(labels: np.ndarray, scores: np.ndarray) -> Figures:
+    """f1_macro, the mean F1 over the classes that have clips; the largest probability decides."""
+    return _figures(weighted.macro_f1, labels, scores)
+
+
+def macro_f1_interval(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray) -> Intervals:
+    """The 95% interval of what `macro_f1` gives; groups: int (N,), see `_intervals`."""
+    return _intervals(weighted.macro_f1, groups, labels, scores)
+
+
 def regression_intervals(targets: np.ndarray, values: np.ndarray, groups: np.ndarray) -> Intervals:
     """95% intervals of what `regression_metrics` gives; groups: int (N,), see `_intervals`."""
     return _intervals(weighted.regression_figures, groups, targets, values)

@@ -82,7 +82,7 @@ def report_text(record: dict, part: ReportPart) -> str:
     test, model, environ = record["test"], record["model"], record["environment"]
     what = "test" if test["split"] == "test" else "VALIDATION (there is no test split; the model was chosen on these)"
     lines = [
-        f"Run {record['run']}: {record['shards']['folder']}, classes {', '.join(record['classes'])}",
+        f"Run {record['run']}: {record['shards']['folder']}, {classes_in_words(record['heads'])}",
         f"{model['name']}{f' on {name}' if (name := model['backbone']) else ''}, {model['parameters']:,} parameters, "
         f"weights: {model['weights']}",
         f"{environ['device']}, {environ['precision']}, torch {environ['torch']}",
@@ -101,6 +101,13 @@ def report_text(record: dict, part: ReportPart) -> str:
         *record["notes"],
     ]
     return "\n".join(lines) + "\n"
+
+
+def classes_in_words(heads: dict[str, list[str]]) -> str:
+    """The classes of one head or of several, for people."""
+    if len(heads) == 1:
+        return f"classes {', '.join(*heads.values())}"
+    return "heads " + "; ".join(f"{name}: {', '.join(classes)}" for name, classes in heads.items())
 
 
 def _intervals_line(record: dict, part: ReportPart) -> str:
@@ -151,7 +158,7 @@ def _class_lines(record: dict) -> list[str]:
     head = ["class", *(f"{split} clips" for split in counts), *names]
     rows = [
         [name, *(f"{own[name]:,}" for own in counts.values()), *(_shown(figures[name][figure]) for figure in names)]
-        for name in record["classes"]
+        for name in next(iter(counts.values()))
     ]
     return table_lines([head, *rows])
 
@@ -161,5 +168,7 @@ def _shown(value: float | None) -> str:
 
 
 def figures_of(split: dict) -> dict:
-    """The metrics among a split's figures."""
-    return {name: value for name, value in split.items() if name not in ("split", "clips")}
+    """The metrics among a split's figures, those of a head as HEAD.NAME."""
+    own = {name: value for name, value in split.items() if name not in ("split", "clips", "heads")}
+    of_heads = split.get("heads", {}).items()
+    return own | {f"{head}.{name}": value for head, figures in of_heads for name, value in figures.items()}

@@ -42,6 +42,15 @@ def classification_figures(
     }
 
 
+def macro_f1(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> Figures:
+    """f1_macro: the mean of 2·hits / (clips of a class + predictions of it) over the classes that a resample has."""
+    every = np.arange(scores.shape[1])
+    truth, predicted = labels[:, None] == every, predict(scores)[:, None] == every
+    counts, hits = truth.T @ weights, (truth & predicted).T @ weights  # (K, R)
+    f1 = 2 * hits / np.maximum(counts + predicted.T @ weights, 1)
+    return {"f1_macro": _mean(np.where(counts > 0, f1, np.nan))}
+
+
 def regression_figures(targets: np.ndarray, values: np.ndarray, weights: np.ndarray) -> Figures:
     """mae, rmse, r2 and Pearson's r over targets and predicted values, float (N,), in the targets' unit."""
     total, errors = weights.sum(0), values - targets

@@ -16,6 +16,7 @@ from shardify.text import duration
 from trainer.config.settings import is_custom
 from trainer.devices import gpu
 from trainer.devices.gpu import gpu_memory
+from trainer.evaluation.report import classes_in_words
 from trainer.monitor.profiler import StepProfiler
 from trainer.monitor.tensorboard import open_events, write_events
 from trainer.shards.shard_set import input_shape
@@ -148,9 +149,8 @@ def show_opening(run: Run) -> None:
     frames, side = input_shape(shards, settings.data.frames, settings.data.size)
     less = (frames, side) != (shards.frames, shards.size)
     stored = f" (stored: {shards.frames}, {shards.size} px)" if less else ""
-    logger.info(
-        f"{shards.name}: {counts} clips of {frames} frames, {side} px{stored}; classes {', '.join(shards.classes)}"
-    )
+    classes = classes_in_words({head.name: head.classes for head in shards.heads})
+    logger.info(f"{shards.name}: {counts} clips of {frames} frames, {side} px{stored}; {classes}")
     logger.info(
         f"{model}, {size:.1f} M parameters; {where['device']}, {where['precision']}; cache: {loaders['train'].cache}"
     )

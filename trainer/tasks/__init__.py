@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from trainer.config.settings import LOSSES, Settings
@@ -10,17 +11,24 @@ from trainer.tasks.classification.settings import BinaryCrossEntropy, CrossEntro
 from trainer.tasks.regression.settings import AbsoluteError, SquaredError
 
 if TYPE_CHECKING:
+    from shardify.format.members import Member
+    from shardify.format.records import Head
     from trainer.tasks.base import Task
 
-TASKS = {  # the losses that ask for a task: its class
-    (CrossEntropy, Focal, BinaryCrossEntropy): "trainer.tasks.classification.task:Classification",
-    (SquaredError, AbsoluteError): "trainer.tasks.regression.task:Regression",
-}
+TASKS = {  # the losses that ask for a task: its class, and that for clips with several heads where it is another
+    (CrossEntropy, Focal, BinaryCrossEntropy): (
+        "trainer.tasks.classification.task:Classification", "trainer.tasks.classification.several_heads:SeveralHeads",
+    ),
+    (SquaredError, AbsoluteError): ("trainer.tasks.regression.task:Regression",),
+}  # fmt: skip
 LOSSES.update({loss.name: loss for losses in TASKS for loss in losses})
 
 
-def task_of(settings: Settings) -> Task:
-    """The task that the settings ask for, by their loss. Raises SettingsError where they do not go together."""
-    place = next(place for losses, place in TASKS.items() if type(settings.loss) in losses)
-    module, _, name = place.partition(":")
-    return getattr(importlib.import_module(module), name)(settings)
+def task_of(settings: Settings, heads: Sequence[Head] = (), members: Mapping[str, Member] | None = None) -> Task:
+    """The task that the settings ask for, by their loss, on clips with these heads and members.
+
+    Raises SettingsError where they do not go together.
+    """
+    places = next(places for losses, places in TASKS.items() if type(settings.loss) in losses)
+    module, _, name = places[-1 if len(heads) > 1 else 0].partition(":")
+    return getattr(importlib.import_module(module), name)(settings, heads, members or {})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,13 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from shardify.format.members import Member
+from shardify.format.records import Head
 from trainer.config.settings import ModelSettings, Settings
 from trainer.errors import SettingsError
 from trainer.evaluation.metrics import Figures, Measures
 from trainer.evaluation.predictions import Predictions, ReportPart, Scored
-from trainer.shards.shard_set import ShardSet
+from trainer.shards.shard_set import ShardSet, class_counts
 
-Loss = Callable[[Tensor, Tensor], Tensor]  # outputs (B, K) and labels (B,) to float32 (B,), one loss per clip
+# outputs (B, K) and labels (B,) to float32 (B,), one loss per clip; or labels (B, H) to (B, H), one of each head
+Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Prediction:
     score: float | None = None  # probability of class 1 of two, else of the predicted class; or the value
     scores: dict[str, float] = field(default_factory=dict)  # the probability of every class, by its name
     clips: tuple[float, ...] = ()  # the same as `score`, of each clip
+    heads: dict[str, Prediction] = field(default_factory=dict)  # of every head by name, where there are several
     source: str = ""  # the file's path; "" for an array
     error: str = ""  # why there is no score; "" where there is one
 
@@ -45,9 +49,10 @@ class Prediction:
 class Task(ABC):
     """A task: which labels of a clip are learned, by which model and loss, and which figures say how well.
 
-    `trainer.tasks.task_of` makes it from the settings of a run or of a saved model; it holds nothing of the data.
-    Shapes: B clips of a step, N clips of a split, K outputs of the model per clip. Clips that a model gets are float32
-    (B, T, 3, S, S), normalised.
+    `trainer.tasks.task_of` makes it from the settings of a run or of a saved model; of the data it knows the heads and
+    the members. Shapes: B clips of a step, N clips of a split, K outputs of the model per clip, H heads. Clips that a
+    model gets are float32 (B, T, 3, S, S), normalised. Where labels are (B,) or (N,), they are (B, H) or (N, H) with
+    several heads.
     """
 
     label: str  # what is learned, in words
@@ -55,6 +60,7 @@ class Task(ABC):
     metrics: tuple[str, ...]  # that the best model may be chosen by; the first one is what `metric: auto` comes to
     lower_is_better: tuple[str, ...] = ("loss",)
     history: tuple[str, ...]  # the metrics of validation in training_history.csv
+    loss_parts: tuple[str, ...] = ("",)  # what follows `loss` and `clips` in the names of a step's sums, for each loss
     train_metrics: dict[str, str]  # what a step sums over its clips: the metric that its mean is called
     metric_limits: tuple[float, float] | None = None  # of the axis on which the history's plot shows them
     plots: tuple[str, ...]  # the files that `report` draws, in results/evaluation/
@@ -62,7 +68,7 @@ class Task(ABC):
     temperature = 1.0  # of the scores, as validation has fitted it; who reads a saved model sets it
     keeps_classes = False  # whether clips are held out so that train and val have every class
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, heads: Sequence[Head], members: Mapping[str, Member]) -> None:
         """Raises SettingsError where a setting does not go with the task."""
         self.loss = settings.loss
         self.check_settings(settings)
@@ -80,7 +86,7 @@ class Task(ABC):
 
     @abstractmethod
     def labels(self, shards: ShardSet) -> np.ndarray:
-        """What is learned of each clip, by its number: int64 or float64 (clips of all splits,).
+        """What is learned of each clip, by its number: int64 or float64 (clips of all splits,), or (…, H).
 
         Raises FormatError where one cannot be learned.
         """
@@ -96,9 +102,21 @@ class Task(ABC):
     def real_and_fake(self, shards: ShardSet) -> tuple[int, int]:
         """The labels of real clips and of fakes. Raises SettingsError where the task has no such labels."""
         raise SettingsError(
-            f"augment.self_blend makes fakes of real clips, but loss.name={self.loss.name} learns no classes; leave it "
-            "out, or use loss.name=cross_entropy"
+            "augment.self_blend makes fakes of real clips, so it goes only with one head, of the two classes real and "
+            "fake; leave it out"
         )
+
+    def counted(self, labels: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """Which clips count in the losses: bool (B,), or (B, H); mask, bool (B,): which ones do not only pad."""
+        return mask
+
+    def class_counts(self, shards: ShardSet, numbers: np.ndarray) -> np.ndarray:
+        """The clips of each class among these numbers, int64 (K,), in the order of `class_names`."""
+        return class_counts(shards, numbers)
+
+    def class_names(self, classes: list[str]) -> list[str]:
+        """The names of all classes; classes: of the primary head."""
+        return classes
 
     def check_data(
         self, settings: Settings, shards: ShardSet, splits: dict[str, np.ndarray]
@@ -137,19 +155,22 @@ class Task(ABC):
 
     @abstractmethod
     def build_loss(self, model: nn.Module, class_counts: np.ndarray, device: torch.device) -> Loss:
-        """The loss per clip of a model that is on `device`; class_counts: int64 (classes,), the clips of train.
+        """The loss per clip of a model that is on `device`; class_counts: of the clips of train, as of `class_counts`.
 
         Raises SettingsError where it does not fit the number of classes.
         """
 
     @abstractmethod
     def clip_values(self, outputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """What a step sums beside loss and clips, by the names in `train_metrics`: (B,) each, on their device."""
+        """What a step sums beside losses and clips, by the names in `train_metrics`: (B,) each, on their device."""
 
     # figures
 
     def train_figures(self, sums: dict[str, float]) -> dict[str, float]:
-        """The figures of training, by their columns of the history; sums: of an epoch, loss, `train_metrics`, clips."""
+        """The figures of training, by their columns of the history.
+
+        sums: of an epoch, for each of `loss_parts` its loss and its clips, and `train_metrics`.
+        """
         clips = max(sums["clips"], 1)  # with every step skipped, none counts
         names = {"loss": "loss", **self.train_metrics}
         return {f"train_{figure}": sums[name] / clips for name, figure in names.items()}
@@ -162,6 +183,10 @@ class Task(ABC):
         """The metrics of one split, with its name and number of clips."""
         about = {"split": split, "clips": len(predictions.labels), "loss": predictions.loss}
         return {**about, **self.figures(predictions, threshold)}
+
+    def by_head(self, figures: dict) -> dict:
+        """What `split_figures` gives, as experiment_results.json has it: with several heads, those of each together."""
+        return figures
 
     @abstractmethod
     def scores(self, outputs: np.ndarray) -> np.ndarray:

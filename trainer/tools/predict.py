@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -38,13 +38,19 @@ def open_target(path: Path | None) -> Iterator[TextIO]:
     rename(part, path)
 
 
-def write_table(file: TextIO, classes: Sequence[str], predictions: Iterable[Prediction], total: int) -> tuple[int, int]:
+def write_table(
+    file: TextIO, heads: Mapping[str, Sequence[str]], predictions: Iterable[Prediction], total: int
+) -> tuple[int, int]:
     """Write a row for each prediction; returns how many there are, and how many are of what could not be read.
 
-    classes: their names, none in regression. On a terminal a bar shows how many of `total` are done and the time left.
-    Nothing in the rows is a formula for a spreadsheet, or on standard output a command for a terminal.
+    heads: the names of the classes of each head, the primary one first; none in regression. On a terminal a bar shows
+    how many of `total` are done and the time left. Nothing in the rows is a formula for a spreadsheet, or on standard
+    output a command for a terminal.
     """
+    classes = next(iter(heads.values()), ())
     named = [*(f"score_{name}" for name in classes)] if len(classes) > 2 else []
+    if len(heads) > 1:
+        named += [f"{name}.{column}" for name in heads for column in ("class", "confidence")]
     writer = TableWriter(file, (*COLUMNS, *(("class", "confidence") if classes else ()), *named))
     count = failed = 0
     bar = tqdm(predictions, total=total, unit="video", disable=not shows_bars(), dynamic_ncols=True)
@@ -60,7 +66,10 @@ def write_table(file: TextIO, classes: Sequence[str], predictions: Iterable[Pred
 
 
 def row_of(prediction: Prediction, classes: Sequence[str]) -> dict[str, object]:
-    """The cells of one prediction by their columns, as in test_predictions.csv; those of every class from three on."""
+    """The cells of one prediction by their columns, as in test_predictions.csv; those of every class from three on.
+
+    With several heads they are of the primary one, and every head has its class and confidence.
+    """
     if prediction.error:
         return {"source": prediction.source, "error": prediction.error}
     if not classes:
@@ -73,4 +82,6 @@ def row_of(prediction: Prediction, classes: Sequence[str]) -> dict[str, object]:
         "class": prediction.class_name,
         "confidence": f"{prediction.confidence:.6f}",
         **{f"score_{name}": f"{score:.6f}" for name, score in prediction.scores.items()},
+        **{f"{name}.class": own.class_name for name, own in prediction.heads.items()},
+        **{f"{name}.confidence": f"{own.confidence:.6f}" for name, own in prediction.heads.items()},
     }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from trainer.data.loader import ClipLoader
 from trainer.devices.distributed import Group
-from trainer.engine.engine import choose_dtype, evaluate
+from trainer.engine.evaluate import Learned, choose_dtype, evaluate
 from trainer.evaluation.predictions import Predictions, source_rows
 from trainer.saved_model import SavedModel
 from trainer.shards.shard_set import ShardSet
@@ -42,6 +42,6 @@ def split_loader(saved: SavedModel, shards: ShardSet, split: str, group: Group, 
 def predict_split(saved: SavedModel, loader: ClipLoader, group: Group) -> Predictions:
     """The predictions of all clips of a loader."""
     settings, task = saved.settings, saved.task
-    loss, labels = task.build_loss(saved.model, saved.class_counts, group.device), task.labels(loader.shards)
-    dtype = choose_dtype(settings.amp, group.device)
-    return evaluate(saved.model, loader, loss, labels, dtype, group, settings.data, settings.accumulate)
+    loss = task.build_loss(saved.model, saved.class_counts, group.device)
+    learned, dtype = Learned(task, loss, task.labels(loader.shards)), choose_dtype(settings.amp, group.device)
+    return evaluate(saved.model, loader, learned, dtype, group, settings.data, settings.accumulate)

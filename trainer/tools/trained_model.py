@@ -14,7 +14,7 @@ import torch
 
 from shardify.format.settings import BuildSettings
 from trainer.devices.memory import in_parts
-from trainer.engine.engine import autocast, choose_dtype
+from trainer.engine.evaluate import autocast, choose_dtype
 from trainer.errors import SettingsError, TrainerError
 from trainer.saved_model import SavedModel, load_saved
 from trainer.tasks.base import Prediction
@@ -56,8 +56,13 @@ class TrainedModel:
 
     @property
     def classes(self) -> list[str]:
-        """The names of the classes in the order of their numbers; none in regression."""
+        """The names of the classes, of the primary head, in the order of their numbers; none in regression."""
         return self.saved.classes if self.saved.task.predicts_classes else []
+
+    @property
+    def heads(self) -> dict[str, list[str]]:
+        """The classes of every head by its name, the primary one first; none in regression."""
+        return {head["name"]: head["classes"] for head in self.saved.heads} if self.classes else {}
 
     @cached_property
     def build(self) -> BuildSettings:

@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING
 from shardify.format.members.array import Array
 from shardify.format.members.base import Member
 from shardify.format.members.frames import Frames
+from shardify.format.members.mel import Mel
 
 if TYPE_CHECKING:
     from shardify.format.settings import BuildSettings
 
-KINDS: dict[str, type[Member]] = {kind.kind: kind for kind in (Frames, Array)}
+KINDS: dict[str, type[Member]] = {kind.kind: kind for kind in (Frames, Array, Mel)}
 
 
 def members_of(settings: BuildSettings) -> dict[str, Member]:
     """The members, by name, of every clip that a build with these settings writes."""
-    return {member.name: member for member in (Frames.of(settings),)}
+    members = [Frames.of(settings)]
+    if settings.audio != "none":
+        members.append(Mel.of(settings))
+    return {member.name: member for member in members}
 
 
 def members_from(entries: Mapping[str, Mapping]) -> dict[str, Member]:

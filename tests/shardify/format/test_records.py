@@ -7,9 +7,10 @@ from shardify.format.records import DTYPE_1, UNLABELLED, Head, name_fields, samp
 def test_fields_follow_from_the_names_of_members_and_heads():
     assert sample_dtype(("frames", "mel"), ("class", "motion")).names == (
         "key", "split", "shard", "group", "target", "source", "original", "frames_offset", "frames_length",
-        "frames_crc", "mel_offset", "mel_length", "mel_crc", "label_class", "label_motion",
+        "frames_crc", "mel_offset", "mel_length", "mel_crc", "mel_present", "label_class", "label_motion",
     )  # fmt: skip
-    kinds = sample_dtype()
+    kinds = sample_dtype(("frames", "mel"))
+    assert kinds["mel_present"] == np.bool_
     assert (kinds["source"], kinds["original"], kinds["label_class"]) == (np.uint32, np.int32, np.int16)
 
 

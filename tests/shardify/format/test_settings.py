@@ -15,6 +15,11 @@ from shardify.format.settings import BuildSettings
         ({"val_fraction": 1.0}, "--val-fraction is 1.0"),
         ({"val_fraction": 0.5, "test_fraction": 0.5}, "--val-fraction plus --test-fraction is 1.0"),
         ({"shard_size": 0}, "--shard-size is 0"),
+        ({"audio": "all"}, "--audio is 'all'; it must be none | auto | require"),
+        ({"audio_mels": 64}, "--audio-mels says how sound is kept, and none is to be; pass --audio auto as well"),
+        ({"audio": "auto", "audio_columns": 250}, "--audio-columns is 250; it must be a multiple of --frames 16"),
+        ({"audio": "auto", "audio_high": 9000.0}, "--audio-high is 9000.0; it must be above --audio-low, up to 8000"),
+        ({"audio": "auto", "audio_low": float("nan")}, "--audio-low is nan"),
     ],
 )
 def test_values_out_of_range_are_named(values, message):
@@ -32,3 +37,9 @@ def test_defaults_are_the_formats():
         95,
     )
     assert BuildSettings(**settings.to_dict()) == settings
+
+
+def test_sound_is_in_the_index_only_where_it_is_kept():
+    assert not any(name.startswith("audio") for name in BuildSettings().to_dict())
+    settings = BuildSettings(audio="auto", audio_rate=48_000)
+    assert settings.to_dict()["audio_rate"] == 48_000 and BuildSettings(**settings.to_dict()) == settings

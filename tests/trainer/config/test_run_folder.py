@@ -13,6 +13,7 @@ from trainer.config.run_folder import (
     RECORD,
     check_free,
     choose_out,
+    chosen_folder,
     has_trained,
     hold_folder,
     read_record,
@@ -23,7 +24,7 @@ from trainer.errors import SettingsError
 
 @pytest.fixture(autouse=True)
 def alone(tmp_path, monkeypatch):
-    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    monkeypatch.delenv("TRAINER_OUT", raising=False)
     monkeypatch.chdir(tmp_path)
 
 
@@ -65,15 +66,22 @@ def test_resume_takes_the_newest_run(tmp_path):
     assert str(choose_out(None, Path("configs/fast.yaml"), True)) == "runs/fast"
 
 
-def test_processes_of_a_group_are_told_the_folder(monkeypatch):
-    monkeypatch.setenv("LOCAL_RANK", "1")
-    monkeypatch.setenv("TRAINER_OUT", "")
-    with pytest.raises(SettingsError, match="several processes need one folder: pass it with --out"):
-        choose_out(None, None, False)
-    assert choose_out(Path("mine"), None, False) == Path("mine")
+def test_processes_that_another_has_started_are_told_the_folder(monkeypatch):
     monkeypatch.setenv("TRAINER_OUT", "chosen")
     assert choose_out(None, None, False) == choose_out(Path("mine"), None, True) == Path("chosen")
     assert os.listdir() == []
+
+
+def test_a_new_folder_that_stays_empty_goes():
+    with chosen_folder(None, None, False) as chosen:
+        assert chosen.is_dir()
+    assert os.listdir("runs") == []
+    with chosen_folder(None, None, False) as chosen:
+        (chosen / LOCK).touch()
+    Path("mine").mkdir()
+    with chosen_folder(Path("mine"), None, False):
+        pass
+    assert Path("mine").is_dir() and os.listdir("runs") == ["run"]
 
 
 @pytest.mark.parametrize("resume", [False, True])
@@ -97,12 +105,13 @@ def test_a_folder_of_other_things_is_refused_and_left_as_it_is(tmp_path, resume)
 @pytest.mark.parametrize("sign", [LOCK, f"checkpoints/step-00000003-{'a' * 16}.pth"])
 def test_a_run_is_gone_on_with_and_not_begun_again(tmp_path, sign):
     (tmp_path / sign).parent.mkdir(exist_ok=True)
-    for name in (sign, "config.yaml"):
-        (tmp_path / name).touch()
+    (tmp_path / sign).touch()
+    assert settings_of(tmp_path, True) is None
+    (tmp_path / "config.yaml").write_text("model.dropout: 0.5")
     with pytest.raises(SettingsError, match="holds a run already; pass --resume"):
         check_free(tmp_path, False)
     check_free(tmp_path, True)
-    assert settings_of(tmp_path, True) == tmp_path / "config.yaml"
+    assert settings_of(tmp_path, True) == {"model": {"dropout": 0.5}}
     assert settings_of(tmp_path, False) is None
 
 

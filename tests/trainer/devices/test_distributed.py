@@ -1,8 +1,8 @@
 """A process alone and in a group: its devices, the memory that ranks share, and how a group ends."""
 
+import contextlib
 import itertools
 import json
-import multiprocessing
 import os
 import signal
 import socket
@@ -15,15 +15,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from runs import SMALL, history, newest_weights, run_small
+from heads import step_gradients, with_side
+from runs import ALONE, SMALL, history, newest_weights, quick_results, run_small
 from two_ranks import ALIKE, free_port, in_two_processes, lose_the_other, run_rank
+from warm_python import warm_python
 
 from trainer import ClipLoader
-from trainer.devices import launch as launcher
 from trainer.devices.distributed import Group, join_group, leave_group, num_devices
 from trainer.devices.launch import relaunch
 from trainer.errors import SettingsError
 from trainer.evaluation.report import figures_of
+from trainer.shards.shard_set import open_shards
 
 
 def test_alone(monkeypatch):
@@ -59,47 +61,37 @@ def alive(mark):
     return found
 
 
+@pytest.fixture(scope="module")
+def python(tmp_path_factory):
+    with contextlib.ExitStack() as stack:
+        with quick_results():
+            program = stack.enter_context(warm_python(tmp_path_factory.mktemp("warm")))
+        yield program
+
+
 @pytest.fixture
-def start():
-    """Start a command; at the end nothing of it may be alive."""
+def start(python):
+    """Start a command of Python, of which nothing may be alive at the end."""
     mark = uuid.uuid4().hex
     own = {"TEST_MARK": mark, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2] / "helpers")}
 
-    def run(command, environment):
+    def run(arguments, environment=os.environ):
         return subprocess.Popen(
-            command, env={**environment, **own},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+            [python, *arguments], env={**environment, **own, "PYTHON_EXEC": python},  # with which torchrun starts ranks
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         )  # fmt: skip
 
-    run.mark, run.own = mark, own
+    run.mark = mark
     yield run
     for pid in alive(mark):
         os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture
-def launch(start, monkeypatch):
-    """Start the launcher of two sleeping ranks in a fork, where torch is there already: (process, what it prints)."""
-    for name, value in {**start.own, "TRAINER_OUT": ""}.items():
-        monkeypatch.setenv(name, value)
-
-    def in_fork(pipe, arguments):
-        os.setsid()
-        for descriptor in (1, 2):
-            os.dup2(pipe, descriptor)
-        os.close(pipe)
-        sys.argv[1:], sys.stderr = arguments, os.fdopen(2, "w")
-        launcher.main()
-
-    def run(seconds):
-        read, write = os.pipe()
-        arguments = ["--standalone", "--nproc-per-node=2", "-m", "sleeping", str(seconds)]
-        process = multiprocessing.get_context("fork").Process(target=in_fork, args=(write, arguments))
-        process.start()
-        os.close(write)
-        return process, os.fdopen(read)
-
-    return run
+def launch(start):
+    """Start the launcher of two sleeping ranks."""
+    launcher = ["-m", "trainer.devices.launch", "--standalone", "--nproc-per-node=2", "-m", "sleeping"]
+    return lambda seconds: start([*launcher, str(seconds)], {**os.environ, "TRAINER_OUT": ""})
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +100,15 @@ def two_ranks(shards_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("two_ranks")
     in_two_processes(run_rank, shards_folder, folder, free_port())
     return folder, *(json.loads((folder / f"{rank}.json").read_text()) for rank in range(2))
+
+
+def test_ranks_weigh_each_head_by_its_labels_in_the_whole_batch(shards_folder, two_ranks):
+    gradients, sums = step_gradients(with_side(open_shards(shards_folder)), 1, ALONE)
+    assert 0 < sums["clips_side"] < sums["clips_class"]
+    for rank in two_ranks[1:]:
+        pairs = zip(gradients, rank["gradients"], strict=True)
+        assert all(torch.allclose(a, torch.tensor(b), atol=1e-6, rtol=0) for a, b in pairs)
+        assert rank["sums"] == pytest.approx(sums)
 
 
 def test_ranks_of_a_machine_share_the_cache(shards_folder, two_ranks):
@@ -150,18 +151,27 @@ def test_ranks_that_would_start_from_different_things_all_end_and_one_folder_is_
     first, host = folder / "machine-0" / "first", socket.gethostname()
     assert ends[0]["first"] == ends[1]["first"] == 1
     assert (first / "results" / "experiment_results.json").is_file()
+    assert ends[0]["resumed"] == ends[1]["resumed"] in (1, 2), "by the main rank's checkpoint alone"
+    assert len(history(first)) == 2
     assert not (folder / "machine-1" / "first").exists()
     differs = f"process 1 on {host} has other settings or files than process 0 on {host}: "
-    (checkpoint,) = (first / "checkpoints").iterdir()
+    results = folder / "machine-0" / "unwritable" / "results"
     for name, code, message in [
-        ("resumed", 2, f"{differs}checkpoint None instead of {checkpoint.name}"),
-        ("settings", 2, f"{differs}optimizer.clip_norm 2.0 instead of 1.0; all need the same"),
+        ("unwritable", 1, f"process 0 on {host}: [Errno 21] Is a directory: '{results}/.training"),
+        ("settings", 1, f"{differs}optimizer.clip_norm 2.0 instead of 1.0; all need the same"),
         ("shards", 1, f"process 1 on {host}: {folder / 'nowhere'}: is not a folder"),
         ("taken", 2, f"process 0 on {host}: {folder / 'machine-0' / 'taken'} holds results, but no run; pass an empty"),
     ]:
         assert [end[name][:2] for end in ends] == [["GroupError", code]] * 2
         assert all(end[name][2].startswith(message) for end in ends), ends
     assert ends[0]["unlike"] == ends[1]["unlike"] in (1, 2), "the best epoch, by the main rank's validation"
+
+
+def test_ranks_wait_for_the_main_one_and_end_as_it_does(two_ranks):
+    waited = [rank["waited"] for rank in two_ranks[1:]]
+    assert waited == [
+        ["went on", said] for said in ("the disk is full", f"process 0 on {socket.gethostname()}: the disk is full")
+    ]
 
 
 def test_what_stops_one_rank_stops_all_with_one_checkpoint(two_ranks):
@@ -184,14 +194,13 @@ def test_a_rank_knows_that_the_other_has_gone_which_leaves_no_memory_behind(tmp_
 
 def test_a_second_ctrl_c_over_ranks_ends_at_once_and_not_as_a_run_to_go_on_with(launch, start):
     """Where nothing was written; these processes are at no step boundary for a long time."""
-    process, printed = launch(seconds=600)
-    assert {printed.readline().split()[0] for _ in range(2)} == {"0", "1"}
-    os.kill(process.pid, signal.SIGINT)
-    assert [printed.readline() for _ in range(2)] == ["stopped by SIGINT\n"] * 2
-    os.kill(process.pid, signal.SIGINT)
-    assert "Traceback" not in printed.read()
-    process.join(20)
-    assert process.exitcode == 128 + signal.SIGINT
+    with launch(seconds=600) as process:
+        assert {process.stdout.readline().split()[0] for _ in range(2)} == {"0", "1"}
+        process.send_signal(signal.SIGINT)
+        assert [process.stdout.readline() for _ in range(2)] == ["stopped by SIGINT\n"] * 2
+        process.send_signal(signal.SIGINT)
+        assert "Traceback" not in process.communicate(timeout=20)[0]
+    assert process.returncode == 128 + signal.SIGINT
     assert not alive(start.mark)
 
 
@@ -200,13 +209,14 @@ def test_a_signal_leaves_a_checkpoint_and_no_process(shards_folder, tmp_path, st
     overrides = [part for text in (*SMALL, "epochs=1000000", "data.cache=ram") for part in ("--set", text)]
     arguments = ["--shards", str(shards_folder), "--out", str(tmp_path / "run"), "--devices", "cpu", *overrides]
     became = []
-    monkeypatch.setattr(os, "execve", lambda path, *command: became.append(command))
+    monkeypatch.setattr(os, "execve", lambda *command: became.append(command))
     relaunch(2, arguments, tmp_path / "run")
-    ((command, environment),) = became
-    with start(command, environment | {"KAGGLE_KERNEL_RUN_TYPE": "Batch"}) as process:
-        begun = "".join(itertools.takewhile(lambda line: not line.startswith("epoch 2/"), process.stderr))
+    ((program, command, environment),) = became
+    assert program == command[0] == sys.executable
+    with start(command[1:], environment | {"KAGGLE_KERNEL_RUN_TYPE": "Batch"}) as process:
+        begun = "".join(itertools.takewhile(lambda line: not line.startswith("epoch 2/"), process.stdout))
         os.killpg(process.pid, signal.SIGINT)
-        said = process.communicate(timeout=60)[1]
+        said = process.communicate(timeout=60)[0]
     assert begun.count("Kaggle ends sessions") == 1
     assert "stopped by SIGINT at epoch" in said and said.count("a checkpoint is written") == 1
     assert process.returncode == 75
@@ -216,12 +226,11 @@ def test_a_signal_leaves_a_checkpoint_and_no_process(shards_folder, tmp_path, st
 
 
 def test_a_killed_rank_ends_the_others_within_a_minute(launch, start):
-    process, printed = launch(seconds=0)
-    ranks = dict(printed.readline().split() for _ in range(2))
-    os.kill(int(ranks["0"]), signal.SIGKILL)
-    said = printed.read()
-    process.join(60)
-    assert process.exitcode == 128 + signal.SIGKILL
+    with launch(seconds=0) as process:
+        ranks = dict(process.stdout.readline().split() for _ in range(2))
+        os.kill(int(ranks["0"]), signal.SIGKILL)
+        said = process.communicate(timeout=60)[0]
+    assert process.returncode == 128 + signal.SIGKILL
     assert "stopped by SIGTERM" in said
     assert "error: process 0 was ended by SIGKILL; if memory ran out, use data.cache=none" in said
     assert not alive(start.mark)

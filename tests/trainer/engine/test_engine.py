@@ -14,7 +14,8 @@ from trainer.data.batches import Batch
 from trainer.data.loader import ClipLoader
 from trainer.devices.distributed import Group
 from trainer.engine.assemble import make_engine
-from trainer.engine.engine import choose_dtype, seed_step
+from trainer.engine.engine import seed_step
+from trainer.engine.evaluate import choose_dtype
 from trainer.errors import SettingsError, TrainerError
 from trainer.shards.shard_set import open_shards
 from trainer.transforms.augment import DRAWS, draw
@@ -113,7 +114,7 @@ def test_pseudo_fakes_are_learned_and_counted_as_fakes(shards_folder, batch):
 def test_pseudo_fakes_need_real_clips_and_fakes(shards_folder):
     with pytest.raises(SettingsError, match=r"augment.self_blend needs two classes.*have a, b"):
         engine_of(open_shards(shards_folder), "augment.self_blend=0.5")
-    with pytest.raises(SettingsError, match=r"augment.self_blend makes fakes.*loss.name=mse learns no classes"):
+    with pytest.raises(SettingsError, match=r"augment.self_blend makes fakes of real clips, so it goes only with"):
         engine_of(deepfakes(open_shards(shards_folder)), "augment.self_blend=0.5", "loss.name=mse")
 
 

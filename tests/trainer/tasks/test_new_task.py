@@ -32,7 +32,7 @@ class Bounded(Regression):
 
 
 def test_a_task_is_a_class_and_a_line_of_the_registry(shards_folder, tmp_path, monkeypatch, capfd):
-    monkeypatch.setitem(tasks.TASKS, (BoundedLoss,), f"{__name__}:Bounded")
+    monkeypatch.setitem(tasks.TASKS, (BoundedLoss,), (f"{__name__}:Bounded",))
     monkeypatch.setitem(LOSSES, "bounded", BoundedLoss)
     own, out = ("loss={name: bounded, scale: 2}",), tmp_path / "run"
     with pytest.raises(Interrupted):

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from shardify.format.records import UNLABELLED
 from shardify.format.words import meaning_of
 from trainer.errors import TrainerError
 from trainer.shards.shard_set import ShardSet
@@ -15,13 +16,20 @@ from trainer.shards.shard_set import ShardSet
 logger = logging.getLogger(__name__)
 
 
-def match_classes(shards: ShardSet, classes: list[str], meant: Mapping[str, str]) -> ShardSet:
+def match_classes(shards: ShardSet, classes: list[str], meant: Mapping[str, str], field: str | None = None) -> ShardSet:
     """Shards whose labels are numbers in `classes`, those of a model; it may know classes that the shards lack.
 
     meant: class of the shards: class of the model; it wins over the name, and the name over the meaning real or fake.
-    Raises TrainerError where a class of the shards is none of the model's, or `meant` names one that it does not know.
+    field: of samples.npy, that of the head whose labels they are; None: of the primary one. Raises TrainerError where a
+    class of the shards is none of the model's, `meant` names one that it does not know, or there is no such head.
     """
-    matches = {name: _match(shards, name, classes, meant) for name in shards.classes}
+    head = next((head for head in shards.heads if head.field == (field or shards.heads[0].field)), None)
+    if head is None:
+        raise TrainerError(
+            f"{shards.folder}: its clips have no {field.removeprefix('label_')} label, which the model has learned; "
+            f"build shards with a column label.{field.removeprefix('label_')}, if only of empty cells"
+        )
+    matches = {name: _match(shards, name, classes, meant) for name in head.classes}
     for name, match in matches.items():
         if name != match:
             logger.info(f"{shards.folder}: class {name} is {match} of the model")
@@ -30,9 +38,11 @@ def match_classes(shards: ShardSet, classes: list[str], meant: Mapping[str, str]
             f"{shards.folder} has no class {', '.join(missing)}, which the model knows; figures that "
             "compare classes (AUC) are undefined where there is only one"
         )
-    samples, head = np.array(shards.samples), shards.heads[0]
-    samples[head.field] = np.array([classes.index(matches[name]) for name in shards.classes])[shards.labels]
-    return replace(shards, heads=[replace(head, classes=classes), *shards.heads[1:]], samples=samples)
+    samples = np.array(shards.samples)
+    index = np.array([*(classes.index(matches[name]) for name in head.classes), UNLABELLED])  # -1 finds the last one
+    samples[head.field] = index[samples[head.field]]
+    heads = [replace(each, classes=classes) if each is head else each for each in shards.heads]
+    return replace(shards, heads=heads, samples=samples)
 
 
 def _match(shards: ShardSet, name: str, classes: list[str], meant: Mapping[str, str]) -> str:

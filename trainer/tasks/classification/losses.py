@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from shardify.format.records import UNLABELLED
 from trainer.errors import SettingsError
 from trainer.tasks.base import Loss
 from trainer.tasks.classification.settings import ClassificationLoss
@@ -34,6 +37,27 @@ def build_loss(settings: ClassificationLoss, class_counts: np.ndarray, device: t
     return lambda logits, target: _weigh(
         focal_loss(logits.float(), target, settings.alpha, settings.gamma), target, weight
     )
+
+
+def build_head_losses(
+    settings: ClassificationLoss, class_counts: Sequence[np.ndarray], weights: Sequence[float], device: torch.device
+) -> Loss:
+    """The losses of several heads: logits (B, K), those of each head beside each other, and labels (B, H) to (B, H).
+
+    Each is multiplied by its head's weight; it is 0, as is its gradient, where a clip has no label.
+    """
+    losses = [build_loss(settings, counts, device) for counts in class_counts]
+    widths = [len(counts) for counts in class_counts]
+
+    def of_heads(logits: Tensor, labels: Tensor) -> Tensor:
+        heads = zip(losses, weights, logits.split(widths, 1), labels.unbind(1), strict=True)
+        columns = [
+            torch.where(label == UNLABELLED, 0.0, weight * loss(own, label.clamp(min=0)))
+            for loss, weight, own, label in heads
+        ]
+        return torch.stack(columns, dim=1)
+
+    return of_heads
 
 
 def focal_loss(logits: Tensor, target: Tensor, alpha: float, gamma: float) -> Tensor:

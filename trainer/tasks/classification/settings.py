@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from trainer.config.settings import Allowed, LossSettings, NotNegative, Share
@@ -14,6 +14,7 @@ class ClassificationLoss(LossSettings):
     """The settings that all losses of classification share."""
 
     class_weights: bool = False  # weigh classes by the inverse of their frequency
+    heads: dict[str, NotNegative] = field(default_factory=dict)  # weight of each head's loss, 1 for those not named
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,13 +54,7 @@ class Classification(Task):
 
     def check_settings(self, settings: Settings) -> None:
         self.calibrate = settings.calibrate
-        unset = {"class_weights": False, "alpha": -1}
-        weighing = [key for key, value in unset.items() if getattr(self.loss, key, value) != value]
-        drawn = [name for name in ("balanced", "pairs", "weights") if getattr(settings.data, name)]
-        if drawn and weighing:
-            raise SettingsError(
-                f"data.{drawn[0]} and loss.{weighing[0]} both change how much a class counts; use one of them"
-            )
+        check_weighing(settings)
 
     def notes(self, shards: ShardSet, splits: dict[str, np.ndarray]) -> dict[str, str]:
         counts = {split: class_counts(shards, numbers) for split, numbers in splits.items()}
@@ -184,3 +178,14 @@ class Classification(Task):
         if threshold is None:
             return scores, scores.argmax(1)
         return scores, (scores[:, 1] >= threshold).long()
+
+
+def check_weighing(settings: Settings) -> None:
+    """Raises SettingsError where two settings change how much a class counts."""
+    unset = {"class_weights": False, "alpha": -1}
+    weighing = [key for key, value in unset.items() if getattr(settings.loss, key, value) != value]
+    drawn = [name for name in ("balanced", "pairs", "weights") if getattr(settings.data, name)]
+    if drawn and weighing:
+        raise SettingsError(
+            f"data.{drawn[0]} and loss.{weighing[0]} both change how much a class counts; use one of them"
+        )

@@ -1,0 +1,82 @@
+"""Evaluation of a model: every clip of a loader once, over all ranks."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from trainer.config.settings import DataSettings
+from trainer.data.loader import ClipLoader
+from trainer.devices.distributed import Group
+from trainer.devices.memory import in_parts
+from trainer.evaluation.predictions import Predictions
+from trainer.tasks.base import Loss, Task
+from trainer.transforms.clips import normalise, to_float
+
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What is learned, and how far from it predictions are."""
+
+    task: Task
+    loss: Loss
+    labels: np.ndarray  # of each clip, by its number
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module,
+    loader: ClipLoader,
+    learned: Learned,
+    dtype: torch.dtype,
+    group: Group,
+    data: DataSettings,
+    parts: int = 1,
+) -> Predictions:
+    """Every clip of the loader once, over all ranks, in plan order; a batch goes through the model in `parts`.
+
+    On one device in more parts where memory runs out.
+    """
+    model.eval()
+
+    def one_pass(parts: int) -> tuple[np.ndarray, np.ndarray]:
+        """The numbers and the outputs of this rank's clips."""
+        numbers, masks, outputs = [], [], []
+        for batch in loader.batches(epoch=0):
+            with autocast(group.device, dtype):
+                pieces = batch.clips.chunk(parts)
+                out = torch.cat([model(normalise(to_float(clips, data.frames, data.size))) for clips in pieces])
+            numbers.append(batch.numbers)
+            masks.append(batch.mask)
+            outputs.append(out.float())  # on the device: to take it from there would make the CPU wait for the GPU
+        counts = np.concatenate(masks)
+        return np.concatenate(numbers)[counts], torch.cat(outputs).cpu().numpy()[counts]
+
+    found = in_parts(one_pass, parts, most=loader.batch_size if group.world == 1 else parts)
+    numbers, outputs = map(group.gather, found)
+    order = np.argsort(numbers)
+    numbers, outputs = numbers[order], outputs[order]
+    labels = learned.labels[numbers]
+    counts = torch.from_numpy(learned.task.counted(labels, np.ones(len(labels), bool))).to(group.device)
+    losses = learned.loss(torch.from_numpy(outputs).to(group.device), torch.from_numpy(labels).to(group.device))
+    means = (losses.double() * counts).sum(0) / counts.sum(0).clamp(min=1)
+    return Predictions(numbers, labels, outputs, float(means.sum()))
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager:
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+
+
+def choose_dtype(amp: str, device: torch.device) -> torch.dtype:
+    """The type to compute in: bfloat16 on GPUs that have it (capability 8.0), float16 on older ones, else float32."""
+    if amp != "auto":
+        return DTYPES[amp]
+    if device.type == "cpu":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
