@@ -37,6 +37,8 @@ InnerShare = Annotated[float, Allowed("be above 0 and below 1", lambda value: 0 
 Decay = Annotated[float, Allowed("be 0 for none, or below 1", lambda value: 0 <= value < 1)]
 Seed = Annotated[int, Allowed("lie between 0 and 2^32 - 1", lambda value: 0 <= value < 2**32)]
 Quality = Annotated[int, Allowed("be a quality, 1 to 100, or 0 for none", lambda value: 0 <= value <= 100)]
+Degrees = Annotated[float, Allowed("lie between 0 and 180 degrees", lambda value: 0 <= value <= 180)]
+Times = Annotated[float, Allowed("be above 1, or 1 for none", lambda value: 1 <= value < math.inf)]
 CLASS_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")  # package.module:Class
 
 
@@ -81,6 +83,7 @@ class OptimizerSettings:
     lr: Positive = 3e-4
     weight_decay: NotNegative = 1e-2
     clip_norm: NotNegative = 1.0  # largest gradient norm; 0 does not clip
+    sam_rho: NotNegative = 0.0  # radius of sharpness-aware minimization, for example 0.05: twice the time; 0: none
     layer_decay: PositiveShare = 1.0  # every stage of the backbone learns at so many times the rate of the one after it
 
 
@@ -122,6 +125,7 @@ class DataSettings:
     on_error: Literal["stop", "skip"] = "stop"  # skip: a damaged clip is replaced by another and counted
     max_errors: Share = 0.01  # skip: the share of damaged clips at which the run stops all the same
     balanced: bool = False  # draw every class equally often in training
+    pairs: bool = False  # draw each fake beside the original that it was made from
     weights: list[NotNegative] | None = None  # how much of each --shards an epoch takes, [1, 1]: equally many clips
     shuffle_shards: NotNegativeInt = 0  # mix clips within so many shards at a time, for slow disks; 0: over all clips
     workers: NotNegativeInt = 0  # decoding threads; 0: one per core
@@ -134,15 +138,32 @@ class DataSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentSettings:
+    """The largest strength of each change, of which a clip gets a drawn part; NAME_p: the share of clips it hits."""
+
     flip: Share = 0.5  # share of clips mirrored left to right
     crop: PositiveShare = 0.9  # smallest side of the random crop, as a share of the frame; 1 does not crop
+    crop_p: Share = 1.0
+    rotate: Degrees = 0.0  # largest rotation, to either side
+    rotate_p: Share = 1.0
+    shift: Share = 0.0  # largest shift along each side, as a share of the frame
+    shift_p: Share = 1.0
     brightness: Share = 0.1  # largest change of brightness, contrast and saturation, as a share
     contrast: Share = 0.1
     saturation: Share = 0.1
+    colour_p: Share = 1.0  # of these three
+    grey: Share = 0.0  # share of clips without colour
     frame_dropout: Share = 0.0  # share of frames that repeat the one before
+    downscale: Times = 1.0  # so many times smaller at most, and as large as before again; 1: none
+    downscale_p: Share = 1.0
     blur: NotNegative = 0.0  # largest standard deviation of a Gaussian, pixels
+    blur_p: Share = 1.0
     noise: Share = 0.0  # largest standard deviation, as a share of white
+    noise_p: Share = 1.0
     jpeg: Quality = 0  # lowest quality of JPEG-like compression, drawn from there to 100; 0: none
+    jpeg_p: Share = 1.0
+    cutout: Share = 0.0  # largest side of a black square, as a share of the frame
+    cutout_p: Share = 1.0
+    self_blend: Share = 0.0  # share of real clips that become pseudo-fakes
 
 
 @dataclass(frozen=True, kw_only=True)

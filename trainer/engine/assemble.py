@@ -73,6 +73,7 @@ def make_loaders(
             on_error=settings.data.on_error,
             max_errors=settings.data.max_errors,
             balanced=settings.data.balanced,
+            pairs=settings.data.pairs,
             weights=settings.data.weights,
             shuffle_shards=settings.data.shuffle_shards,
             rank=group.rank,
@@ -103,6 +104,7 @@ def make_engine(settings: Settings, shards: ShardSet, numbers: np.ndarray, model
         settings=settings,
         group=group,
         freezing=Freezing(model, settings.model),
+        real_and_fake=task.real_and_fake(shards) if settings.augment.self_blend else None,
         ema=MovingAverage(model, settings.ema) if settings.ema else None,
     )
 
