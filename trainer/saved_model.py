@@ -95,10 +95,8 @@ def load_saved(run: Path, device: torch.device, model_class: str | None = None) 
         raise TrainerError(f"{path}: cannot be read ({error}); train again, or restore the file") from error
     settings = dataclasses.replace(settings, model=with_named_class(settings.model, model_class, path))
     check_gpu(device)
-    # the weights come from the file; what only helps training is left out
-    plain = dataclasses.replace(settings.model, weights="none", compile=False, gradient_checkpointing=False)
     try:
-        model = task.build_model(plain, len(saved["classes"]), saved["size"])
+        model = task.build_model(settings.model.for_saved_weights(), len(saved["classes"]), saved["size"])
         model.load_state_dict(weights)
     except TrainerError:
         raise
