@@ -54,7 +54,7 @@ def decode_picture(file: BinaryIO, request: Request) -> DecodedVideo:
         mirrored=False,
         hdr="none",
     )
-    return DecodedVideo(info, (DecodedClip(maker.finish(0, pictures), (0,), (0.0,)),), 0, "cpu")
+    return DecodedVideo(info, (DecodedClip(maker.finish(0, pictures), (0,), (0.0,), (0.0, 0.0)),), 0, "cpu", 0.0)
 
 
 def _open(file: BinaryIO) -> Image.Image:

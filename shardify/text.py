@@ -36,13 +36,20 @@ def remark_lines(remarks: Mapping[str, int]) -> list[str]:
     ]
 
 
-def clip_table(clips: dict[str, dict[str, int]], classes: list[str]) -> list[str]:
-    """Lines of a table: clips per split and class."""
-    head = ["split", *classes, "total"]
-    body = [
-        [split, *(counts.get(name, 0) for name in classes), sum(counts.values())] for split, counts in clips.items()
-    ]
-    return table_lines([head, *body])
+def clip_tables(clips: Mapping[str, Mapping[str, Mapping[str, int]]], classes: Mapping[str, list[str]]) -> list[str]:
+    """Lines of a table for each head: clips per split and class.
+
+    clips: by head, split and class, unlabelled ones at "". classes: of each head. One head goes without its name.
+    """
+    lines = []
+    for head, splits in clips.items():
+        names = [*classes[head], *([""] if any(counts.get("") for counts in splits.values()) else [])]
+        top = ["split" if len(clips) == 1 else head, *(name or "unlabelled" for name in names), "total"]
+        body = [
+            [split, *(counts.get(name, 0) for name in names), sum(counts.values())] for split, counts in splits.items()
+        ]
+        lines += table_lines([top, *body])
+    return lines
 
 
 def table_lines(rows: Iterable[Iterable], align: Callable[[str, int], str] = str.rjust) -> list[str]:

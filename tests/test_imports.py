@@ -18,7 +18,7 @@ LEVELS = {
         "cli",
         "tools",
         "build",
-        "kaggle sources faces image",
+        "kaggle sources audio faces image",
         "executors video format",
         "storage",
         "one_line_errors",

@@ -15,6 +15,7 @@ from IPython.core.inputtransformer2 import TransformerManager
 from IPython.utils.text import DollarFormatter
 from nbclient import NotebookClient
 from runs import SMALL
+from warm_python import warm_python
 
 ROOT = Path(__file__).parents[1]
 PATH = ROOT / "notebooks" / "kaggle.ipynb"
@@ -92,6 +93,12 @@ def source(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def python(tmp_path_factory):
+    with warm_python(tmp_path_factory.mktemp("warm")) as program:
+        yield program
+
+
 def test_it_is_small_valid_and_stored_without_outputs():
     found = nbformat.read(PATH, as_version=4)
     nbformat.validate(found)
@@ -114,12 +121,12 @@ def test_ipython_fills_in_every_command_and_its_exit_code_is_looked_at():
     assert any("'runs/a b'" in DollarFormatter().vformat(command, (), names) for command in commands.values())
 
 
-def test_every_cell_runs_on_a_local_folder(source, shards_folder, data_folder, tmp_path, monkeypatch):
+def test_every_cell_runs_on_a_local_folder(source, python, shards_folder, data_folder, tmp_path, monkeypatch):
     """PyAV is missing in the kernel, so it is installed, into a folder of its own here."""
     values = {"SHARDS": str(shards_folder), "SOURCE": str(source.parent), "SETTINGS": [*SMALL, "epochs=1"]}
     values["VIDEOS"] = [str(data_folder / "val")]
     found = notebook(**values)
-    found.cells[1].source = NO_AV + found.cells[1].source
+    found.cells[1].source = f"{NO_AV}sys.executable = {python!r}\n{found.cells[1].source}"
     text, pictures = run(found, tmp_path, monkeypatch, PIP_TARGET=tmp_path / "site", PIP_NO_INDEX=1)
     assert str(source / "trainer" / "__init__.py") in text
     assert "Final figures on test, 8 clips" in text
@@ -131,11 +138,12 @@ def test_every_cell_runs_on_a_local_folder(source, shards_folder, data_folder, t
 
 
 @pytest.mark.parametrize(("has_av", "message"), [(True, "predicting failed"), (False, "PyAV is needed")])
-def test_predicting_stops_at_what_fails(source, tmp_path, monkeypatch, has_av, message):
+def test_predicting_stops_at_what_fails(source, python, tmp_path, monkeypatch, has_av, message):
     """The table cannot be written; and before that, perhaps, there is nothing to install PyAV from."""
     (tmp_path / "predictions.csv").mkdir()
     found = notebook(SOURCE=str(source), VIDEOS=["video.mp4"])
     found.cells = [cell for cell in found.cells if "-m trainer --shards" not in cell.source]
+    monkeypatch.setattr(sys, "executable", python)
     if not has_av:
         monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(AssertionError, match=message):

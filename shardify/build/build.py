@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
+from shardify.audio.log_mel import mel_bands
 from shardify.build import commit
 from shardify.build.build_shard import build_shard, plan_hash
 from shardify.build.changes import apply_changes, plan_rewrites, rewrite_shard
@@ -40,7 +41,7 @@ class BuildReport:
     """What a build did, for the summary and the exit code."""
 
     meta: dict
-    clips: dict[str, Counter]  # split → class → clips
+    counts: dict[str, dict[str, Counter]]  # head → split that has any → class, empty where unlabelled → clips
     failures: Counter  # reason → inputs
     remarks: Counter  # column of info.REMARKS → clips
     inputs: int = 0
@@ -102,6 +103,8 @@ def plan_after(previous: Previous | None, catalog: Catalog, request: BuildReques
         logger.info(line)
     if twins and request.settings.strict:
         raise UsageError(f"{twins[0].removeprefix('warning: ')}; refused by --strict")
+    if request.settings.audio != "none":
+        mel_bands(members_of(request.settings)["mel"])  # bands too narrow are no failure of each video
     if plan.shards and request.settings.faces:
         _check_detector(request, previous)
     if plan.shards and request.settings.decoder == "cuda":
@@ -175,15 +178,17 @@ def _count(outcomes: Iterable[Outcome], progress: Progress, decoders: Counter) -
 
 
 def _report(catalog: Catalog, plan: BuildPlan, meta: dict, rows: list[dict], start: float) -> BuildReport:
-    clips = {split: Counter() for split in SPLITS}
+    heads, splits = index.heads_in(meta), [split for split in SPLITS if meta["splits"][split]["samples"]]
+    counts = {head.name: {split: Counter() for split in splits} for head in heads}
     for row in rows:
         if row["status"] == "ok":
-            clips[row["split"]][row["class"]] += 1
+            for head in heads:
+                counts[head.name][row["split"]][head.class_in(row)] += 1
     ok = {row["source"] for row in rows if row["status"] == "ok"}
     failures = Counter(row["error"] for row in rows if row["status"] == "failed")
     return BuildReport(
         meta=meta,
-        clips=clips,
+        counts=counts,
         failures=failures,
         remarks=count_remarks(rows),
         inputs=len(ok) + failures.total(),

@@ -49,14 +49,19 @@ def plan_hash(shard: ShardPlan, settings: BuildSettings) -> str:
     """A hash of all that decides a shard's bytes, the state of its sources included."""
     states = []
     for job in shard.jobs:
-        try:
-            here = os.stat(job.path)
-            state = [here.st_size, here.st_mtime_ns]
-        except (OSError, ValueError):
-            state = []
-        named = [job.source, job.label, job.class_name, job.target, job.group, job.kind, job.original]
-        states.append([*named, job.box, state])
+        named = [job.source, job.labels, job.classes, job.target, job.group, job.kind, job.original]
+        sound = [job.sound.name, job.sound.offset, _state(job.sound.path)] if job.sound else []
+        states.append([*named, job.box, _state(job.path), *sound])
     return sha256(json_bytes([VERSION, settings.to_dict(), library_versions(settings), shard.name, states]))
+
+
+def _state(path: Path) -> list[int]:
+    """What of a file changes when it does; empty where there is none."""
+    try:
+        here = os.stat(path)
+    except (OSError, ValueError):
+        return []
+    return [here.st_size, here.st_mtime_ns]
 
 
 @functools.cache
@@ -68,6 +73,7 @@ def library_versions(settings: BuildSettings) -> dict[str, str]:
     codecs = {
         name: ".".join(map(str, av.library_versions[name])) for name in ("libavformat", "libavcodec", "libswscale")
     }
+    sound = {"libswresample": ".".join(map(str, av.library_versions["libswresample"])), "numpy": version("numpy")}
     jpeg = features.version("libjpeg_turbo") or features.version("jpg") or "unknown"
     return {
         "shardify": __version__,  # not that of an installation that has been left behind
@@ -75,5 +81,6 @@ def library_versions(settings: BuildSettings) -> dict[str, str]:
         **codecs,
         "pillow": version("pillow"),
         "libjpeg": jpeg,
+        **(sound if settings.audio != "none" else {}),
         **({"faces": detector_version(settings.faces_model)} if settings.faces else {}),
     }

@@ -15,7 +15,7 @@ from shardify.build.plan import ShardPlan
 from shardify.build.previous import Previous
 from shardify.build.request import Changes
 from shardify.errors import FormatError, ShardifyError, UsageError
-from shardify.format.index import json_bytes, sha256, shard_name
+from shardify.format.index import heads_in, json_bytes, sha256, shard_name
 from shardify.format.members import Member
 from shardify.format.shard import ShardWriter, read_journal
 from shardify.format.tar import read_shard
@@ -46,6 +46,7 @@ def apply_changes(
     left out of the catalog until the old ones are given up. Raises UsageError where no class is what it was, or where
     the list of the official split is not there any more.
     """
+    _check_heads(previous, catalog, index_path.parent)
     _check_classes(previous, catalog, index_path.parent)
     notes = _compare_origin(previous.meta, catalog, index_path.parent)
     gone, changed = _find_changes(previous, catalog, index_path, thorough=changes.rebuild_changed)
@@ -121,7 +122,7 @@ def _find_changes(
     changed = _regrouped(previous, catalog)
     for name in rows.keys() & here.keys():
         source, row = here[name], rows[name]
-        if _is_relabelled(source, row, settings) or _differs(source.path, row, suspect_ns, fingerprint):
+        if _is_relabelled(source, row, previous.meta) or _differs(source.path, row, suspect_ns, fingerprint):
             changed.append(name)
     return gone, sorted(set(changed).difference(gone))
 
@@ -134,13 +135,16 @@ def _is_missing(path: Path, row: dict) -> bool:
         return False
 
 
-def _is_relabelled(source: Source, row: dict, settings: dict) -> bool:
+def _is_relabelled(source: Source, row: dict, meta: dict) -> bool:
     """Whether the manifest, the folders or a list say something else of a packed video now."""
     if not row["source_fingerprint"]:
         return False
     target_differs = source.target is not None and source.target != float(row["target"])
     kind_differs = source.kind not in ("", row["kind"])
-    return source.class_name != row["class"] or target_differs or kind_differs or is_moved(source, row, settings)
+    class_differs = source.class_name != row["class"] or any(
+        source.labels.get(head.name, "") != head.class_in(row) for head in heads_in(meta)[1:]
+    )
+    return class_differs or target_differs or kind_differs or is_moved(source, row, meta["settings"])
 
 
 def _regrouped(previous: Previous, catalog: Catalog) -> list[str]:
@@ -157,6 +161,15 @@ def _regrouped(previous: Previous, catalog: Catalog) -> list[str]:
         for name, group in said.items()
         if group != packed[name] and (len(before[packed[name]]) > 1 or len(now[group]) > 1)
     ]
+
+
+def _check_heads(previous: Previous, catalog: Catalog, folder: Path) -> None:
+    before, now = tuple(head.name for head in heads_in(previous.meta)), catalog.heads
+    if before[0] != now[0] or set(before) != set(now):
+        raise UsageError(
+            f"{folder}: was built with the labels {listing(before)}, and they are {listing(now)} now (the first one is "
+            "the primary one, which every row of a manifest has); pass a manifest with the same, or another folder"
+        )
 
 
 def _check_classes(previous: Previous, catalog: Catalog, folder: Path) -> None:

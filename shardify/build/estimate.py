@@ -19,11 +19,12 @@ from shardify.build.job import Job
 from shardify.build.request import BuildRequest
 from shardify.errors import ShardifyError
 from shardify.format.members import members_of
+from shardify.format.records import Head
 from shardify.format.settings import BuildSettings
 from shardify.format.shard import Sample
 from shardify.machine import usable_cores
 from shardify.sources.fingerprint import source_bytes
-from shardify.text import clip_table, failure_lines, human_bytes, human_seconds
+from shardify.text import clip_tables, failure_lines, human_bytes, human_seconds
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +48,8 @@ class Estimate:
     """What `build` would add to the folder."""
 
     settings: BuildSettings
-    classes: list[str]
-    clips: dict[str, Counter]  # split → class → clips, if no video fails
+    heads: list[Head]
+    counts: dict[str, dict[str, Counter]]  # head → split → class, empty where unlabelled → clips, if no video fails
     groups: int
     videos: int
     shards: int
@@ -66,7 +67,7 @@ class Estimate:
 
     @property
     def num_clips(self) -> int:
-        return sum(map(Counter.total, self.clips.values()))
+        return sum(map(Counter.total, self.counts[self.heads[0].name].values()))
 
     @property
     def ok_share(self) -> float:
@@ -98,7 +99,7 @@ class Estimate:
     def _plan_lines(self) -> list[str]:
         settings = self.settings
         return [
-            *clip_table(self.clips, self.classes),
+            *clip_tables(self.counts, {head.name: head.classes for head in self.heads}),
             f"{self.videos} videos of {self.groups} groups → {self.num_clips} clips of {settings.frames} frames, "
             f"{settings.size} px, {settings.codec}, in {self.shards} shards",
         ]
@@ -126,17 +127,18 @@ def estimate_build(request: BuildRequest) -> Estimate:
     catalog = request.list_sources()
     _, plan = plan_after(_previous(out, settings), catalog, request)
     jobs = [job for shard in plan.shards for job in shard.jobs]
-    clips = {shard.split: Counter() for shard in plan.shards}
+    counts = {head.name: {shard.split: Counter() for shard in plan.shards} for head in plan.heads}
     for job in jobs:
-        clips[job.split][job.class_name] += settings.clips
+        for name, class_name in job.classes.items():
+            counts[name][job.split][class_name] += settings.clips
     sample = draw_evenly(jobs)
     if sample:
         logger.info(f"decoding {len(sample)} of {len(jobs)} videos")
     measured, failures = measure_sample(sample, request)
     return Estimate(
         settings=settings,
-        classes=plan.classes,
-        clips=clips,
+        heads=plan.heads,
+        counts=counts,
         groups=len({job.group for job in jobs}),
         videos=len(jobs),
         shards=len(plan.shards),

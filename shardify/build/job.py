@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from shardify.format.records import PRIMARY, Head
 from shardify.sources.fingerprint import source_bytes
+from shardify.sources.source import SoundFile
 from shardify.video.piece import Piece
 from shardify.video.resize import Box
 
@@ -19,14 +19,25 @@ class Job:
     source: str
     key: str
     split: str
-    label: int
-    class_name: str
+    labels: dict[str, int]  # class index by head, the primary one first; -1: no label
+    classes: dict[str, str]  # the names of these classes; empty: no label
     target: float
     group: str
     box: Box | None = None
     kind: str = ""  # what made it, where that is known
     original: str = ""  # the source that a fake was made from
     piece: Piece | None = None  # the part of the video that `source` names; None: all of it
+    sound: SoundFile | None = None  # beside the video; None: the video's own
+
+    @property
+    def label(self) -> int:
+        """The class index of the primary head."""
+        return next(iter(self.labels.values()))
+
+    @property
+    def class_name(self) -> str:
+        """The class of the primary head."""
+        return next(iter(self.classes.values()))
 
 
 def failed_row(job: Job, error: str) -> dict:
@@ -42,7 +53,13 @@ def failed_row(job: Job, error: str) -> dict:
         "group": job.group,
         "kind": job.kind,
         "original": job.original,
-        Head(PRIMARY, []).column: job.label,
+        **sound_columns(job),
+        **{f"label.{name}": label for name, label in job.labels.items()},
         "status": "failed",
         "error": " ".join(error.split()),
     }
+
+
+def sound_columns(job: Job) -> dict:
+    """What a row says of the file that the sound comes from."""
+    return {"audio": job.sound.name if job.sound else "", "audio_offset": job.sound.offset if job.sound else 0.0}

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from shardify.build.job import Job, failed_row
 from shardify.build.previous import Previous
 from shardify.errors import UsageError
-from shardify.format.index import shard_name
+from shardify.format.index import heads_in, shard_name
+from shardify.format.records import PRIMARY, Head
 from shardify.format.settings import BuildSettings
 from shardify.format.words import SPLITS, meaning_of
 from shardify.sources.boxes import NO_BOX
@@ -26,12 +27,17 @@ DEFAULT_FRACTION = 0.1
 
 @dataclass(frozen=True)
 class BuildPlan:
-    classes: list[str]
+    heads: list[Head]  # the primary one first
     shards: list[ShardPlan]  # of the new inputs only
     rejected: list[dict]  # rows of new inputs that cannot be used, as their place or name says
     notes: list[str]
     renamed: dict[str, str]  # groups of earlier builds → the ones that they are part of now
     origin: dict[str, object]  # what index.json says of where the inputs come from: layout and split_list
+
+    @property
+    def classes(self) -> list[str]:
+        """Of the primary head."""
+        return self.heads[0].classes
 
 
 def plan_build(
@@ -46,7 +52,7 @@ def plan_build(
     splits, placement, notes = _choose_splits(catalog, settings, previous.rows if previous else [], rows)
     known = {row["source"] for row in rows}
     usable = [s for i, s in enumerate(catalog.sources) if not s.error and i not in placement.conflicts]
-    classes = _classes(catalog, usable, previous, notes)
+    heads = _heads(catalog, usable, previous, notes)
     jobs, rejected = [], []
     for i, source in enumerate(catalog.sources):
         if source.source in known:
@@ -54,17 +60,20 @@ def plan_build(
         error = source.error or placement.conflicts.get(i)
         if boxes is not None and not error and source.video not in boxes:
             error = NO_BOX
-        label = classes.index(source.class_name) if source.class_name in classes else -1
-        target = label if source.target is None else source.target
+        classes = catalog.classes_of(source)
+        labels = {head.name: head.index_of(classes[head.name]) for head in heads}
+        target = labels[heads[0].name] if source.target is None else source.target
         job = Job(
-            source.path, source.source, source.key, splits[i] or "", label, source.class_name, float(target),
+            source.path, source.source, source.key, splits[i] or "", labels, classes, float(target),
             placement.groups[i], boxes.get(source.video) if boxes else None, source.kind, source.original,
-            source.piece,
+            source.piece, source.sound,
         )  # fmt: skip
         if error:
             rejected.append(failed_row(job, error))
         else:
             jobs.append(job)
+    if "audio" in catalog.columns and settings.audio == "none":
+        notes.append("the manifest's column audio is left alone: pass --audio auto for the sound")
     if catalog.official:
         notes.insert(0, shared_people(catalog, splits))
     if by != "nothing":
@@ -72,31 +81,41 @@ def plan_build(
         notes.insert(0, f"grouped by {by}: {len(set(placement.groups))} groups{apart}")
     elif settings.group_by is None:
         notes.insert(0, "not grouped: each video is for itself; if people are in several, name them by --group-by")
-    recognised = [line for line in (catalog.summary, _class_line(classes)) if line]
+    recognised = [line for line in (catalog.summary, *map(_class_line, heads)) if line]
     first = {split: previous.next_number(split) if previous else 0 for split in SPLITS}
     shards = deal_shards(jobs, settings.shard_size, settings.clips, settings.seed, first)
     origin = {"layout": catalog.layout, "split_list": catalog.split_list}
-    return BuildPlan(classes, shards, rejected, [*recognised, *catalog.notes, *notes], placement.renamed, origin)
+    return BuildPlan(heads, shards, rejected, [*recognised, *catalog.notes, *notes], placement.renamed, origin)
 
 
-def _classes(catalog: Catalog, usable: list[Source], previous: Previous | None, notes: list[str]) -> list[str]:
-    known = tuple(previous.meta["classes"]) if previous else ()
-    classes = order_classes({source.class_name for source in usable}, known)
-    if len(classes) < 2 and "target" not in catalog.columns:
+def _heads(catalog: Catalog, usable: list[Source], previous: Previous | None, notes: list[str]) -> list[Head]:
+    """The heads with their classes, those of earlier builds first."""
+    known = {head.name: tuple(head.classes) for head in heads_in(previous.meta)} if previous else {}
+    named = [catalog.classes_of(source) for source in usable]
+    heads = []
+    for name in known or catalog.heads:
+        head = Head(name, order_classes({classes[name] for classes in named} - {""}, known.get(name, ())))
+        heads.append(head)
+        if len(head.classes) > 1 or "target" in catalog.columns:
+            continue
+        found = f"only one class ({head.classes[0]})" if head.classes else "no class"
+        of = f" in {head.column}" if name != PRIMARY else ""
         if not usable or {source.split for source in usable} != {"test"}:
-            raise UsageError(f"only one class ({classes[0]}); lay the videos out in a folder for each of two or more")
+            remedy = "name" if catalog.columns else "lay the videos out in a folder for each of"
+            raise UsageError(f"{found}{of}; {remedy} two or more")
         notes.append(
-            f"warning: only one class ({classes[0]}), in a test split alone: figures that compare classes are "
-            "undefined, and its number is 0, whatever it is in training"
+            f"warning: {found}{of}, in a test split alone: figures that compare classes are undefined, and its number "
+            "is 0, whatever it is in training"
         )
-    return classes
+    return heads
 
 
-def _class_line(classes: list[str]) -> str:
+def _class_line(head: Head) -> str:
     """The classes by index, and which of two is the positive one."""
+    classes, name = head.classes, "" if head.name == PRIMARY else f"{head.name}: "
     if len(classes) > SHOWN:
-        return f"{len(classes)} classes, from 0 {classes[0]} to {len(classes) - 1} {classes[-1]}"
-    line = ", ".join(f"class {number} {name}" for number, name in enumerate(classes))
+        return f"{name}{len(classes)} classes, from 0 {classes[0]} to {len(classes) - 1} {classes[-1]}"
+    line = name + ", ".join(f"class {number} {name}" for number, name in enumerate(classes))
     if len(classes) != 2:
         return line
     is_upside_down = [meaning_of(name) for name in classes] == ["fake", "real"]
@@ -158,6 +177,8 @@ def _check_pictures(sources: list[Source], settings: BuildSettings) -> None:
         return
     if len(pictures) < len(sources):
         raise UsageError(f"{pictures[0].source} is a picture, others are videos; build them into two folders")
+    if settings.audio != "none":
+        raise UsageError(f"{pictures[0].source} is a picture, which has no sound; leave out --audio")
     if (settings.frames, settings.clips) != (1, 1):
         raise UsageError(f"{pictures[0].source} is a picture, as all inputs are: pass --frames 1 (and no --clips)")
 

@@ -13,7 +13,7 @@ from shardify.build.previous import Previous
 from shardify.format import card
 from shardify.format.index import FORMAT, VERSION, csv_columns, heads_in, json_bytes, sha256
 from shardify.format.members import members_of
-from shardify.format.records import PRIMARY, UNLABELLED, Head, member_fields, npy_bytes, sample_dtype
+from shardify.format.records import Head, member_fields, npy_bytes, sample_dtype
 from shardify.format.settings import BuildSettings
 from shardify.format.words import SPLITS
 from shardify.storage.table import table_bytes
@@ -43,7 +43,7 @@ def write_tables(
         "settings": settings.to_dict(),
         **plan.origin,
         "members": {name: member.to_dict() for name, member in members_of(settings).items()},
-        "heads": [{"name": PRIMARY, "classes": plan.classes}],
+        "heads": [{"name": head.name, "classes": head.classes} for head in plan.heads],
         "classes": plan.classes,
         "generated": False,
         "splits": {
@@ -119,6 +119,6 @@ def sample_records(
         for name in placed:
             record[name] = place[name]
         for head in heads[1:]:
-            record[head.field] = UNLABELLED if row[head.column] == "" else int(row[head.column])
+            record[head.field] = int(row[head.column])
         record[heads[0].field] = heads[0].classes.index(row["class"])
     return samples

@@ -31,7 +31,7 @@ def info(shards: Path, as_json: bool) -> None:
     """Say what the folder SHARDS holds."""
     from collections import Counter
 
-    from shardify.text import clip_table, failure_lines, human_bytes, remark_lines
+    from shardify.text import clip_tables, failure_lines, human_bytes, remark_lines
     from shardify.tools.info import describe
 
     found = describe(shards)
@@ -40,8 +40,9 @@ def info(shards: Path, as_json: bool) -> None:
         return
     settings = found["settings"]
     show(f"{shards}: {found['clips']} clips of {settings['frames']} frames, {settings['size']} px, {settings['codec']}")
-    used = {name: split["classes"] for name, split in found["splits"].items() if split["clips"]}
-    show(*clip_table(used, found["classes"]))
+    used = {name: split["heads"] for name, split in found["splits"].items() if split["clips"]}
+    counts = {head: {split: heads[head] for split, heads in used.items()} for head in found["heads"]}
+    show(*clip_tables(counts, found["heads"]))
     shard_count = sum(split["shards"] for split in found["splits"].values())
     click.echo(
         f"{found['groups']} groups, {shard_count} shards, {human_bytes(found['bytes'])}, {found['failed']} failed"

@@ -44,6 +44,20 @@ BUILD_OPTIONS = (
         help="One JPEG contact sheet per clip, or uncompressed .npy.",
     ),
     click.option("--quality", type=int, default=95, help="JPEG quality."),
+    click.option(
+        "--audio",
+        type=click.Choice(["none", "auto", "require"]),
+        default="none",
+        help="auto: a mel spectrogram of each clip's sound; require: fail videos without sound.",
+    ),
+    click.option("--audio-rate", type=int, default=16_000, help="Hz to which sound is resampled; up to 500000."),
+    click.option("--audio-mels", type=int, default=128, help="Bands of the mel spectrogram."),
+    click.option("--audio-columns", type=int, default=256, help="Its columns of time, a multiple of --frames."),
+    click.option("--audio-window", type=float, default=25.0, help="Milliseconds of a window."),
+    click.option("--audio-hop", type=float, default=10.0, help="Milliseconds between windows, at most."),
+    click.option("--audio-low", type=float, default=20.0, help="Hz where the lowest band begins."),
+    click.option("--audio-high", type=float, help="Hz where the highest band ends.  [default: half of --audio-rate]"),
+    click.option("--audio-seconds", type=float, help="Sound around the clip's middle.  [default: that of the clip]"),
     click.option("--shard-size", type=int, default=256, help="Clips per shard, at most."),
     click.option("--val-fraction", type=float, help=FRACTION.format("val")),
     click.option("--test-fraction", type=float, help=FRACTION.format("test")),
@@ -59,7 +73,10 @@ BUILD_OPTIONS = (
     click.option("--full-hash", is_flag=True, help="Fingerprint whole source files, not three MiB of each."),
     click.option("--strict", is_flag=True, help="Refuse damaged videos and twins; exit 1 if any input failed."),
     click.option(
-        "--manifest", type=FILE, help="CSV path,class[,split][,group][,target][,kind][,start,end] that lists videos."
+        "--manifest",
+        type=click.Path(path_type=Path, exists=True),
+        help="CSV path,class[,label.NAME…][,split][,group][,target][,kind][,start,end][,audio][,audio_offset] of the "
+        "videos, or a folder of such tables: train.csv, val.csv, test.csv.",
     ),
     click.option(
         "--layout",
@@ -189,12 +206,12 @@ def _with_config(context: click.Context, options: dict) -> dict:
 
 
 def _summarise(report, shards: Path) -> None:
-    from shardify.text import clip_table, failure_lines, human_bytes, remark_lines
+    from shardify.text import clip_tables, failure_lines, human_bytes, remark_lines
 
     shard_list = [shard for split in report.meta["splits"].values() for shard in split["shards"]]
     if not (report.new_inputs or report.dropped_inputs):
         show(f"{shards} is complete: nothing new to build")
-    show(*clip_table({s: c for s, c in report.clips.items() if c}, report.meta["classes"]))
+    show(*clip_tables(report.counts, {head["name"]: head["classes"] for head in report.meta["heads"]}))
     size = human_bytes(sum(shard["bytes"] for shard in shard_list))
     click.echo(
         f"{report.inputs} inputs = {report.ok_inputs} ok + {report.failed_inputs} failed; {report.ignored} other files "

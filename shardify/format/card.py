@@ -41,14 +41,19 @@ def _payload(settings: dict) -> str:
 
 
 def _counts(meta: dict, samples: np.ndarray, used: list[str]) -> str:
-    lines = [
-        f"| split | {' | '.join(meta['classes'])} | shards | failed |",
-        "|---|" + "---|" * (len(meta["classes"]) + 2),
-    ]
-    primary = heads_in(meta)[0].field
-    for split in used:
-        labels = samples[primary][samples["split"] == SPLITS.index(split)]
-        counts = np.bincount(labels, minlength=len(meta["classes"]))
-        part = meta["splits"][split]
-        lines.append(f"| {split} | {' | '.join(map(str, counts))} | {len(part['shards'])} | {part['failed']} |")
-    return "\n".join(lines)
+    """A table of the clips for each head; that of the primary one has shards and failed inputs, too."""
+    primary, *others = heads_in(meta)
+    clips = {split: samples[samples["split"] == SPLITS.index(split)] for split in used}
+    about = {split: [len(part["shards"]), part["failed"]] for split, part in meta["splits"].items()}
+    body = {split: [*primary.count(clips[split]).values(), *about[split]] for split in used}
+    tables = [_table(["split" if not others else primary.name, *primary.classes, "shards", "failed"], body)]
+    for head in others:
+        counts = {split: head.count(clips[split]) for split in used}
+        body = {split: [counts[split].get(name, 0) for name in [*head.classes, ""]] for split in used}
+        tables.append(_table([head.name, *head.classes, "unlabelled"], body))
+    return "\n\n".join(tables)
+
+
+def _table(top: list[str], body: dict[str, list[int]]) -> str:
+    lines = [top, ["---"] * len(top), *([split, *map(str, counts)] for split, counts in body.items())]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

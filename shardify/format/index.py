@@ -36,7 +36,11 @@ COLUMNS_0_1 = (
 )  # fmt: skip
 ADDED_COLUMNS = ("decode_errors", "repeated_frames", "hdr")
 COLUMNS_1 = (*COLUMNS_0_1, *ADDED_COLUMNS)
-COLUMNS = (*COLUMNS_1, "kind", "original")  # then one label.NAME for each head
+COLUMNS = (*COLUMNS_1, "kind", "original")  # then AUDIO_COLUMNS where there is sound, and one label.NAME for each head
+AUDIO_COLUMNS = (
+    "audio", "audio_offset", "audio_fingerprint", "has_audio", "audio_source_rate", "audio_coverage", "audio_level_db",
+    "audio_errors",
+)  # fmt: skip
 
 TABLES = ("samples.npy", "samples.csv", "README.md")
 
@@ -101,13 +105,14 @@ def csv_columns(meta: Mapping) -> tuple[str, ...]:
     """The columns of a folder's samples.csv; version 1 of 0.1.0 has COLUMNS_0_1 alone."""
     if meta["version"] == 1:
         return COLUMNS_1
-    return (*COLUMNS, *(head.column for head in heads_in(meta)))
+    sound = AUDIO_COLUMNS if "mel" in meta["members"] else ()
+    return (*COLUMNS, *sound, *(head.column for head in heads_in(meta)))
 
 
 def row_of(record: Mapping) -> dict:
     """What samples.csv says of a clip, as far as its record, `<key>.json`, knows it."""
     labels = {f"label.{name}": label for name, label in record["labels"].items()}
-    return {**{name: record[name] for name in COLUMNS if name in record}, **labels}
+    return {**{name: record[name] for name in (*COLUMNS, *AUDIO_COLUMNS) if name in record}, **labels}
 
 
 def all_shards(meta: dict) -> list[dict]:

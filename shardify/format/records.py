@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +31,20 @@ class Head:
     def column(self) -> str:
         """The column of samples.csv that holds them."""
         return f"label.{self.name}"
+
+    def index_of(self, class_name: str) -> int:
+        """The index of a class, -1 for one that the head does not have."""
+        return self.classes.index(class_name) if class_name in self.classes else UNLABELLED
+
+    def count(self, samples: np.ndarray) -> dict[str, int]:
+        """How many of the records are of each class, and at an empty name those without a label, if there are any."""
+        unlabelled, *counts = np.bincount(samples[self.field] + 1, minlength=len(self.classes) + 1).tolist()
+        return dict(zip(self.classes, counts, strict=True)) | ({"": unlabelled} if unlabelled else {})
+
+    def class_in(self, row: Mapping[str, str]) -> str:
+        """The name of the class in a row of samples.csv; empty where the clip has no label."""
+        label = int(row[self.column])
+        return "" if label == UNLABELLED else self.classes[label]
 
 
 PRIMARY = "class"  # the name of the one head of folder names, and of version 1

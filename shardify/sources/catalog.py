@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from shardify.errors import NothingToBuildError, UsageError
+from shardify.format.records import PRIMARY
 from shardify.format.words import meaning_of
 from shardify.sources.entries import VIDEO_EXTENSIONS, Entries, is_picture_name, is_video_name
 from shardify.sources.layouts import AUTO, METADATA, LeftOut, Place, Tree, choose_layout
@@ -36,6 +37,11 @@ class Catalog:
     summary: str = ""  # what was recognised, in a line
     grouping: str = ""  # what the sources' groups follow from
     official: frozenset[str] = frozenset()  # the splits that are the data set's own: they win over groups
+    heads: tuple[str, ...] = (PRIMARY,)  # names of the labels, the primary one first
+
+    def classes_of(self, source: Source) -> dict[str, str]:
+        """Its class by head; empty where it has no label."""
+        return {name: source.labels.get(name, "") for name in self.heads} | {self.heads[0]: source.class_name}
 
 
 def list_sources(
@@ -116,11 +122,21 @@ def _source(path: Path, name: str, place: Place) -> Source:
 
 
 def _from_manifest(data: Path, manifest: Path, listed: SplitList | None) -> Catalog:
-    rows, sources, columns, notes = read_manifest(data, manifest)
+    listing = read_manifest(data, manifest)
+    sources = listing.sources
     folders = sorted({parent for source in sources if not source.error for parent in Path(source.source).parents})
     metadata = [(folder / "metadata.json").as_posix() for folder in folders]
     originals = originals_in(Tree(data, [], [name for name in metadata if (data / name).is_file()]))
-    catalog = Catalog(sources, 0, columns, rows, originals, tuple(notes), "manifest", title="manifest")
+    catalog = Catalog(
+        sources,
+        columns=listing.columns,
+        rows=listing.rows,
+        originals=originals,
+        notes=tuple(listing.notes),
+        layout="manifest",
+        title="manifest",
+        heads=listing.heads,
+    )
     return _finish(catalog, listed, Counter())
 
 
@@ -145,6 +161,8 @@ def _finish(catalog: Catalog, split_list: SplitList | None, left_out: Counter, d
     words = [", ".join(shown) if len(shown) <= SHOWN else f"{counts.total()} videos of {len(shown)} classes"]
     if pieces := [source.video for source in catalog.sources if source.piece]:
         words.append(f"{len(pieces)} pieces of {len(set(pieces))} videos")
+    if len(catalog.heads) > 1:
+        words.append(f"heads {', '.join(catalog.heads)}")
     if kinds - {""}:
         words.append(f"kinds {', '.join(sorted(kinds - {''}))}")
     words.append(f"split: {_split_words(catalog, split_list)}")

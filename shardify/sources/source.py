@@ -5,10 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from shardify.video.piece import Piece, split_piece
+
+
+class SoundFile(NamedTuple):
+    """A file that holds the sound of a video. name: its path relative to the data folder, its identity."""
+
+    path: Path
+    name: str
+    offset: float  # seconds from the video's first frame to the sound's beginning
 
 
 @dataclass(frozen=True)
@@ -17,13 +26,15 @@ class Source:
 
     path: Path
     source: str  # path relative to the data folder, `/` between folders, and the piece of the video; its identity
-    class_name: str
+    class_name: str  # of the primary head
     split: str | None  # as laid out or listed; None: to be assigned
     group: str | None = None
     target: float | None = None
     error: str | None = None  # why it cannot be used, where its place or name says so already
     kind: str = ""  # what made it; empty where that is unknown
     original: str = ""  # the source that a fake was made from
+    sound: SoundFile | None = None  # beside the video; None: the video's own
+    labels: dict[str, str] = field(default_factory=dict)  # its classes by further head; one that is missing is unknown
 
     @property
     def key(self) -> str:

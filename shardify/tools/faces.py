@@ -16,6 +16,7 @@ from shardify.build.encode import decode_job, pack_videos
 from shardify.build.job import Job
 from shardify.errors import UsageError
 from shardify.faces.detector import open_detector
+from shardify.format.records import PRIMARY
 from shardify.format.settings import BuildSettings
 from shardify.progress import Progress
 from shardify.sources.catalog import Source, printable, unusable_name
@@ -85,7 +86,7 @@ def write_boxes(
 
 def _find(job: Job, settings: BuildSettings, faces_model: Path | None) -> Cut:
     """What the clip of a video is cut to, without its pictures; in a process of its own."""
-    video, _ = decode_job(job, settings, faces_model)
+    video = decode_job(job, settings, faces_model).video
     return dataclasses.replace(video.clips[0].cut, frames=np.empty(0, np.uint8))
 
 
@@ -139,4 +140,4 @@ def _lay_out(pictures: list[np.ndarray]) -> np.ndarray:
 
 def _job(data: Path, name: str) -> Job:
     key = Source(data / name, name, "", None).key
-    return Job(data / name, name, key, "", 0, "", 0.0, key)
+    return Job(data / name, name, key, "", {PRIMARY: 0}, {PRIMARY: ""}, 0.0, key)

@@ -18,11 +18,11 @@ def describe(folder: Path) -> dict:
     splits = {}
     for number, name in enumerate(SPLITS):
         part = index.meta["splits"][name]
-        labels = index.samples[index.heads[0].field][index.samples["split"] == number]
-        counts = np.bincount(labels, minlength=len(index.classes))
+        clips = index.samples[index.samples["split"] == number]
         splits[name] = {
             "clips": part["samples"],
-            "classes": dict(zip(index.classes, map(int, counts), strict=True)),
+            "classes": index.heads[0].count(clips),
+            "heads": {head.name: head.count(clips) for head in index.heads},
             "failed": part["failed"],
             "shards": len(part["shards"]),
             "bytes": sum(shard["bytes"] for shard in part["shards"]),
@@ -34,6 +34,7 @@ def describe(folder: Path) -> dict:
         "groups": len(np.unique(index.samples["group"])),
         "bytes": sum(split["bytes"] for split in splits.values()),
         "classes": index.classes,
+        "heads": {head.name: head.classes for head in index.heads},
         "splits": splits,
         "failed": index.meta["failed"],
         "failures": dict(Counter(row["error"] for row in rows if row["status"] == "failed")),

@@ -45,18 +45,25 @@ def _checked_strip(index: ShardIndex, record: np.void) -> np.ndarray:
 
 
 def _strip(index: ShardIndex, record: np.void) -> np.ndarray:
-    """uint8 (lines + S, T·S, 3): a clip's frames side by side below its caption and times."""
-    member = next(iter(index.members.values()))
+    """uint8 (H, T·S, 3): a clip's frames below its caption and times, and below them what its other members show."""
     path = index.folder / shard_name(SPLITS[record["split"]], int(record["shard"]))
-    key = record["key"].decode()
-    payload, notes = read_clip(path, key, member.extension)
-    frames = member.decode(payload)
-    count, size = frames.shape[:2]
-    strip = Image.new("RGB", (count * size, size + 2 * LINE_HEIGHT), "white")
-    strip.paste(Image.fromarray(np.concatenate(list(frames), axis=1)), (0, 2 * LINE_HEIGHT))
-    draw = ImageDraw.Draw(strip)
-    draw.text((2, 1), f"{notes['class']} · {notes['split']} · {notes['source']}", fill="black")
+    key, pictures = record["key"].decode(), []
+    for member in index.members.values():
+        payload, notes = read_clip(path, key, member.extension)
+        picture = member.picture(member.decode(payload))
+        if picture is not None:
+            pictures.append(picture)
+    frames, *others = pictures
+    width, count = frames.shape[1], len(notes["pts_seconds"])
+    head = Image.new("RGB", (width, 2 * LINE_HEIGHT), "white")
+    draw = ImageDraw.Draw(head)
+    classes = notes.get("classes", {"": notes["class"]}).values()  # version 1 has one label
+    draw.text((2, 1), " · ".join([*filter(None, classes), notes["split"], notes["source"]]), fill="black")
     for k, seconds in enumerate(notes["pts_seconds"]):
-        if size >= 48 or k % 2 == 0:  # narrow frames have room for every other time
-            draw.text((k * size + 2, LINE_HEIGHT), f"{seconds:.2f}s", fill="gray")
-    return np.asarray(strip)
+        if width >= 48 * count or k % 2 == 0:  # narrow frames have room for every other time
+            draw.text((k * width // count + 2, LINE_HEIGHT), f"{seconds:.2f}s", fill="gray")
+    return np.concatenate([np.asarray(head), frames, *(_stretched(other, width) for other in others)])
+
+
+def _stretched(picture: np.ndarray, width: int) -> np.ndarray:
+    return np.asarray(Image.fromarray(picture).resize((width, len(picture)), Image.Resampling.BOX))

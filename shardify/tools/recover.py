@@ -71,7 +71,7 @@ def propose_npy(folder: Path, meta: dict, rows: list[dict[str, str]]) -> Iterato
         for row in rows:
             if row["status"] != "ok" or row["shard"] != shard["name"]:
                 continue
-            place = places[row["key"]] = {}
+            place = places[row["key"]] = {"mel_present": row.get("has_audio") == "True"}
             for extension in sorted(("cls", *names, "json")):  # one header block, then whole blocks
                 content = files.get(f"{row['key']}.{extension}", b"")
                 if name := names.get(extension):

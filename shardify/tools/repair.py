@@ -21,6 +21,7 @@ from shardify.errors import FormatError, UsageError
 from shardify.format.card import card_bytes
 from shardify.format.index import (
     all_shards,
+    heads_in,
     is_as_written,
     json_bytes,
     read_index,
@@ -34,6 +35,7 @@ from shardify.format.shard import Sample, ShardWriter
 from shardify.format.tar import read_shard
 from shardify.interrupt import Interrupts
 from shardify.sources.boxes import match_boxes, read_boxes
+from shardify.sources.source import SoundFile
 from shardify.storage.local import file_sha256, rename, write_atomically
 from shardify.tools.recover import propose_csv, propose_npy
 from shardify.video.piece import split_piece
@@ -135,7 +137,7 @@ def _repair_shards(
             mine = [row for row in rows if row["shard"] == shard["name"]]
             if _is_sound(folder, shard, mine, members_of(settings)):
                 continue
-            jobs = list(_jobs(data, mine, settings, boxes))
+            jobs = list(_jobs(data, meta, mine, settings, boxes))
             restore = functools.partial(_as_packed, mine, meta.get("joined_groups", {}))
             with contextlib.closing(pack(jobs, settings)) as results:
                 outcomes = zip(jobs, results, strict=True)
@@ -148,19 +150,26 @@ def _is_sound(folder: Path, shard: dict, rows: list[dict], members: dict[str, Me
     """Whether the tar has its hash, or every member of the folder that it was unpacked into the right bytes."""
     if (folder / shard["name"]).is_file():
         return _is(folder / shard["name"], shard["sha256"])
-    found = {name: sha256(content) for name, _, content in read_shard(folder / shard["name"])}
-    payload = next(iter(members.values())).extension
-    due = {}
+    found = {name: content for name, _, content in read_shard(folder / shard["name"])}
+    hashes = {name: sha256(content) for name, content in found.items()}
+    payload, *others = members.values()
     for row in rows:
-        due[f"{row['key']}.cls"] = sha256(row["label"].encode())
-        due[f"{row['key']}.json"] = row["record_sha256"]
-        due[f"{row['key']}.{payload}"] = row["payload_sha256"]
-    return due.items() <= found.items()
+        key, note = row["key"], found.get(f"{row['key']}.json", b"")
+        due = {
+            "cls": sha256(row["label"].encode()),
+            "json": row["record_sha256"],
+            payload.extension: row["payload_sha256"],
+        }
+        if sha256(note) == row["record_sha256"]:
+            due |= {member.extension: json.loads(note)[f"{member.name}_sha256"] for member in others}
+        if any(hashes.get(f"{key}.{extension}") != expected for extension, expected in due.items()):
+            return False
+    return True
 
 
-def _jobs(data: Path, rows: list[dict], settings: BuildSettings, boxes: dict) -> Iterator[Job]:
+def _jobs(data: Path, meta: dict, rows: list[dict], settings: BuildSettings, boxes: dict) -> Iterator[Job]:
     """The videos of a shard, in their order."""
-    seen = set()
+    seen, heads = set(), heads_in(meta)
     for row in rows:
         source = row["source"]
         if source in seen:
@@ -168,10 +177,17 @@ def _jobs(data: Path, rows: list[dict], settings: BuildSettings, boxes: dict) ->
         seen.add(source)
         key = row["key"] if settings.clips == 1 else row["key"].rpartition("-")[0]
         video, piece = split_piece(source)
+        labels = {head.name: int(row[head.column]) for head in heads}
+        classes = {head.name: head.class_in(row) for head in heads}
         yield Job(
-            data / video, source, key, row["split"], int(row["label"]), row["class"], float(row["target"]),
-            row["group"], boxes.get(video), row["kind"], row["original"], piece,
+            data / video, source, key, row["split"], labels, classes, float(row["target"]),
+            row["group"], boxes.get(video), row["kind"], row["original"], piece, _sound(data, row),
         )  # fmt: skip
+
+
+def _sound(data: Path, row: dict) -> SoundFile | None:
+    name = row.get("audio")
+    return SoundFile(data / name, name, float(row["audio_offset"])) if name else None
 
 
 def _as_packed(rows: list[dict], joined: dict[str, str], sample: Sample) -> Sample:

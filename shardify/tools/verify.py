@@ -26,6 +26,7 @@ from shardify.format.index import (
     sha256,
     shard_name,
 )
+from shardify.format.records import Head
 from shardify.format.schema import SHARD
 from shardify.format.shard import journal_path
 from shardify.format.tar import read_shard
@@ -214,7 +215,7 @@ def _check_note(index: ShardIndex, clip: Expected, extension: str, content: byte
             yield f"cls is not {label}"
     elif sha256(content) != clip.row["record_sha256"]:
         yield "json differs"
-    elif not _agrees(content, clip.row):
+    elif not _agrees(content, clip, index.heads[1:]):
         yield "json does not agree with samples.csv"
 
 
@@ -223,7 +224,7 @@ def _check_payload(index: ShardIndex, clip: Expected, name: str, content: bytes)
     if name == next(iter(index.members)) and sha256(content) != clip.row["payload_sha256"]:
         yield "payload differs"
     elif zlib.crc32(content) != clip.record[f"{name}_crc"]:
-        yield "payload does not have the CRC of samples.npy"
+        yield f"{name} does not have the CRC of samples.npy"
     else:
         try:
             index.members[name].decode(content)
@@ -231,9 +232,17 @@ def _check_payload(index: ShardIndex, clip: Expected, name: str, content: bytes)
             yield f"payload cannot be decoded ({error})"
 
 
-def _agrees(content: bytes, row: dict[str, str]) -> bool:
+def _agrees(content: bytes, clip: Expected, heads: list[Head]) -> bool:
+    """heads: all but the primary one, whose label in samples.npy is compared with the clip's cls."""
+    names = ("key", "source", "split", "label", "payload_sha256")
     try:
         found = json.loads(content)
-        return all(str(found[name]) == row[name] for name in ("key", "source", "split", "label", "payload_sha256"))
+        if "mel_present" in clip.record.dtype.names:
+            names = (*names, "has_audio")
+            if found["has_audio"] != clip.record["mel_present"]:
+                return False
+        return all(str(found[name]) == clip.row[name] for name in names) and all(
+            found["labels"][head.name] == int(clip.row[head.column]) == clip.record[head.field] for head in heads
+        )
     except (ValueError, KeyError, TypeError, RecursionError):
         return False

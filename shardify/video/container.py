@@ -139,8 +139,10 @@ def open_regular_file(path: str | os.PathLike) -> io.FileIO:
     return os.fdopen(descriptor, "rb", buffering=0)
 
 
-def open_container(file: io.FileIO, hwaccel: HWAccel | None = None) -> av.container.InputContainer:
-    """A demuxer over an open file that can reach no other file and no network."""
+def open_container(
+    file: io.FileIO, hwaccel: HWAccel | None = None, formats: str = FORMAT_WHITELIST
+) -> av.container.InputContainer:
+    """A demuxer over an open file, of one of these formats, that can reach no other file and no network."""
     return av.open(
         file,
         **LENIENT,
@@ -148,7 +150,7 @@ def open_container(file: io.FileIO, hwaccel: HWAccel | None = None) -> av.contai
         options=dict(CODEC_OPTIONS),
         hwaccel=hwaccel,
         container_options={
-            "format_whitelist": FORMAT_WHITELIST,
+            "format_whitelist": formats,
             "protocol_whitelist": "none",
             "max_streams": str(MAX_STREAMS),
         },

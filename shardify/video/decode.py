@@ -13,15 +13,20 @@ from shardify.video import nvdec
 from shardify.video.container import VideoFile, VideoInfo, open_video
 from shardify.video.extract import Request, Taken, take_by_counting, take_by_time
 from shardify.video.resize import Box, Cut, PictureMaker
+from shardify.video.sampling import clip_spans
 
 
 @dataclass(frozen=True)
 class DecodedClip:
-    """T frames of one clip: their pictures, display-order numbers and times as decoded."""
+    """T frames of one clip: their pictures, display-order numbers and times as decoded.
+
+    span: beginning and length in seconds, on the clock of the times, of the part of the video that the clip stands for.
+    """
 
     cut: Cut
     frame_index: tuple[int, ...]
     pts_seconds: tuple[float, ...]
+    span: tuple[float, float]
 
     @property
     def frames(self) -> np.ndarray:
@@ -37,6 +42,7 @@ class DecodedVideo:
     clips: tuple[DecodedClip, ...]
     decode_errors: int
     decoder: str  # "cpu", or "cuda" where a GPU decoded it
+    start_seconds: float  # when the first frame is shown
 
 
 def decode_video(
@@ -75,10 +81,13 @@ def decode_clips(video: VideoFile, request: Request, *, strict: bool = False, de
             maker.finish(clip, pictures),
             numbers,
             tuple(float(taken.times[number] * taken.time_base) for number in numbers),
+            span,
         )
-        for clip, (numbers, pictures) in enumerate(zip(taken.plan, _by_clip(taken), strict=True))
+        for clip, (numbers, pictures, span) in enumerate(
+            zip(taken.plan, _by_clip(taken), _spans(taken, request), strict=True)
+        )
     )
-    return DecodedVideo(taken.info, decoded, taken.errors, used)
+    return DecodedVideo(taken.info, decoded, taken.errors, used, float(taken.times[0] * taken.time_base))
 
 
 def _take(video: VideoFile, request: Request, decoder: str) -> tuple[Taken, str]:
@@ -86,6 +95,14 @@ def _take(video: VideoFile, request: Request, decoder: str) -> tuple[Taken, str]
     taken = nvdec.take_by_time(video, request) if decoder == "cuda" else None
     used = "cuda" if taken else "cpu"
     return taken or take_by_time(video, request) or take_by_counting(video, request), used
+
+
+def _spans(taken: Taken, request: Request) -> list[tuple[float, float]]:
+    """The part of the video that each clip stands for, as of `clip_spans`, in seconds."""
+    start, shown, last_duration = request.shown(taken.times, taken.last_duration, taken.time_base)
+    plan = tuple(tuple(number - start for number in clip) for clip in taken.plan)
+    spans = clip_spans(shown, last_duration, plan, request.stride)
+    return [(float(begin * taken.time_base), float(length * taken.time_base)) for begin, length in spans]
 
 
 def _by_clip(taken: Taken) -> list[list]:

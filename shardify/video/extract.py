@@ -57,12 +57,16 @@ class Request:
 
     def plan(self, times: Sequence[int], last_duration: int, time_base: Fraction) -> ClipPlan:
         """As of `plan_clips`, within the piece. Raises VideoError where the video does not have it."""
-        numbers = range(len(times))
-        if self.piece:
-            numbers, last_duration = self.piece.cut(times, last_duration or median_duration(times), time_base)
-        shown = times[numbers.start : numbers.stop]
+        start, shown, last_duration = self.shown(times, last_duration, time_base)
         plan = plan_clips(shown, last_duration, frames=self.frames, clips=self.clips, stride=self.stride)
-        return tuple(tuple(numbers[number] for number in clip) for clip in plan)
+        return tuple(tuple(start + number for number in clip) for clip in plan)
+
+    def shown(self, times: Sequence[int], last_duration: int, time_base: Fraction) -> tuple[int, Sequence[int], int]:
+        """Number of the first frame of the piece, when its frames are shown, and ticks that the last one lasts."""
+        if not self.piece:
+            return 0, times, last_duration
+        numbers, last_duration = self.piece.cut(times, last_duration or median_duration(times), time_base)
+        return numbers.start, times[numbers.start : numbers.stop], last_duration
 
 
 @dataclass(frozen=True)

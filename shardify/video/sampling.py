@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from fractions import Fraction
 from itertools import pairwise
 from statistics import median_low
 
@@ -42,6 +43,23 @@ def plan_constant_rate(num_frames: int, *, frames: int, clips: int = 1, stride: 
         parts = clips * frames
         return _cut([(2 * k + 1) * num_frames // (2 * parts) for k in range(parts)], frames)
     return tuple(_strided((2 * clip + 1) * num_frames, 2 * clips, num_frames, frames, stride) for clip in range(clips))
+
+
+def clip_spans(
+    times: Sequence[int], last_duration: int, plan: ClipPlan, stride: int | None = None
+) -> tuple[tuple[Fraction, Fraction], ...]:
+    """Beginning and length, in ticks, of the part of a video that each clip of its plan stands for.
+
+    That is its segment, or with a stride T·N frame durations around its middle: frame k of T is on screen in the middle
+    of the k-th T-th part. Arguments as of `plan_clips`.
+    """
+    duration = times[-1] - times[0] + (last_duration if last_duration > 0 else median_duration(times))
+    if stride is None:
+        length = Fraction(duration, len(plan))
+        return tuple((times[0] + clip * length, length) for clip in range(len(plan)))
+    step = Fraction(duration, len(times))
+    length = len(plan[0]) * stride * step
+    return tuple(((times[clip[0]] + times[clip[-1]] + step - length) / 2, length) for clip in plan)
 
 
 def is_constant_rate(times: Sequence[int]) -> bool:

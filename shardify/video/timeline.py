@@ -73,8 +73,10 @@ class Timeline:
         return isinstance(self.packets[0], av.Packet)
 
 
-def demux(stream: av.video.stream.VideoStream, logs: Sequence[tuple[int, str, str]] = ()) -> Iterator[av.Packet]:
-    """The stream's packets from where it stands; `logs` is what libav has logged about the file.
+def demux(
+    stream: av.stream.Stream, logs: Sequence[tuple[int, str, str]] = (), most: int = MAX_PACKETS
+) -> Iterator[av.Packet]:
+    """The stream's packets from where it stands, so many at most; `logs` is what libav has logged about the file.
 
     Raises BrokenOffError where the file breaks off, and VideoError at the first encrypted packet (without
     the key it decodes to noise, if at all) and where there are too many.
@@ -88,8 +90,8 @@ def demux(stream: av.video.stream.VideoStream, logs: Sequence[tuple[int, str, st
         if packet is None:
             break
         if packet.size:
-            if number >= MAX_PACKETS:
-                raise VideoError(f"too long: more than {MAX_PACKETS} frames")
+            if number >= most:
+                raise VideoError(f"too long: more than {most} frames")
             if packet.has_sidedata("encryption_info"):
                 raise VideoError(ENCRYPTED)
             yield packet

@@ -20,6 +20,7 @@ from shardify.build.job import Job
 from shardify.errors import ShardifyError
 from shardify.faces.detector import open_detector
 from shardify.format.members import members_of
+from shardify.format.records import PRIMARY
 from shardify.format.settings import BuildSettings
 from shardify.sources.boxes import NO_BOX, match_boxes, read_boxes
 from shardify.sources.entries import find_videos
@@ -87,7 +88,7 @@ def _input(file: Path, name: str, box: Box | None, needs_box: bool, is_shared: b
         elif is_shared:
             reason = f"several videos here are {name}, as one row of the boxes file; pass a folder that holds them"
     key = Source(file, str(file), "", None).key
-    return Job(file, str(file), key, "", 0, "", 0.0, key, box), reason
+    return Job(file, str(file), key, "", {PRIMARY: 0}, {PRIMARY: ""}, 0.0, key, box), reason
 
 
 def clips_of_inputs(

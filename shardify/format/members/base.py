@@ -85,6 +85,10 @@ class Member(ABC):
         self.decode_into(payload, stored[0])
         return self.unpack(stored, np.ascontiguousarray)[0]
 
+    def picture(self, values: np.ndarray) -> np.ndarray | None:
+        """Values of a clip for people to look at, uint8 (H, W, 3), time from left to right; None: nothing to see."""
+        return None
+
     def to_dict(self) -> dict:
         """The entry in index.json: the kind, and all that decides the bytes."""
         fields = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}

@@ -118,6 +118,9 @@ class Frames(Member):
         """(B, T, S, S, 3) as (B, T, 3, S, S)."""
         return values.swapaxes(3, 4).swapaxes(2, 3)
 
+    def picture(self, values: np.ndarray) -> np.ndarray:
+        return np.concatenate(list(values), axis=1)
+
 
 def grid_shape(num_frames: int) -> tuple[int, int]:
     """(rows, columns) of the sheet that holds `num_frames` frames."""

@@ -87,6 +87,12 @@ class Mel(Member):
     def decode_into(self, payload: bytes, out: Pixels) -> None:
         decode_array_into(payload, out)
 
+    def picture(self, values: np.ndarray) -> np.ndarray:
+        """Low bands below; from black, where there is no sound, to white, where it is loudest."""
+        above = values[0, ::-1].astype(np.float32) - FLOOR
+        grey = (255 * above / max(1.0, above.max())).clip(0, 255).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+
 
 def _is_number(value: object, above: float = -math.inf) -> bool:
     return type(value) in (int, float) and math.isfinite(value) and value > above

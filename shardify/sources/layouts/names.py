@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from shardify.format.words import SPLIT_WORDS, meaning_of, split_of
 
@@ -79,6 +79,7 @@ def one_spelling(counts: Mapping[str, int]) -> tuple[dict[str, str], list[str]]:
     return {name: most[name.lower()] for name in counts}, notes
 
 
-def listing(words: list[str]) -> str:
+def listing(words: Sequence[str]) -> str:
     """a, b and c"""
+    words = list(words)
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -10,7 +10,8 @@ FIRST = {"train": 0, "val": 0, "test": 0}
 
 def jobs(count, split="train"):
     return [
-        Job(Path(f"{i}"), f"{i}", f"key-{i:05d}", split, int(i < count // 2), "c", 0.0, f"{i}") for i in range(count)
+        Job(Path(f"{i}"), f"{i}", f"key-{i:05d}", split, {"class": int(i < count // 2)}, {"class": "c"}, 0.0, f"{i}")
+        for i in range(count)
     ]
 
 

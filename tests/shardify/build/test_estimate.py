@@ -3,14 +3,14 @@ import os
 import tarfile
 
 import pytest
-from builds import make_videos, run_build, tree, video_names
+from builds import make_job, make_videos, run_build, tree, video_names
 from click.testing import CliRunner
 
 from shardify.build.estimate import draw_evenly, estimate_build
-from shardify.build.job import Job
 from shardify.build.request import BuildRequest
 from shardify.cli.main import main
 from shardify.format.index import read_index
+from shardify.format.records import Head
 from shardify.format.settings import BuildSettings
 from shardify.text import human_seconds
 
@@ -36,7 +36,7 @@ def used_bytes(tar):
 def test_the_estimate_is_what_the_build_then_gives(data, tmp_path):
     estimate = estimate_build(BuildRequest(data, None, SETTINGS, workers=2))
     report = run_build(data, tmp_path / "s", shard_size=6)
-    assert estimate.clips == {split: counts for split, counts in report.clips.items() if counts}
+    assert estimate.counts == report.counts and estimate.heads == [Head("class", ["real", "fake"])]
     assert (estimate.videos, estimate.num_clips, estimate.groups) == (24, 24, 24)
     tars = list((tmp_path / "s").glob("*.tar"))
     shards = len(tars)
@@ -113,9 +113,9 @@ def test_a_config_file_counts_for_plans_too(data, tmp_path):
 def test_the_sample_is_drawn_evenly_by_size(tmp_path):
     for size in range(100):
         (tmp_path / f"{size}.mp4").write_bytes(b"x" * size)
-    jobs = [Job(path, path.name, path.stem, "train", 0, "real", 0.0, "g") for path in tmp_path.iterdir()]
+    jobs = [make_job(path) for path in tmp_path.iterdir()]
     drawn = draw_evenly(jobs, 10)
-    assert sorted(int(job.key) for job in drawn) == list(range(5, 100, 10))
+    assert sorted(int(job.path.stem) for job in drawn) == list(range(5, 100, 10))
     assert len(draw_evenly(jobs[:3], 10)) == 3 and draw_evenly([], 10) == []
 
 

@@ -34,7 +34,8 @@ def previous_of(splits, classes=("real", "fake")):
         for name, split in splits.items()
     ]
     shards = {split: {"shards": [{"name": f"{split}-000000.tar"}]} for split in SPLITS}
-    return Previous({"classes": list(classes), "splits": shards}, None, rows)
+    heads = [{"name": "class", "classes": list(classes)}]
+    return Previous({"version": 2, "heads": heads, "splits": shards}, None, rows)
 
 
 def test_every_source_is_in_one_shard_or_rejected():

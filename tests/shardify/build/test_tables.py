@@ -62,7 +62,7 @@ def test_labels_by_head_and_originals_by_number():
     common |= {"class": "fake", "label.class": "1", "frames_offset": 5, "frames_length": 6, "frames_crc": 7}
     rows = [
         {"status": "failed", "source": "real/a.mp4"},
-        {**common, "key": "b", "source": "fake/b.mp4", "original": "real/a.mp4", "label.motion": ""},
+        {**common, "key": "b", "source": "fake/b.mp4", "original": "real/a.mp4", "label.motion": "-1"},
         {**common, "key": "c", "source": "fake/c.mp4", "original": "elsewhere.mp4", "label.motion": "2"},
     ]
     heads = [Head("class", ["real", "fake"]), Head("motion", ["left", "right", "none"])]

@@ -89,10 +89,55 @@ def test_paths_that_leave_the_folder_are_refused_by_name(tmp_path):
     assert all("out of the data folder" in source.error for source in catalog.sources if source.error)
 
 
+def test_labels_beside_the_class_and_instead_of_it(tmp_path):
+    _, catalog = read(tmp_path, "path,class,Label.Pose\na.mp4,x,Sit\nb.mp4,y,\nc.mp4,y,sit\nd.mp4,x,sit\n")
+    assert catalog.heads == ("class", "pose") and catalog.notes == ("Sit and sit are one class: sit",)
+    assert [catalog.classes_of(source)["pose"] for source in catalog.sources] == ["sit", "", "sit", "sit"]
+    found, catalog = read(tmp_path, "path,label.a,label.b,label.c\na.mp4,1,x,\nb.mp4,,y,p\nc.mp4,,,\n")
+    assert catalog.heads == ("b", "a", "c") and found == {"a.mp4": "x", "b.mp4": "y"}
+    assert catalog.sources[0].labels == {"a": "1", "c": ""} and "has no label" in catalog.sources[2].error
+    assert "heads b, a, c" in catalog.summary
+
+
+def test_a_folder_of_tables_named_after_the_splits(tmp_path):
+    tables = tmp_path / "metadata"
+    tables.mkdir()
+    (tables / "train.csv").write_text("path,class\na.mp4,x\nb.mp4,y\n")
+    (tables / "Validation.csv").write_text("class;path;label.pose;split\nx;c.mp4;sit;val\n")
+    (tables / "._train.csv").write_bytes(b"\0")  # of macOS
+    (tables / "notes.txt").write_text("any")
+    catalog = list_sources(tmp_path, tables)
+    assert [(source.source, source.split) for source in catalog.sources] == [
+        ("a.mp4", "train"),
+        ("b.mp4", "train"),
+        ("c.mp4", "val"),
+    ]
+    assert catalog.heads == ("class", "pose") and catalog.classes_of(catalog.sources[2]) == {
+        "class": "x",
+        "pose": "sit",
+    }
+    for name, text, message in (
+        ("val.csv", "path,class\n", "val.csv: is of val, as Validation.csv is"),
+        ("test.csv", "path,class,split\nd.mp4,x,train\n", "test.csv row 2: split is train, and the table's name says"),
+        ("test.csv", "path,class\na.mp4,x\n", "a.mp4 is listed twice"),
+        ("all.csv", "path,class\n", "all.csv: its name is no split"),
+    ):
+        (tables / name).write_text(text)
+        with pytest.raises(UsageError, match=re.escape(message)):
+            list_sources(tmp_path, tables)
+        (tables / name).unlink()
+    with pytest.raises(UsageError, match="holds no row of a table"):
+        (tmp_path / "empty").mkdir()
+        list_sources(tmp_path, tmp_path / "empty")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("path\na.mp4\n", "no column class"),
+        ("path,label.a b\na.mp4,x\n", "a label cannot be named label.a b"),
+        ("path,class,label.class\na.mp4,x,y\n", "a label cannot be named label.class"),
+        ("path,label.a,label.b\na.mp4,x,\nb.mp4,,y\n", "label.a and label.b have empty cells"),
         ("path,class\na.mp4,x\na.mp4,y\n", "row 3: a.mp4 is listed twice"),
         ("path,class\na.mp4\n", "row 2: has too few columns"),
         ("path,class\na.mp4,\n", "must not be empty"),

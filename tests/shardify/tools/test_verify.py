@@ -8,15 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builds import make_videos, run_build, unpack, video_names
+from builds import make_videos, reseal, run_build, unpack, video_names
 from click.testing import CliRunner
 
 from shardify.cli.main import main
-from shardify.format.card import card_bytes
 from shardify.format.index import json_bytes, read_index, read_rows, sha256
 from shardify.format.members.frames import Frames
-from shardify.format.records import npy_bytes
-from shardify.storage.table import table_bytes
 from shardify.tools.verify import verify_folder
 
 
@@ -141,24 +138,6 @@ def test_a_shard_of_another_build(data, shards, tmp_path):
     run_build(data, tmp_path / "other", quality=50)
     shutil.copy(tmp_path / "other" / "train-000000.tar", shards)
     assert any("payload differs" in line for line in found(shards))
-
-
-def reseal(shards, samples=None, rows=None, tar=None):
-    """Make all hashes fit, so that only the checks of one thing against another are left."""
-    index = read_index(shards)
-    meta = {name: value for name, value in index.meta.items() if name != "index_sha256"}
-    tables = {
-        "samples.npy": npy_bytes(np.array(index.samples) if samples is None else samples),
-        "samples.csv": table_bytes((rows or read_rows(shards))[0], rows or read_rows(shards)),
-    }
-    meta["sha256"] = {name: sha256(content) for name, content in tables.items()}
-    for shard in meta["splits"]["train"]["shards"]:
-        if tar and shard["name"] == tar.name:
-            shard.update(bytes=tar.stat().st_size, sha256=sha256(tar.read_bytes()))
-    tables["index.json"] = json_bytes(meta | {"index_sha256": sha256(json_bytes(meta))})
-    for name, content in tables.items():
-        (shards / name).write_bytes(content)
-    (shards / "README.md").write_bytes(card_bytes(meta, read_index(shards).samples))
 
 
 def test_tables_that_lie(shards):

@@ -274,7 +274,7 @@ from shardify.build.job import Job
 from shardify.build.encode import make_samples
 from shardify.format.settings import BuildSettings
 def outcome(path):
-    job = Job(Path(path), path, "key", "train", 0, "real", 0.0, "")
+    job = Job(Path(path), path, "key", "train", {"class": 0}, {"class": "real"}, 0.0, "")
     try:
         return make_samples(job, BuildSettings())[0].row["status"]
     except Exception as error:

@@ -1,8 +1,8 @@
 """A process alone and in a group: its devices, the memory that ranks share, and how a group ends."""
 
+import contextlib
 import itertools
 import json
-import multiprocessing
 import os
 import signal
 import socket
@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 import torch
 from heads import step_gradients, with_side
-from runs import ALONE, SMALL, history, newest_weights, run_small
+from runs import ALONE, SMALL, history, newest_weights, quick_results, run_small
 from two_ranks import ALIKE, free_port, in_two_processes, lose_the_other, run_rank
+from warm_python import warm_python
 
 from trainer import ClipLoader
-from trainer.devices import launch as launcher
 from trainer.devices.distributed import Group, join_group, leave_group, num_devices
 from trainer.devices.launch import relaunch
 from trainer.errors import SettingsError
@@ -61,47 +61,37 @@ def alive(mark):
     return found
 
 
+@pytest.fixture(scope="module")
+def python(tmp_path_factory):
+    with contextlib.ExitStack() as stack:
+        with quick_results():
+            program = stack.enter_context(warm_python(tmp_path_factory.mktemp("warm")))
+        yield program
+
+
 @pytest.fixture
-def start():
-    """Start a command; at the end nothing of it may be alive."""
+def start(python):
+    """Start a command of Python, of which nothing may be alive at the end."""
     mark = uuid.uuid4().hex
     own = {"TEST_MARK": mark, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2] / "helpers")}
 
-    def run(command, environment):
+    def run(arguments, environment=os.environ):
         return subprocess.Popen(
-            command, env={**environment, **own},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+            [python, *arguments], env={**environment, **own, "PYTHON_EXEC": python},  # with which torchrun starts ranks
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         )  # fmt: skip
 
-    run.mark, run.own = mark, own
+    run.mark = mark
     yield run
     for pid in alive(mark):
         os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture
-def launch(start, monkeypatch):
-    """Start the launcher of two sleeping ranks in a fork, where torch is there already: (process, what it prints)."""
-    for name, value in {**start.own, "TRAINER_OUT": ""}.items():
-        monkeypatch.setenv(name, value)
-
-    def in_fork(pipe, arguments):
-        os.setsid()
-        for descriptor in (1, 2):
-            os.dup2(pipe, descriptor)
-        os.close(pipe)
-        sys.argv[1:], sys.stderr = arguments, os.fdopen(2, "w")
-        launcher.main()
-
-    def run(seconds):
-        read, write = os.pipe()
-        arguments = ["--standalone", "--nproc-per-node=2", "-m", "sleeping", str(seconds)]
-        process = multiprocessing.get_context("fork").Process(target=in_fork, args=(write, arguments))
-        process.start()
-        os.close(write)
-        return process, os.fdopen(read)
-
-    return run
+def launch(start):
+    """Start the launcher of two sleeping ranks."""
+    launcher = ["-m", "trainer.devices.launch", "--standalone", "--nproc-per-node=2", "-m", "sleeping"]
+    return lambda seconds: start([*launcher, str(seconds)], {**os.environ, "TRAINER_OUT": ""})
 
 
 @pytest.fixture(scope="module")
@@ -204,14 +194,13 @@ def test_a_rank_knows_that_the_other_has_gone_which_leaves_no_memory_behind(tmp_
 
 def test_a_second_ctrl_c_over_ranks_ends_at_once_and_not_as_a_run_to_go_on_with(launch, start):
     """Where nothing was written; these processes are at no step boundary for a long time."""
-    process, printed = launch(seconds=600)
-    assert {printed.readline().split()[0] for _ in range(2)} == {"0", "1"}
-    os.kill(process.pid, signal.SIGINT)
-    assert [printed.readline() for _ in range(2)] == ["stopped by SIGINT\n"] * 2
-    os.kill(process.pid, signal.SIGINT)
-    assert "Traceback" not in printed.read()
-    process.join(20)
-    assert process.exitcode == 128 + signal.SIGINT
+    with launch(seconds=600) as process:
+        assert {process.stdout.readline().split()[0] for _ in range(2)} == {"0", "1"}
+        process.send_signal(signal.SIGINT)
+        assert [process.stdout.readline() for _ in range(2)] == ["stopped by SIGINT\n"] * 2
+        process.send_signal(signal.SIGINT)
+        assert "Traceback" not in process.communicate(timeout=20)[0]
+    assert process.returncode == 128 + signal.SIGINT
     assert not alive(start.mark)
 
 
@@ -220,13 +209,14 @@ def test_a_signal_leaves_a_checkpoint_and_no_process(shards_folder, tmp_path, st
     overrides = [part for text in (*SMALL, "epochs=1000000", "data.cache=ram") for part in ("--set", text)]
     arguments = ["--shards", str(shards_folder), "--out", str(tmp_path / "run"), "--devices", "cpu", *overrides]
     became = []
-    monkeypatch.setattr(os, "execve", lambda path, *command: became.append(command))
+    monkeypatch.setattr(os, "execve", lambda *command: became.append(command))
     relaunch(2, arguments, tmp_path / "run")
-    ((command, environment),) = became
-    with start(command, environment | {"KAGGLE_KERNEL_RUN_TYPE": "Batch"}) as process:
-        begun = "".join(itertools.takewhile(lambda line: not line.startswith("epoch 2/"), process.stderr))
+    ((program, command, environment),) = became
+    assert program == command[0] == sys.executable
+    with start(command[1:], environment | {"KAGGLE_KERNEL_RUN_TYPE": "Batch"}) as process:
+        begun = "".join(itertools.takewhile(lambda line: not line.startswith("epoch 2/"), process.stdout))
         os.killpg(process.pid, signal.SIGINT)
-        said = process.communicate(timeout=60)[1]
+        said = process.communicate(timeout=60)[0]
     assert begun.count("Kaggle ends sessions") == 1
     assert "stopped by SIGINT at epoch" in said and said.count("a checkpoint is written") == 1
     assert process.returncode == 75
@@ -236,12 +226,11 @@ def test_a_signal_leaves_a_checkpoint_and_no_process(shards_folder, tmp_path, st
 
 
 def test_a_killed_rank_ends_the_others_within_a_minute(launch, start):
-    process, printed = launch(seconds=0)
-    ranks = dict(printed.readline().split() for _ in range(2))
-    os.kill(int(ranks["0"]), signal.SIGKILL)
-    said = printed.read()
-    process.join(60)
-    assert process.exitcode == 128 + signal.SIGKILL
+    with launch(seconds=0) as process:
+        ranks = dict(process.stdout.readline().split() for _ in range(2))
+        os.kill(int(ranks["0"]), signal.SIGKILL)
+        said = process.communicate(timeout=60)[0]
+    assert process.returncode == 128 + signal.SIGKILL
     assert "stopped by SIGTERM" in said
     assert "error: process 0 was ended by SIGKILL; if memory ran out, use data.cache=none" in said
     assert not alive(start.mark)

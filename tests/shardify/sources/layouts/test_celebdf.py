@@ -72,7 +72,8 @@ def test_a_later_build_follows_the_list(whole):
     before = {job.source: job for job in jobs(plan_build(first, BuildSettings(), None))}
     rows = [{**vars(job), "class": job.class_name, "status": "ok", "source_bytes": ""} for job in before.values()]
     shards = {split: {"shards": []} for split in SPLITS}
-    previous = Previous({"classes": ["real", "fake"], "splits": shards}, None, rows)
+    heads = [{"name": "class", "classes": ["real", "fake"]}]
+    previous = Previous({"version": 2, "heads": heads, "splits": shards}, None, rows)
     later = replace(catalog, sources=[s for i, s in enumerate(catalog.sources) if i not in some[::10]])  # some are gone
     built = plan_build(later, BuildSettings(), previous)
     splits = {name: job.split for name, job in before.items()} | {job.source: job.split for job in jobs(built)}

@@ -1,0 +1,1 @@
+"""Sound: decoded, placed by its own times, as log mel spectrograms."""
