@@ -22,6 +22,7 @@ from shardify.storage.local import file_sha256, rename, write_atomically
 from trainer.config.load import from_dict
 from trainer.config.settings import Settings
 from trainer.devices.gpu import check_gpu
+from trainer.devices.memory import move_model
 from trainer.errors import TrainerError
 from trainer.models.custom import with_named_class
 from trainer.shards.shard_set import input_shape, videos_of
@@ -103,7 +104,8 @@ def load_saved(run: Path, device: torch.device, model_class: str | None = None) 
     except Exception as error:  # the file's numbers may be such as no layer can have, or no memory holds
         reason = " ".join(str(error).split())
         raise TrainerError(f"{path}: does not fit {settings.model.name} as it is here ({reason})") from error
-    model.to(device, memory_format=torch.channels_last).eval()
+    move_model(model, device)
+    model.eval()
     task.temperature = known["temperature"]
     return SavedModel(model, task, settings, **known, class_counts=counts)
 

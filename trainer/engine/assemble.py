@@ -14,6 +14,7 @@ from trainer.data.cache import TIERS, choose_cache, explain_choice
 from trainer.data.loader import ClipLoader
 from trainer.data.order import num_steps
 from trainer.devices.distributed import Group
+from trainer.devices.memory import move_model
 from trainer.engine.ema import MovingAverage
 from trainer.engine.engine import Engine
 from trainer.engine.evaluate import choose_dtype
@@ -92,7 +93,7 @@ def members_read(settings: Settings, shards: ShardSet) -> list[str]:
 def make_engine(settings: Settings, shards: ShardSet, numbers: np.ndarray, model: nn.Module, group: Group) -> Engine:
     """The engine that trains the model, moved to the group's device. numbers: of the clips to train on, int64 (N,)."""
     allow_single_values(model)
-    model.to(group.device, memory_format=torch.channels_last)
+    move_model(model, group.device)
     group.broadcast([*model.parameters(), *model.buffers()])  # a custom model may draw them by a generator of its own
     dtype = choose_dtype(settings.amp, group.device)
     optimizer = build_optimizer(model, settings.optimizer)
