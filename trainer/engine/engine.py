@@ -155,11 +155,12 @@ class Engine:
             with record_function("augment"):
                 clips = to_float(batch.clips[chosen], settings.data.frames, settings.data.size)
                 clips = augment(clips, settings.augment, draws[chosen], blended[chosen])
+                inputs = self.task.inputs(normalise(clips), batch.others(chosen), epoch, batch.seeds[chosen])
             # ranks exchange their gradients with the last part
             is_last = part is parts[-1] or self.group.world == 1
             with nullcontext() if is_last else self.learner.no_sync():
                 with record_function("forward"), self.autocast():
-                    outputs = self.learner(normalise(clips))
+                    outputs = self.learner(*inputs)
                 losses = self.loss(outputs, labels[chosen]) * counts[chosen]
                 with record_function("backward"), self._recomputing():
                     self.scaler.scale((losses.sum(0) / share).sum()).backward()
