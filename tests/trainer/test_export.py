@@ -166,6 +166,12 @@ class Tied(nn.Module):
         return self.head(self.second(self.first(clips.mean((1, 3, 4)))))
 
 
+def test_a_model_of_values(shards_folder, tmp_path):
+    own = "runs:MeanColours"
+    run_small(shards_folder, tmp_path / "run", f"model.name={own}", "epochs=1", "loss.name=mse")
+    assert export(tmp_path / "run", "torch", tmp_path / "exported.pt2", own) < 1e-5
+
+
 @pytest.mark.parametrize("ema", ["ema=0", "ema=0.9"])
 def test_a_model_of_ones_own_that_shares_weights(shards_folder, tmp_path, ema):
     run_small(shards_folder, tmp_path / "run", f"model.name={__name__}:Tied", "epochs=1", ema)
