@@ -11,6 +11,8 @@ from media import numbered_video
 from sound import FPS, FRAMES, click_at, sound_file, sounding_video
 
 from shardify.build.encode import make_samples
+from shardify.build.estimate import estimate_build
+from shardify.build.request import BuildRequest
 from shardify.cli.main import main
 from shardify.errors import UsageError, VideoError
 from shardify.format.index import read_index, read_rows
@@ -118,6 +120,12 @@ def test_the_preview_shows_the_spectrogram_below_the_frames(shards, tmp_path):
     done = CliRunner().invoke(main, ["preview", str(shards), "-o", str(tmp_path / "p.png"), "--per-class", "1"])
     assert done.exit_code == 0, done.output
     assert Image.open(tmp_path / "p.png").size == (4 * 32, 2 * (28 + 32 + 8))
+
+
+def test_an_estimate_says_how_many_clips_have_sound(data):
+    settings = BuildSettings(frames=4, size=32, **SOUND)
+    request = BuildRequest(data, None, settings, manifest=data / "list.csv", workers=1)
+    assert "3 of their 4 clips have sound" in estimate_build(request).lines()
 
 
 def test_require_fails_what_has_no_sound(data):
