@@ -19,7 +19,10 @@ NO_FILE = ("auto", "none")  # what `weights` may be beside a path
 
 
 class TinyVideo(nn.Module):
-    """Three 3D convolutions for small frames on few cores: clips (B, T, 3, S, S) to (B, T/2, 64)."""
+    """Three 3D convolutions for small frames on few cores: clips (B, T, 3, S, S) to (B, T/2, 256).
+
+    A token has the means of the picture's four quarters: a turn is told by where something moves which way.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,10 +30,11 @@ class TinyVideo(nn.Module):
             *_convolution(nn.Conv3d, nn.BatchNorm3d, 3, 16, stride=(1, 2, 2)),
             *_convolution(nn.Conv3d, nn.BatchNorm3d, 16, 32, stride=(2, 2, 2)),
             *_convolution(nn.Conv3d, nn.BatchNorm3d, 32, 64, stride=(1, 2, 2)),
+            nn.AdaptiveAvgPool3d((None, 2, 2)),
         )
 
     def forward(self, clips: Tensor) -> Tensor:
-        return self.layers(clips.transpose(1, 2)).mean((3, 4)).transpose(1, 2)
+        return self.layers(clips.transpose(1, 2)).transpose(1, 2).flatten(2)
 
 
 class ResNet3D(nn.Module):
