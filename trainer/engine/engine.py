@@ -29,6 +29,7 @@ from trainer.engine.optimizer import Schedule
 from trainer.engine.sam import at_worst_nearby
 from trainer.errors import TrainerError
 from trainer.evaluation.predictions import Predictions
+from trainer.models.gradient_checkpointing import statistics_kept
 from trainer.tasks.base import Loss, Task
 from trainer.transforms.augment import augment, draw, is_self_blended
 from trainer.transforms.clips import normalise, to_float
@@ -154,13 +155,14 @@ class Engine:
             with record_function("augment"):
                 clips = to_float(batch.clips[chosen], settings.data.frames, settings.data.size)
                 clips = augment(clips, settings.augment, draws[chosen], blended[chosen])
+                inputs = self.task.inputs(normalise(clips), batch.others(chosen), epoch, batch.seeds[chosen])
             # ranks exchange their gradients with the last part
             is_last = part is parts[-1] or self.group.world == 1
             with nullcontext() if is_last else self.learner.no_sync():
                 with record_function("forward"), self.autocast():
-                    outputs = self.learner(normalise(clips))
+                    outputs = self.learner(*inputs)
                 losses = self.loss(outputs, labels[chosen]) * counts[chosen]
-                with record_function("backward"):
+                with record_function("backward"), self._recomputing():
                     self.scaler.scale((losses.sum(0) / share).sum()).backward()
             # count, on the device: reading a value here would make the CPU wait for the GPU
             values = self.task.clip_values(outputs.detach(), labels[chosen])
@@ -191,6 +193,10 @@ class Engine:
 
     def autocast(self) -> AbstractContextManager:
         return autocast(self.group.device, self.dtype)
+
+    def _recomputing(self) -> AbstractContextManager:
+        """Around a backward pass: what gradient checkpointing computes again moves no statistics."""
+        return statistics_kept(self.model) if self.settings.model.gradient_checkpointing else nullcontext()
 
     def _gradients_or_none(self, batch: Batch, epoch: int, step: int) -> dict[str, Tensor] | None:
         """None where memory has run out: the caller retries where the error no longer holds the tensors."""
