@@ -131,6 +131,7 @@ def place(tmp_path_factory):
     request = BuildRequest(root / "data", root / "shards", settings, manifest=root / "videos.csv")
     assert build(request).ok_inputs == 18
     shutil.copytree(root / "shards", root / "shards-2")
+    shutil.copytree(ROOT / "configs", root / "configs")
     with pytest.MonkeyPatch.context() as here:
         here.chdir(root)
         assert call("python -m trainer --shards shards/ --out runs/x", here).exit_code == 0
