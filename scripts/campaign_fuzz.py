@@ -1,6 +1,6 @@
 """Build from thousands of damaged videos, twice, and check that every one ends as clips or as a recorded failure.
 
-    python scripts/campaign_fuzz.py [--mutants 2000] [--corpus FOLDER] [--seed 0] [--keep FOLDER]
+    python scripts/campaign_fuzz.py [--mutants 2000] [--corpus FOLDER] [--seed 0] [--keep FOLDER] [--audio]
 
 Mutants are made of the videos in FOLDER (those up to 2 MB) and of a few made here: bits flipped, ends cut off,
 pieces of another file spliced in, numbers near the beginning set to extremes, blocks erased or doubled. Checked:
@@ -23,7 +23,7 @@ from collections import Counter
 from pathlib import Path
 
 import click
-from campaign_kill import make_video, tree
+from campaign_kill import SOUND, make_video, tree
 
 from shardify.executors.base import MEMORY_BYTES
 from shardify.format.index import read_rows
@@ -96,13 +96,13 @@ def make_mutants(seeds: list[Path], data: Path, count: int, seed: int) -> None:
         (data / ("real", "fake")[i % 2] / f"m{i:06d}{path.suffix.lower()}").write_bytes(mutant)
 
 
-def build(data: Path, out: Path, limit_seconds: float) -> tuple[int, int, int]:
+def build(data: Path, out: Path, options: tuple[str, ...], limit_seconds: float) -> tuple[int, int, int]:
     """Exit code, the largest address space and the largest resident memory of any of its processes, bytes.
 
     A build that takes longer than `limit_seconds` hangs: it is killed, which its exit code shows.
     """
     start = time.monotonic()
-    process = subprocess.Popen([*SHARDIFY, "build", str(data), str(out), *OPTIONS], start_new_session=True)
+    process = subprocess.Popen([*SHARDIFY, "build", str(data), str(out), *options], start_new_session=True)
     largest = resident = 0
     while process.poll() is None:
         for entry in os.scandir("/proc"):
@@ -132,14 +132,16 @@ def memory_of(entry: Path, group: int) -> tuple[int, int]:
 @click.option("--corpus", type=click.Path(path_type=Path, file_okay=False, exists=True))
 @click.option("--seed", default=0, show_default=True)
 @click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="Leave the mutants here.")
-def main(mutants: int, corpus: Path | None, seed: int, keep: Path | None) -> None:
+@click.option("--audio", is_flag=True, help="Builds keep the sound.")
+def main(mutants: int, corpus: Path | None, seed: int, keep: Path | None, audio: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         make_mutants(seed_files(corpus, work / "made"), work / "data", mutants, seed)
         wrong, trees = [], []
         for name in ("first", "second"):
             start = time.monotonic()
-            code, space, resident = build(work / "data", work / name, 120 + mutants * TIMEOUT_SECONDS / 10)
+            limit = 120 + mutants * TIMEOUT_SECONDS / 10
+            code, space, resident = build(work / "data", work / name, OPTIONS + SOUND * audio, limit)
             click.echo(
                 f"{name} build: exit code {code}, {time.monotonic() - start:.0f} s, largest worker "
                 f"{resident >> 20} MiB resident, {space >> 20} MiB of address space"

@@ -1,6 +1,6 @@
 """Stop builds everywhere, run them again, and compare the folder with the one of an undisturbed build.
 
-    python scripts/campaign_kill.py [--points 200] [--seed 0] [--jobs 2]
+    python scripts/campaign_kill.py [--points 200] [--seed 0] [--jobs 2] [--audio]
 
 Three histories: a first build; a later one that prunes, rebuilds and tries again; `verify --repair` of a damaged
 folder. The system calls that change an undisturbed history's folder are listed with strace, and walked through in
@@ -42,15 +42,29 @@ FINE = {"signal=KILL": {-signal.SIGKILL}, "signal=INT": {0, 130}, "error=ENOSPC"
 FIXED_NAMES = "import secrets; secrets.token_hex = lambda n: '0' * 2 * n; from shardify.__main__ import main; main()"
 SHARDIFY = (sys.executable, "-c", FIXED_NAMES)
 OPTIONS = ("--size", "32", "--frames", "4", "--shard-size", "6", "--workers", "2")
+SOUND = ("--audio", "auto", "--audio-mels", "16", "--audio-columns", "32", "--audio-low", "300")
+CODECS = {".mp4": "aac", ".mkv": "libopus", ".mov": "alac", ".ts": "aac"}  # of sound; others have MPEG audio
 CHANGES = ("--prune", "--rebuild-changed", "--retry-failed")
 
 
 def make_video(path: Path, seed: int) -> None:
+    """Half a second of noise, in pictures and in sound."""
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(seed)
     with av.open(path, "w") as container:
         stream = container.add_stream("mpeg4", rate=10)
         stream.width = stream.height = 32
+        sound = container.add_stream(CODECS.get(path.suffix, "mp2"), rate=48_000, layout="mono")
+        sound.codec_context.open()
+        size = sound.codec_context.frame_size
+        convert = av.AudioResampler(sound.codec_context.format.name, "mono", 48_000)
+        for _ in range(24_000 // size):
+            samples = noise.normal(0, 0.1, (1, size)).astype(np.float32)
+            frame = av.AudioFrame.from_ndarray(samples, "fltp", "mono")
+            frame.sample_rate = 48_000
+            for part in convert.resample(frame):
+                container.mux(sound.encode(part))
+        container.mux(sound.encode(None))
         for _ in range(5):
             picture = noise.integers(0, 256, (32, 32, 3), np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
@@ -182,13 +196,13 @@ def disturb(history: History, number: int, position: int | None, draw: random.Ra
     return outcome, ways
 
 
-def make_histories(work: Path) -> list[History]:
+def make_histories(work: Path, options: tuple[str, ...]) -> list[History]:
     make_data(work / "data")
     shutil.copytree(work / "data", work / "changed")
     change_data(work / "changed")
-    first = History(work, "first", None, lambda out: (*SHARDIFY, "build", work / "data", out, *OPTIONS))
+    first = History(work, "first", None, lambda out: (*SHARDIFY, "build", work / "data", out, *options))
     built = work / "first-reference"
-    later = History(work, "later", built, lambda out: (*SHARDIFY, "build", work / "changed", out, *OPTIONS, *CHANGES))
+    later = History(work, "later", built, lambda out: (*SHARDIFY, "build", work / "changed", out, *options, *CHANGES))
     shutil.copytree(built, work / "damaged")
     damage(work / "damaged")
     repair = History(
@@ -203,10 +217,11 @@ def make_histories(work: Path) -> list[History]:
 @click.option("--points", default=200, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--jobs", default=2, show_default=True, help="Builds at the same time.")
-def main(points: int, seed: int, jobs: int) -> None:
+@click.option("--audio", is_flag=True, help="Builds keep the sound.")
+def main(points: int, seed: int, jobs: int, audio: bool) -> None:
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
         trials = []
-        for history in make_histories(Path(folder).resolve()):
+        for history in make_histories(Path(folder).resolve(), OPTIONS + SOUND * audio):
             calls = len(history.calls)
             click.echo(f"{history.name}: {history.seconds:.1f} s, {calls} system calls change the folder")
             count = -(-points // 4) if calls else -(-points // 3)

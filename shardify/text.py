@@ -14,7 +14,10 @@ REMARKS = {
     "decode_errors": ("decode errors", "--strict refuses such videos"),
     "repeated_frames": ("repeated pictures", "the videos are short, or their times have gaps"),
     "hdr": ("HDR", "decoded without tone mapping"),
+    "audio_errors": ("damaged sound", "what could be decoded of it stands at its own time"),
 }
+
+SILENT_DB = -200.0  # level of digital silence
 
 
 def printable(line: str) -> str:
@@ -34,6 +37,36 @@ def remark_lines(remarks: Mapping[str, int]) -> list[str]:
         for column, (what, hint) in REMARKS.items()
         if remarks.get(column)
     ]
+
+
+def count_sound(rows: Iterable[Mapping], highest: float) -> Counter:
+    """Clips with sound, without, of digital silence, and of a rate too low for `highest` Hz; empty where none is kept.
+
+    rows: of samples.csv.
+    """
+    counts = Counter()
+    for row in rows:
+        if row.get("has_audio", "") == "":
+            continue
+        has_sound = str(row["has_audio"]) == "True"
+        counts["with" if has_sound else "without"] += 1
+        counts["silent"] += has_sound and float(row["audio_level_db"]) <= SILENT_DB
+        counts["narrow"] += has_sound and int(row["audio_source_rate"]) < 2 * highest
+    return counts
+
+
+def sound_lines(counts: Mapping[str, int]) -> list[str]:
+    """What `count_sound` has found, in words."""
+    if not counts:
+        return []
+    silent = f" ({counts['silent']} of them digital silence)" if counts.get("silent") else ""
+    lines = [f"sound: {counts.get('with', 0)} clips with{silent}, {counts.get('without', 0)} without"]
+    if counts.get("narrow"):
+        lines.append(
+            f"warning: {counts['narrow']} clips were recorded at too low a rate for the highest bands, which hold "
+            "nothing there (column audio_source_rate of samples.csv; --audio-high)"
+        )
+    return lines
 
 
 def clip_tables(clips: Mapping[str, Mapping[str, Mapping[str, int]]], classes: Mapping[str, list[str]]) -> list[str]:

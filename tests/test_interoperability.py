@@ -5,8 +5,10 @@ import shutil
 
 import numpy as np
 import pytest
+from builds import unpack
 from click.testing import CliRunner
 from media import numbered_video, read_number
+from sound import sounding_video
 
 from shardify.build.build import build
 from shardify.build.request import BuildRequest
@@ -52,6 +54,47 @@ def test_hugging_face_reads_every_split(shards, tmp_path, call, val, monkeypatch
     clip = found["train"][0]
     assert np.asarray(clip["jpg"]).shape == (128, 128, 3)
     assert clip["json"]["label"] == int(clip["cls"])
+
+
+@pytest.fixture(scope="module")
+def with_sound(tmp_path_factory):
+    """Three clips in one shard, the first without sound."""
+    root = tmp_path_factory.mktemp("sound")
+    (root / "data" / "train" / "one").mkdir(parents=True)
+    (root / "data" / "train" / "two").mkdir()
+    for number, name in enumerate(("one/a", "two/b", "one/c")):
+        path = root / "data" / "train" / f"{name}.mkv"
+        sounding_video(path) if number != SILENT else numbered_video(path, 30, size=(32, 32), codec="mpeg4")
+    settings = BuildSettings(frames=4, size=32, audio="auto", audio_mels=8, audio_columns=16, audio_low=500.0)
+    build(BuildRequest(root / "data", root / "shards", settings, workers=1))
+    return root / "shards"
+
+
+SILENT = 1  # the clip that comes first in the shard
+
+
+def test_webdataset_reads_sound_and_its_absence_from_tars_and_unpacked_ones(with_sound, tmp_path):
+    import webdataset
+
+    url = str(with_sound / "train-000000.tar")
+    clips = list(webdataset.WebDataset(url, shardshuffle=False).decode().to_tuple("__key__", "mel.npy", "json"))
+    assert [record["has_audio"] for _, _, record in clips] == [False, True, True]
+    folder = shutil.copytree(with_sound, tmp_path / "shards")
+    unpack(folder)
+    for key, mel, record in clips:
+        assert (mel.shape, mel.dtype) == ((1, 8, 16), np.float16)
+        assert (mel.max() > -20) == record["has_audio"]
+        assert np.array_equal(np.load(folder / "train-000000" / f"{key}.mel.npy", allow_pickle=False), mel)
+
+
+def test_hugging_face_reads_sound_where_the_first_clip_has_none(with_sound, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    datasets = pytest.importorskip("datasets")
+    clips = datasets.load_dataset(str(with_sound), cache_dir=str(tmp_path), split="train")
+    mels = [np.asarray(clip["mel.npy"]) for clip in clips]
+    assert [mel.shape for mel in mels] == [(1, 8, 16)] * 3
+    assert [bool(mel.max() > -20) for mel in mels] == [False, True, True]
+    assert [clip["json"]["has_audio"] for clip in clips] == [False, True, True]
 
 
 def test_energon_prepares_and_reads_a_copy_that_stays_ours(shards, tmp_path):

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import logging
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -99,11 +100,14 @@ def load_saved(run: Path, device: torch.device, model_class: str | None = None) 
     try:
         model = task.build_model(settings.model.for_saved_weights(), len(saved["classes"]), saved["size"])
         model.load_state_dict(weights)
-    except TrainerError:
-        raise
+    except TrainerError as error:
+        raise type(error)(f"{path}: {error}") from error
     except Exception as error:  # the file's numbers may be such as no layer can have, or no memory holds
-        reason = " ".join(str(error).split())
-        raise TrainerError(f"{path}: does not fit {settings.model.name} as it is here ({reason})") from error
+        reason = textwrap.shorten(str(error), 300, placeholder=" …")
+        raise TrainerError(
+            f"{path}: does not fit {settings.model.name} as it is here ({reason}); if an earlier version has saved it, "
+            f"use that one, or train again"
+        ) from error
     move_model(model, device)
     model.eval()
     task.temperature = known["temperature"]

@@ -169,6 +169,7 @@ def prepare(settings: Settings, names: Path | list[Path], out: Path, group: Grou
         settings = dataclasses.replace(settings, batch_size=size)
         notes.append(why)
     loaders = make_loaders(settings, shards, splits, cache, group)
+    notes += [loaders["train"].pairs.note()] if settings.data.pairs else []
     engine = make_engine(settings, shards, splits["train"], model, group)
     notes += compile_model(engine, loaders["train"]) if settings.model.compile else []
     progress = Progress(weights_origin=origin)

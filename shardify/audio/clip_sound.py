@@ -12,10 +12,11 @@ from shardify.audio.log_mel import SpanMel, mel_bands
 from shardify.audio.waveform import STEP_BACK, Block, SoundInfo, Waveform
 from shardify.errors import VideoError
 from shardify.format.members.mel import Mel
+from shardify.text import SILENT_DB
 from shardify.video.container import FORMAT_WHITELIST, VideoFile
 
 SOUND_FORMATS = f"{FORMAT_WHITELIST},wav,w64,flac,caf,aiff,mp3,aac"  # of files beside videos
-SILENT_DB = -200.0  # of digital silence: 10 · lg(1e-20)
+SILENT_POWER = 10 ** (SILENT_DB / 10)
 
 Span = tuple[float, float]  # beginning and length, seconds
 
@@ -76,7 +77,7 @@ def clip_sounds(file: VideoFile, parts: Sequence[Span], member: Mel, first_at: f
     for clip in waiting:
         clip.finish()
     if first_at is not None and not waveform.info.rate:
-        raise VideoError("it holds no sound around the video's time")
+        raise VideoError("holds no sound that can be decoded")
     return [clip.sound(waveform) for clip in clips]
 
 
@@ -105,7 +106,7 @@ class _Clip:
 
     def sound(self, waveform: Waveform) -> ClipSound:
         is_present = self._covered > 0
-        level = 10 * np.log10(self._energy / max(1, self._covered) + 1e-20)
+        level = 10 * np.log10(self._energy / max(1, self._covered) + SILENT_POWER)
         return ClipSound(
             mel=self._values,
             is_present=is_present,

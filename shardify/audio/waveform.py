@@ -76,7 +76,7 @@ class Waveform:
         stretch = None
         for start, frame in frames:
             if stretch and not stretch.continues(start, frame):
-                yield from map(self._sound, stretch.end())
+                yield self._sound(stretch.end())
                 if start < stretch.expected - STEP_BACK:
                     self.errors += 1
                     return
@@ -91,7 +91,7 @@ class Waveform:
             if block:
                 yield self._sound(block)
         if stretch:
-            yield from map(self._sound, stretch.end())
+            yield self._sound(stretch.end())
 
     def _sound(self, block: Block) -> Block:
         """The block without what is no number (samples may be stored as floats)."""
@@ -108,7 +108,7 @@ class Waveform:
                 if not (frame.samples and 0 < frame.samples / max(frame.sample_rate, 1) <= MAX_FRAME_SECONDS):
                     self.errors += 1
                     continue
-                own = expected if frame.pts is None else float(frame.pts * frame.time_base)
+                own = expected if frame.pts is None else frame.time
                 if abs(own) > MAX_SECONDS:
                     self.errors += 1
                     continue
@@ -131,13 +131,13 @@ class Waveform:
 
     def _packets(self, stream: av.audio.stream.AudioStream) -> Iterator[av.Packet | None]:
         """The packets to decode, and None at the end: those around the spans, as far as they have times."""
-        wanted, is_left_out = iter(self._wanted), False
+        wanted, is_left_out, tick = iter(self._wanted), False, float(stream.time_base)
         interval = next(wanted, None)
         try:
             for packet in demux(stream, self._file.logs, MAX_PACKETS):
                 time = packet.dts if packet.pts is None else packet.pts
                 if time is not None and self._shift is not None:
-                    moment = float(time * packet.time_base) + self._shift
+                    moment = time * tick + self._shift
                     while interval and moment > interval[1]:
                         interval = next(wanted, None)
                     if interval is None:
@@ -159,34 +159,39 @@ class _Stretch:
 
     def __init__(self, start: float, frame: av.AudioFrame, rate: int) -> None:
         self.expected = self._start = start  # seconds
-        self._kind, self._rate, self._taken = _kind(frame), frame.sample_rate, 0
-        self._resampler = av.AudioResampler("fltp", rate=rate)
-        self._at, self._begins, self._waiting = round(start * rate), True, []
-        self._channels, self._block = frame.layout.nb_channels, rate
+        self._kind, self._rate, self._channels, self._taken = (
+            _kind(frame),
+            frame.sample_rate,
+            frame.layout.nb_channels,
+            0,
+        )
+        self._fifo, self._resampler = av.AudioFifo(), av.AudioResampler("fltp", rate=rate)
+        self._at, self._begins = round(start * rate), True
 
     def continues(self, start: float, frame: av.AudioFrame) -> bool:
         return abs(start - self.expected) <= TOLERANCE and _kind(frame) == self._kind
 
     def add(self, frame: av.AudioFrame) -> Block | None:
-        """Take a frame; a block where enough has come together."""
+        """Take a frame; a block where a second has come together."""
         self._taken += frame.samples
         self.expected = self._start + self._taken / self._rate
         frame.pts = None  # one after the other
-        self._waiting += [part.to_ndarray() for part in self._resampler.resample(frame)]
-        if sum(part.shape[1] for part in self._waiting) < self._block:
-            return None
-        return self._give(ends=False)
+        self._fifo.write(frame)
+        return self._give(ends=False) if self._fifo.samples >= self._rate else None
 
-    def end(self) -> Iterator[Block]:
-        """What the resampler still holds, without which up to 500 samples would be lost."""
-        self._waiting += [part.to_ndarray() for part in self._resampler.resample(None)]
-        if self._waiting or not self._begins:
-            yield self._give(ends=True)
+    def end(self) -> Block:
+        """The rest, with what the resampler still holds, without which up to 500 samples would be lost."""
+        return self._give(ends=True)
 
     def _give(self, ends: bool) -> Block:
-        samples = np.concatenate([np.empty((self._channels, 0), np.float32), *self._waiting], axis=1)
-        block = Block(self._at, samples, self._begins, ends)
-        self._at, self._begins, self._waiting = self._at + samples.shape[1], False, []
+        frame = self._fifo.read()
+        frames = [
+            *(self._resampler.resample(frame) if frame else []),
+            *(self._resampler.resample(None) if ends else []),
+        ]
+        parts = [np.empty((self._channels, 0), np.float32), *(part.to_ndarray() for part in frames)]
+        block = Block(self._at, np.concatenate(parts, axis=1), self._begins, ends)
+        self._at, self._begins = self._at + block.samples.shape[1], False
         return block
 
 

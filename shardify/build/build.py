@@ -31,7 +31,7 @@ from shardify.interrupt import Interrupts
 from shardify.progress import Progress
 from shardify.sources.boxes import match_boxes, read_boxes
 from shardify.sources.catalog import Catalog
-from shardify.text import count_remarks
+from shardify.text import count_remarks, count_sound
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +44,7 @@ class BuildReport:
     counts: dict[str, dict[str, Counter]]  # head → split that has any → class, empty where unlabelled → clips
     failures: Counter  # reason → inputs
     remarks: Counter  # column of info.REMARKS → clips
+    sound: Counter = field(default_factory=Counter)  # as of text.count_sound
     inputs: int = 0
     ok_inputs: int = 0
     failed_inputs: int = 0
@@ -191,6 +192,7 @@ def _report(catalog: Catalog, plan: BuildPlan, meta: dict, rows: list[dict], sta
         counts=counts,
         failures=failures,
         remarks=count_remarks(rows),
+        sound=count_sound(rows, index.highest_hertz(meta)),
         inputs=len(ok) + failures.total(),
         ok_inputs=len(ok),
         failed_inputs=failures.total(),

@@ -103,7 +103,8 @@ def _is_fixed(source: Source, row: dict, settings: dict) -> bool:
         return source.error != row["error"]
     has_come = not row["source_bytes"] and source.path.exists()
     has_target = source.target is not None and source.target != float(row["target"])
-    return source.class_name != row["class"] or has_come or is_moved(source, row, settings) or has_target
+    has_changed = source.class_name != row["class"] or _has_other_sound(source, row)
+    return has_changed or has_come or is_moved(source, row, settings) or has_target
 
 
 def _find_changes(
@@ -122,7 +123,12 @@ def _find_changes(
     changed = _regrouped(previous, catalog)
     for name in rows.keys() & here.keys():
         source, row = here[name], rows[name]
-        if _is_relabelled(source, row, previous.meta) or _differs(source.path, row, suspect_ns, fingerprint):
+        files = [(source.path, row["source_fingerprint"], row["source_bytes"])]
+        if source.sound and row.get("audio_fingerprint"):
+            files.append((source.sound.path, row["audio_fingerprint"], None))
+        if _is_relabelled(source, row, previous.meta) or any(
+            _differs(*file, suspect_ns, fingerprint) for file in files
+        ):
             changed.append(name)
     return gone, sorted(set(changed).difference(gone))
 
@@ -144,7 +150,14 @@ def _is_relabelled(source: Source, row: dict, meta: dict) -> bool:
     class_differs = source.class_name != row["class"] or any(
         source.labels.get(head.name, "") != head.class_in(row) for head in heads_in(meta)[1:]
     )
-    return class_differs or target_differs or kind_differs or is_moved(source, row, meta["settings"])
+    said_differs = class_differs or target_differs or kind_differs or _has_other_sound(source, row)
+    return said_differs or is_moved(source, row, meta["settings"])
+
+
+def _has_other_sound(source: Source, row: dict) -> bool:
+    """Whether the manifest names another sound file, or another moment of it, in a build that keeps sound."""
+    now = (source.sound.name, source.sound.offset) if source.sound else ("", 0.0)
+    return "audio" in row and now != (row["audio"], float(row["audio_offset"]))
 
 
 def _regrouped(previous: Previous, catalog: Catalog) -> list[str]:
@@ -206,15 +219,16 @@ def _compare_origin(meta: Mapping, catalog: Catalog, folder: Path) -> list[str]:
     return notes
 
 
-def _differs(path: Path, row: dict, suspect_ns: float, fingerprint: Callable[[Path, int], str]) -> bool:
+def _differs(
+    path: Path, packed: str, size: str | None, suspect_ns: float, fingerprint: Callable[[Path, int], str]
+) -> bool:
     """Whether a file has other bytes than before; one that cannot be read now is left as it was packed.
 
-    suspect_ns: files that are newer are read.
+    packed: its fingerprint, or empty. size: its bytes, None where that is not known. suspect_ns: newer files are read.
     """
-    packed = row["source_fingerprint"]
     try:
         here = path.stat()
-        if str(here.st_size) != row["source_bytes"]:
+        if size is not None and str(here.st_size) != size:
             return True
         return bool(packed) and here.st_mtime_ns > suspect_ns and fingerprint(path, here.st_size) != packed
     except (ShardifyError, OSError, ValueError):

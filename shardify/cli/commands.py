@@ -31,7 +31,7 @@ def info(shards: Path, as_json: bool) -> None:
     """Say what the folder SHARDS holds."""
     from collections import Counter
 
-    from shardify.text import clip_tables, failure_lines, human_bytes, remark_lines
+    from shardify.text import clip_tables, failure_lines, human_bytes, remark_lines, sound_lines
     from shardify.tools.info import describe
 
     found = describe(shards)
@@ -47,7 +47,7 @@ def info(shards: Path, as_json: bool) -> None:
     click.echo(
         f"{found['groups']} groups, {shard_count} shards, {human_bytes(found['bytes'])}, {found['failed']} failed"
     )
-    show(*remark_lines(found["remarks"]), *failure_lines(Counter(found["failures"])))
+    show(*sound_lines(found["sound"]), *remark_lines(found["remarks"]), *failure_lines(Counter(found["failures"])))
 
 
 @click.command()

@@ -206,7 +206,7 @@ def _with_config(context: click.Context, options: dict) -> dict:
 
 
 def _summarise(report, shards: Path) -> None:
-    from shardify.text import clip_tables, failure_lines, human_bytes, remark_lines
+    from shardify.text import clip_tables, failure_lines, human_bytes, remark_lines, sound_lines
 
     shard_list = [shard for split in report.meta["splits"].values() for shard in split["shards"]]
     if not (report.new_inputs or report.dropped_inputs):
@@ -220,8 +220,7 @@ def _summarise(report, shards: Path) -> None:
     )
     if report.meta["settings"].get("decoder") == "cuda":
         click.echo(f"decoded by the GPU: {report.decoders['cuda']} videos, by the CPU: {report.decoders['cpu']}")
-    for line in remark_lines(report.remarks):
-        click.echo(line)
+    show(*sound_lines(report.sound), *remark_lines(report.remarks))
     if report.failures:
         show("failed:", *failure_lines(report.failures))
     if report.ok_inputs:

@@ -18,7 +18,7 @@ def card_bytes(meta: dict, samples: np.ndarray) -> bytes:
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
         "# Video clips in WebDataset shards",
         f"Each clip is {settings['frames']} frames of {settings['size']}×{settings['size']} pixels. "
-        f"{_payload(settings)} `<key>.cls` holds the class index, `<key>.json` where the clip came from. "
+        f"{_payload(settings)} {_sound(meta)}`<key>.cls` holds the class index, `<key>.json` where the clip came from. "
         "`samples.csv` has a row for every input, those that failed included.",
         _counts(meta, samples, used),
         "## Load it",
@@ -38,6 +38,16 @@ def _payload(settings: dict) -> str:
     if settings["codec"] == "raw":
         return "`<key>.npy` is the clip, uint8 `(frames, size, size, 3)`."
     return "`<key>.jpg` is its contact sheet: all frames in one JPEG, row by row."
+
+
+def _sound(meta: dict) -> str:
+    if "mel" not in meta.get("members", {}):
+        return ""
+    mel = meta["members"]["mel"]
+    return (
+        f"`<key>.mel.npy` is its sound, float16 `(1, {mel['mels']}, {mel['columns']})`: the logarithm of its power in "
+        f"mel bands from {mel['low']:g} to {mel['high']:g} Hz, all -23.03 where there is none. "
+    )
 
 
 def _counts(meta: dict, samples: np.ndarray, used: list[str]) -> str:

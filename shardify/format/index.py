@@ -94,6 +94,11 @@ def heads_in(meta: Mapping) -> list[Head]:
     return [Head(head["name"], head["classes"]) for head in meta["heads"]]
 
 
+def highest_hertz(meta: Mapping) -> float:
+    """Where the highest band of the clips' sound ends; 0 where none is kept."""
+    return meta["members"]["mel"]["high"] if "mel" in meta.get("members", {}) else 0.0
+
+
 def dtype_in(meta: Mapping) -> np.dtype:
     """The dtype of a folder's samples.npy."""
     if meta["version"] == 1:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from shardify.format.index import read_index, read_rows
+from shardify.format.index import highest_hertz, read_index, read_rows
 from shardify.format.words import SPLITS
-from shardify.text import count_remarks
+from shardify.text import count_remarks, count_sound
 
 
 def describe(folder: Path) -> dict:
@@ -39,5 +39,6 @@ def describe(folder: Path) -> dict:
         "failed": index.meta["failed"],
         "failures": dict(Counter(row["error"] for row in rows if row["status"] == "failed")),
         "remarks": dict(count_remarks(rows)),
+        "sound": dict(count_sound(rows, highest_hertz(index.meta))),
         "settings": index.settings,
     }

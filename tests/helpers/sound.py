@@ -11,10 +11,32 @@ import av
 import numpy as np
 from media import numbered_picture
 
+from shardify.audio.clip_sound import ClipSound, clip_sounds
+from shardify.format.members.mel import Mel
+from shardify.video.container import open_video
+from shardify.video.decode import DecodedClip, decode_clips
+from shardify.video.extract import Request
+from shardify.video.resize import PictureMaker
+
 FRAMES, FPS, FLASH = 30, 25, 25  # of a video; the frame that is white
 CLICK_SECONDS = 0.004
+COLUMNS = 4  # of a frame: 10 ms
+MEL = Mel(rate=16_000, mels=8, columns=FRAMES * COLUMNS, window=5.0, hop=5.0, low=1000.0, high=8000.0)
 BLOCK = 4096  # samples of a packet where the codec does not say
 FAST = {"aac": {"aac_coder": "fast"}}
+
+
+def hear(path: Path, member: Mel = MEL, **sampling: int) -> tuple[DecodedClip, ClipSound]:
+    """The one clip of a video, by default of all its frames, and its sound."""
+    with open_video(path) as file:
+        request = Request(**{"frames": FRAMES, "make_picture": PictureMaker(16)} | sampling)
+        (clip,) = decode_clips(file, request).clips
+        (sound,) = clip_sounds(file, [clip.span], member)
+    return clip, sound
+
+
+def loudest_column(sound: ClipSound) -> int:
+    return int(np.exp(sound.mel[0].astype(np.float64)).sum(axis=0).argmax())
 
 
 def flash_seconds(video_start: float = 0.0) -> float:

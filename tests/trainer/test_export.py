@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from folders import build_shards, make_clips
 from media import numbered_video, read_number
 from runs import run_small
 from safetensors import safe_open
@@ -49,7 +50,12 @@ def test_exported_scores_are_the_models(run, kind, tmp_path):
     if kind == "onnx":
         pytest.importorskip("onnxruntime")
         pytest.importorskip("onnxscript")
-    result = CliRunner().invoke(main, ["--run", str(run), "--format", kind, "--out", str(tmp_path / f"model.{kind}")])
+    arguments = ["--run", str(run), "--format", kind, "--out", str(tmp_path / f"model.{kind}")]
+    if kind == "onnx":
+        layout = {f"{split}/{name}": 4 for split in ("train", "val") for name in ("real", "fake")}
+        shards = build_shards(make_clips(tmp_path / "data", layout), tmp_path / "shards", frames=6, size=24)
+        arguments += ["--quantise", "--shards", str(shards)]
+    result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
     assert "scores differ from the run's by at most" in result.output
     assert (tmp_path / f"model.{kind}").stat().st_size > 100_000
@@ -59,6 +65,28 @@ def test_exported_scores_are_the_models(run, kind, tmp_path):
         about = onnxruntime.InferenceSession(tmp_path / "model.onnx").get_modelmeta().custom_metadata_map
         assert (json.loads(about["classes"]), json.loads(about["threshold"])) == (["real", "fake"], 0.25)
         check_documented_use("# with onnxruntime", run, tmp_path)
+        check_int8(tmp_path, result.output)
+
+
+def check_int8(folder, printed):
+    """The int8 model is smaller, has int8 operators and gives nearly the same scores; both have their figures."""
+    import onnx
+    import onnxruntime
+
+    whole, small = folder / "model.onnx", folder / "model-int8.onnx"
+    assert small.stat().st_size < 0.7 * whole.stat().st_size
+    kinds = [node.op_type for node in onnx.load(small).graph.node]
+    assert kinds.count("QuantizeLinear") > 5
+    clips = np.random.default_rng(0).integers(0, 256, (5, 6, 3, 24, 24), np.uint8)
+    scores = [onnxruntime.InferenceSession(path).run(["scores"], {"clips": clips})[0] for path in (whole, small)]
+    assert 0 < np.abs(scores[0] - scores[1]).max() < 0.05
+    assert "on 8 clips of validation" in printed and "model.onnx  model-int8.onnx" in printed
+    assert [len(line.split()) for line in printed.splitlines() if line.split()[:1] == ["accuracy"]] == [3]
+
+
+def test_int8_needs_onnx_and_the_shards(run):
+    result = CliRunner().invoke(main, ["--run", str(run), "--format", "onnx", "--quantise"])
+    assert result.exit_code == 2 and result.output.startswith("error: --quantise takes --format onnx, and as --shards")
 
 
 def test_the_program_needs_nothing_but_torch_and_uint8_clips(run, tmp_path):
@@ -132,6 +160,12 @@ class Tied(nn.Module):
 
     def forward(self, clips):
         return self.head(self.second(self.first(clips.mean((1, 3, 4)))))
+
+
+def test_a_model_of_values(shards_folder, tmp_path):
+    own = "runs:MeanColours"
+    run_small(shards_folder, tmp_path / "run", f"model.name={own}", "epochs=1", "loss.name=mse")
+    assert export(tmp_path / "run", "torch", tmp_path / "exported.pt2", own) < 1e-5
 
 
 @pytest.mark.parametrize("ema", ["ema=0", "ema=0.9"])

@@ -20,10 +20,12 @@ def skipped_steps(record):
 
 RESUMED = {
     "plain": (),
-    "more": ("scheduler.name=cosine", "ema=0.9", "accumulate=2", "model.batch_norm=frozen"),
-    "thawing": ("model.freeze=backbone", "model.unfreeze_every=1", "optimizer.layer_decay=0.5", "ema=0.9"),
+    "more": (
+        "scheduler.name=cosine", "ema=0.9", "accumulate=2", "model.batch_norm=frozen", "model.freeze=backbone",
+        "model.unfreeze_every=1", "optimizer.layer_decay=0.5",
+    ),
     "skipping": ("model.options.nan_share=0.4", "scheduler.name=cosine", "ema=0.9", "accumulate=2"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", RESUMED)

@@ -12,7 +12,8 @@ from trainer.config.settings import ModelSettings, Settings, is_custom
 from trainer.errors import SettingsError
 
 OF_RESNET_LSTM = (
-    "backbone", "weights", "differences", "lstm_hidden", "lstm_layers", "attention_heads", "dropout",
+    "backbone", "weights", "drop_path", "differences", "temporal", "lstm_hidden", "lstm_layers", "attention_heads",
+    "pool", "head", "dropout",
 )  # fmt: skip
 OF_THE_MACHINE = (
     "model.backbone", "model.batch_norm", "model.video.encoder", "model.audio.encoder", "batch_size", "metric",
@@ -58,10 +59,11 @@ def resolve_by_model(settings: Settings, model: nn.Module) -> Settings:
     Clips are correlated and batches small. Raises SettingsError where random weights would stay as they are.
     """
     origin = getattr(model, "weights_origin", "")  # a custom model may lack it
-    if settings.model.freeze == "backbone" and origin.startswith("random") and not settings.model.unfreeze_every:
+    freeze = settings.model.freeze
+    if freeze != "none" and origin.startswith("random") and not settings.model.unfreeze_every:
         raise SettingsError(
-            "model.freeze is backbone, but its weights are random and would never learn; pass model.weights=PATH, or "
-            "leave model.freeze out"
+            f"model.freeze is {freeze}, but the backbone's weights are random and would never learn; pass "
+            f"model.weights=PATH, or leave model.freeze out"
         )
     if settings.model.batch_norm != "auto":
         return settings

@@ -22,7 +22,7 @@ from trainer.engine.freezing import Freezing
 from trainer.engine.optimizer import Schedule, build_optimizer
 from trainer.models.batch_norm import allow_single_values
 from trainer.models.compile import compile_backbone
-from trainer.models.gradient_checkpointing import checkpoint_blocks
+from trainer.models.gradient_checkpointing import checkpoint_backbone
 from trainer.shards.shard_set import ShardSet, input_shape
 from trainer.tasks import task_of
 
@@ -38,7 +38,7 @@ def make_model(settings: Settings, shards: ShardSet, numbers: np.ndarray, checkp
         model.weights_origin = checkpoint["progress"]["weights_origin"]
     task.fit(model, task.labels(shards)[numbers])
     if settings.model.gradient_checkpointing:
-        checkpoint_blocks(model)
+        checkpoint_backbone(model)
     return model
 
 
@@ -75,6 +75,7 @@ def make_loaders(
             on_error=settings.data.on_error,
             max_errors=settings.data.max_errors,
             balanced=settings.data.balanced,
+            pairs=settings.data.pairs,
             weights=settings.data.weights,
             shuffle_shards=settings.data.shuffle_shards,
             rank=group.rank,
@@ -110,6 +111,7 @@ def make_engine(settings: Settings, shards: ShardSet, numbers: np.ndarray, model
         settings=settings,
         group=group,
         freezing=Freezing(model, settings.model),
+        real_and_fake=task.real_and_fake(shards) if settings.augment.self_blend else None,
         ema=MovingAverage(model, settings.ema) if settings.ema else None,
     )
 

@@ -112,4 +112,4 @@ def take_steps(
     sums = engine.new_sums()
     for _ in range(STEPS):
         engine.guard.keep()
-        engine.update(engine.add_gradients(batch, 0), sums)
+        engine.update(engine.step_gradients(batch, 0, 0), sums)

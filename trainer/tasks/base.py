@@ -107,6 +107,13 @@ class Task(ABC):
     def perfect_outputs(self, labels: np.ndarray, num_classes: int) -> np.ndarray:
         """Outputs (N, K) without an error, which show the metrics that no model could have on these labels."""
 
+    def real_and_fake(self, shards: ShardSet) -> tuple[int, int]:
+        """The labels of real clips and of fakes. Raises SettingsError where the task has no such labels."""
+        raise SettingsError(
+            "augment.self_blend makes fakes of real clips, so it goes only with one head, of the two classes real and "
+            "fake; leave it out"
+        )
+
     def counted(self, labels: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """Which clips count in the losses: bool (B,), or (B, H); mask, bool (B,): which ones do not only pad."""
         return mask
@@ -124,8 +131,10 @@ class Task(ABC):
     ) -> tuple[Settings, list[str]]:
         """The settings with a definite metric, and notes; where it is undefined on val, the loss takes its place.
 
-        Raises FormatError where nothing can be learned.
+        Raises FormatError where nothing can be learned, SettingsError where a setting does not go with the labels.
         """
+        if settings.augment.self_blend:
+            self.real_and_fake(shards)
         metric = self.metrics[0] if settings.metric == "auto" else settings.metric
         notes, labels = self.notes(shards, splits), self.labels(shards)[splits["val"]]
         perfect = Predictions(splits["val"], labels, self.perfect_outputs(labels, len(shards.classes)), 0.0)

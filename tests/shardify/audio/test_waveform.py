@@ -2,17 +2,8 @@
 
 import numpy as np
 import pytest
-from sound import FRAMES, sounding_video
+from sound import COLUMNS, FPS, FRAMES, hear, loudest_column, sounding_video
 
-from shardify.audio.clip_sound import clip_sounds
-from shardify.format.members.mel import Mel
-from shardify.video.container import open_video
-from shardify.video.decode import decode_clips
-from shardify.video.extract import Request
-from shardify.video.resize import PictureMaker
-
-COLUMNS = 4  # of a frame: 10 ms
-MEL = Mel(rate=16_000, mels=8, columns=FRAMES * COLUMNS, window=5.0, hop=5.0, low=1000.0, high=8000.0)
 AAC = {"codec": "aac", "rate": 48_000}
 CONTAINERS = {
     "aac.mp4": AAC | {"layout": "stereo"},
@@ -47,18 +38,6 @@ def can_hold(container, shift):
     return shift == "together" or not (".avi" in container or (shift == "gap" and "pcm" in container))
 
 
-def hear(path, member=MEL, **sampling):
-    """The clip, and its sound."""
-    with open_video(path) as file:
-        (clip,) = decode_clips(file, Request(**{"frames": FRAMES, "make_picture": PictureMaker(16)} | sampling)).clips
-        (sound,) = clip_sounds(file, [clip.span], member)
-    return clip, sound
-
-
-def loudest_column(sound):
-    return int(np.exp(sound.mel[0].astype(np.float64)).sum(axis=0).argmax())
-
-
 @pytest.mark.parametrize("container", CONTAINERS)
 def test_a_click_lies_in_the_columns_of_the_frame_that_flashes(container, tmp_path):
     found = {}
@@ -76,5 +55,5 @@ def test_a_click_lies_in_the_columns_of_the_frame_that_flashes(container, tmp_pa
 @pytest.mark.parametrize("container", ["aac.mkv", "aac.mp4", "aac.ts"])
 def test_a_gap_is_counted_and_is_floor(container, tmp_path):
     _, sound = hear(sounding_video(tmp_path / container, **CONTAINERS[container], gap=(0.3, 0.8)))
-    assert abs(sound.coverage - (1 - 0.5 * 25 / FRAMES)) < 0.02
+    assert abs(sound.coverage - (1 - 0.5 * FPS / FRAMES)) < 0.02
     assert (sound.mel[0, :, 36:72] == np.float16(np.log(1e-10))).all()

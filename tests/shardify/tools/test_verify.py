@@ -149,7 +149,7 @@ def test_tables_that_lie(shards):
     keys = [key.decode() for key in samples["key"]]
     lines = found(shards)
     assert len(lines) == 3
-    assert any(f"clip {keys[1]}: payload does not have the CRC" in line for line in lines)
+    assert any(f"clip {keys[1]}: frames does not have the CRC" in line for line in lines)
     assert any(f"clip {keys[2]}: cls is not" in line for line in lines)
     assert any(f"clip {keys[3]}: payload does not lie where" in line for line in lines)
 

@@ -99,7 +99,7 @@ def test_without_a_matrix_the_size_decides(tmp_path, size, matrix):
 
 
 @needs_ffmpeg
-@pytest.mark.parametrize("size", [(1, 1), (2, 2), (3, 1), (1, 5), (17, 5), (33, 240), (500, 3), (3840, 2160)])
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (3, 1), (1, 5), (17, 5), (33, 240), (500, 3), (1920, 1080)])
 def test_sizes_as_the_ffmpeg_program(tmp_path, size):
     path = write_video(tmp_path / "a.nut", [natural_picture(*size)], codec="rawvideo", pixel_format="yuv444p")
     # Not at 64: older ffmpeg programs scale by more than 60 in two steps and lose the matrix.
@@ -165,7 +165,7 @@ def test_orientation(tmp_path, rotation, mirrored):
 @needs_ffmpeg
 @pytest.mark.parametrize("mirrored", [False, True])
 @pytest.mark.parametrize("rotation", [0, 90, 180, 270])
-@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv422p10le", "yuv444p", "gray"])
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv422p10le"])
 def test_turned_as_the_ffmpeg_program(tmp_path, rotation, mirrored, pixel_format):
     path = write_video(
         tmp_path / "a.mkv", [natural_picture(161, 97)], codec="ffv1", pixel_format=pixel_format,
