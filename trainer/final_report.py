@@ -83,6 +83,7 @@ def describe_run(run: Run) -> dict:
         "heads": {head.name: head.classes for head in shards.heads},
         "shards": {
             "folder": shards.name,
+            "folders": [str(part.folder) for part in shards.parts or (shards,)],
             "fingerprint": shards.fingerprint,
             "clips": {name: len(loader.numbers) for name, loader in run.loaders.items()},
             "clips_per_class": {
