@@ -64,7 +64,7 @@ NOT_RUN = {  # beginning of a command → why; of our own ones the options are p
     "shardify kaggle shards/ --id owner/my-clips --title 'My clips' --upload": "sends; tests/shardify/kaggle/test_kaggle.py does",  # noqa: E501
     "shardify kaggle shards/ --id owner/my-clips --title 'My clips' --new-version": "sends; tests/shardify/kaggle/test_kaggle.py does",  # noqa: E501
     "python -m trainer --shards shards/ --devices 2": "needs two GPUs",
-    "python -m trainer --shards shards/ --set model.backbone=resnet18": "takes long; tests/trainer/models/test_models.py builds it",  # noqa: E501
+    "python -m trainer --shards shards/ --set model.backbone=resnet18": "takes long; tests/trainer/models/test_backbones.py builds it",  # noqa: E501
     "python -m trainer.evaluate --run runs/x --shards ff/shards": "tests/trainer/tools/test_evaluate.py does it",
     "python -m trainer.export --run runs/x": "takes long; tests/trainer/test_export.py does it",
     "python -m trainer --shards shards/ --set model.name=multimodal": "tests/trainer/tasks/multimodal/test_run.py does it",
