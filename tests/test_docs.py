@@ -67,7 +67,7 @@ NOT_RUN = {  # beginning of a command → why; of our own ones the options are p
     "python -m trainer --shards shards/ --set model.backbone=resnet18": "takes long; tests/trainer/models/test_backbones.py builds it",  # noqa: E501
     "python -m trainer.evaluate --run runs/x --shards ff/shards": "tests/trainer/tools/test_evaluate.py does it",
     "python -m trainer.export --run runs/x": "takes long; tests/trainer/test_export.py does it",
-    "python -m trainer --shards shards/ --set model.name=multimodal": "tests/trainer/tasks/multimodal/test_run.py does it",
+    "python -m trainer --shards shards/ --set model.name=multimodal": "tests/trainer/tasks/multimodal/ does it",
     "python -m trainer.explain": "needs a run on sound; tests/trainer/test_explain.py has one",
     "energon ": "tests/test_interoperability.py does it",
 }
