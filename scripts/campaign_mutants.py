@@ -1,4 +1,4 @@
-"""Fifty lines whose mistakes would hurt users in silence, changed one at a time: does the suite notice?
+"""Some fifty lines whose mistakes would hurt users in silence, changed one at a time: does the suite notice?
 
     python scripts/campaign_mutants.py [--jobs 2] [--only TEXT]
 
