@@ -25,7 +25,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
+import torch
 from campaign_kill import make_video
+
+from trainer.config.load import load_settings
+from trainer.devices.distributed import joined_group
+from trainer.engine.engine import Engine
+from trainer.errors import Interrupted
+from trainer.train import train
+
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "helpers"))
+from runs import quick_results
 
 SMALL = {
     "batch_size": 8, "model.backbone": "tiny", "model.weights": "none", "model.lstm_hidden": 8,
@@ -218,15 +228,6 @@ def two_networks() -> Iterator[tuple[tuple[str, str], Callable[[], None]]]:
 
 def train_part(rank: int, world: int, port: int, shards: Path, out: Path, stop: tuple[int, int] | None) -> None:
     """Train as a rank of a group until `stop`, (step from here on, rank that is told to end); writes what it saw."""
-    import torch
-
-    from trainer.config.load import load_settings
-    from trainer.devices.distributed import joined_group
-    from trainer.engine.engine import Engine
-    from trainer.errors import Interrupted
-    from trainer.train import train
-
-    torch.set_num_threads(1)
     if world > 1:
         os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
@@ -240,7 +241,7 @@ def train_part(rank: int, world: int, port: int, shards: Path, out: Path, stop: 
 
     Engine.train_step = noted
     overrides = tuple(f"{name}={value}" for name, value in (SMALL | {"epochs": 3}).items())
-    with joined_group(use_gpu=False) as group, contextlib.suppress(Interrupted):
+    with quick_results(), joined_group(use_gpu=False) as group, contextlib.suppress(Interrupted):
         train(load_settings(None, overrides), shards, out / f"machine-{rank}", group, resume=True)
     (out / f"seen-{rank}.json").write_text(json.dumps(seen))
 
@@ -252,7 +253,7 @@ def run_part(world: int, shards: Path, out: Path, stop: tuple[int, int] | None) 
     for rank in ranks:
         rank.start()
     for rank in ranks:
-        rank.join(180)
+        rank.join(600)
         rank.kill()
     assert [rank.exitcode for rank in ranks] == [0] * world
     parts = [json.loads((out / f"seen-{rank}.json").read_text()) for rank in range(world)]
@@ -281,6 +282,7 @@ def resumed_over_processes(folder: Path, shards: Path, resumes: int, seed: int) 
 @click.option("--seed", default=0, show_default=True)
 @click.option("--only", default="", help="Only the lines with these words.")
 def main(resumes: int, seed: int, only: str) -> None:
+    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         shards = make_shards(work)
