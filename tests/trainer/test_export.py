@@ -17,26 +17,31 @@ from torch import nn
 from shardify.video.sampling import plan_constant_rate
 from trainer import load_model
 from trainer.config.load import load_settings
+from trainer.errors import SettingsError
 from trainer.export import main
 from trainer.models.build import build_model
 from trainer.saved_model import load_saved
 from trainer.tools.export import deployable, export
+from trainer.tools.quantise import quantise
 from trainer.transforms.device_constants import _made
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def make_run(out, *kinds):
     """A run's folder with a model of random weights and a threshold."""
-    out = tmp_path_factory.mktemp("run")
-    settings = load_settings(None, ("model.backbone=tiny", "model.lstm_hidden=8"))
+    settings = load_settings(None, ("model.weights=none", "model.lstm_hidden=8", *kinds))
     torch.manual_seed(0)
-    weights = build_model(settings.model, 2).state_dict()
+    weights = build_model(settings.model, 2, 16).state_dict()
     about = {"settings": settings.to_dict(), "classes": ["real", "fake"], "build": {}}
     about |= {"frames": 4, "size": 16, "stored_frames": 6, "stored_size": 24}
     about |= {"class_counts": [5, 5], "threshold": 0.25, "video_threshold": 0.5}
     (out / "models").mkdir()
     torch.save({"model": weights, **about}, out / "models" / "best_model.pth")
     return out
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("run"), "model.backbone=tiny")
 
 
 @pytest.fixture(autouse=True)
@@ -84,12 +89,17 @@ def check_int8(folder, printed):
     assert [len(line.split()) for line in printed.splitlines() if line.split()[:1] == ["accuracy"]] == [3]
 
 
-def test_int8_needs_onnx_and_the_shards(run):
-    result = CliRunner().invoke(main, ["--run", str(run), "--format", "onnx", "--quantise"])
-    assert result.exit_code == 2 and result.output.startswith("error: --quantise takes --format onnx, and as --shards")
+def test_int8_needs_onnx_and_the_shards(run, tmp_path):
+    result = CliRunner().invoke(main, ["--run", str(run), "--format", "torch", "--quantise"])
+    assert (result.exit_code, result.output) == (2, "error: --quantise is for --format onnx, not for torch\n")
+    with pytest.raises(SettingsError, match="does not say on which shards"):
+        quantise(run, tmp_path / "model.onnx", ())
 
 
-def test_the_program_needs_nothing_but_torch_and_uint8_clips(run, tmp_path):
+def test_the_program_needs_nothing_but_torch_and_uint8_clips(tmp_path):
+    """Of a model of timm with pixels of its own, and all that stands in place of the default parts."""
+    kinds = ("backbone=test_vit", "temporal=transformer", "pool=attention", "head=cosine")
+    run = make_run(tmp_path, *(f"model.{kind}" for kind in kinds))
     result = CliRunner().invoke(main, ["--run", str(run), "--format", "torch", "--out", str(tmp_path / "model.pt2")])
     assert "scores differ from the run's by at most" in result.output, result.output
     extra = {"classes.json": "", "threshold.json": ""}
