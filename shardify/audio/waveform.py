@@ -159,7 +159,7 @@ class _Stretch:
         self.expected = self._start = start  # seconds
         self._kind, self._rate, self._channels = _kind(frame), frame.sample_rate, frame.layout.nb_channels
         self._taken = 0  # samples of the source
-        self._fifo, self._resampler = av.AudioFifo(), av.AudioResampler("fltp", rate=rate)
+        self._fifo, self._resampler = av.AudioFifo(), av.AudioResampler("flt", rate=rate)
         self._at, self._begins = round(start * rate), True
 
     def continues(self, start: float, frame: av.AudioFrame) -> bool:
@@ -182,8 +182,10 @@ class _Stretch:
         frames = self._resampler.resample(frame) if frame else []
         if ends:
             frames += self._resampler.resample(None)
-        parts = [np.empty((self._channels, 0), np.float32), *(part.to_ndarray() for part in frames)]
-        block = Block(self._at, np.concatenate(parts, axis=1), self._begins, ends)
+        # channels in turns: of more than seven that lie apart, PyAV 18 reads one too many
+        parts = [np.empty(0, np.float32), *(part.to_ndarray()[0] for part in frames)]
+        samples = np.ascontiguousarray(np.concatenate(parts).reshape(-1, self._channels).T)
+        block = Block(self._at, samples, self._begins, ends)
         self._at, self._begins = self._at + block.samples.shape[1], False
         return block
 

@@ -67,9 +67,9 @@ def test_channels_are_averaged_by_their_power(tmp_path):
     opposite = hear(
         sounding_video(tmp_path / "b.mkv", lambda times: np.stack([tone(times), -tone(times)]), layout="stereo")
     )[1]
-    six = hear(sounding_video(tmp_path / "c.mkv", tone, layout="5.1"))[1]
-    assert np.array_equal(mono.mel, opposite.mel) and np.array_equal(mono.mel, six.mel)
-    assert (opposite.info.channels, six.info.channels) == (2, 6)
+    six, eight = (hear(sounding_video(tmp_path / "c.mkv", tone, layout=layout))[1] for layout in ("5.1", "7.1"))
+    assert all(np.array_equal(mono.mel, sound.mel) for sound in (opposite, six, eight))
+    assert [sound.info.channels for sound in (opposite, six, eight)] == [2, 6, 8]
 
 
 def test_samples_that_are_no_numbers(tmp_path):
