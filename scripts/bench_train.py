@@ -5,7 +5,7 @@
 
 Makes its own videos and shards in a temporary folder. All ways take turns, round by round; rates are medians of the
 rounds, ratios medians of the rounds' ratios. Every way begins with steps that do not count, long enough that nothing
-read ahead is left. "bare backbone" is torchvision's, with a linear head, cross-entropy and AdamW on the same frames,
+read ahead is left. "bare backbone" is the same, with a linear head, cross-entropy and AdamW on the same frames,
 normalised beforehand, under the same autocast and memory format.
 """
 

@@ -61,22 +61,22 @@ def gains(rng: np.random.Generator, kind: str, num_frames: int) -> np.ndarray:
 
 def clip(rng: np.random.Generator, kind: str, num_frames: int, height: int, width: int) -> np.ndarray:
     """One clip: uint8 (num_frames, height, width, 3), RGB."""
-    face, mask = _face(rng, height, width)
+    still, mask = face(rng, height, width)
     sway = drift(rng, num_frames, 2) * SWAY_STD * height
     jitter = drift(rng, num_frames, 2) * JITTER_STD * height
-    outer = _shifted(face, sway)
-    frames = _shifted(face, sway + jitter)
+    outer = shifted(still, sway)
+    frames = shifted(still, sway + jitter)
     frames *= gains(rng, kind, num_frames).astype(np.float32)[:, None, None, :]
-    mask = _shifted(mask, sway + jitter)
+    mask = shifted(mask, sway + jitter)
     frames -= outer  # in place: a clip is large, and this is most of the demo's time before training
     frames *= mask
     frames += outer
-    noise = _sensor_noise(rng, frames.shape)
+    noise = sensor_noise(rng, frames.shape)
     frames += noise * (1 - mask) if kind == "spatial" else noise
     return np.clip(np.rint(frames, out=frames), 0, 255, out=frames).astype(np.uint8)
 
 
-def _sensor_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+def sensor_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """Independent between frames; its grain is wider than a pixel, as demosaicing and scaling leave it."""
     std = rng.uniform(*NOISE_STD)
     num_frames, height, width, _ = shape
@@ -86,7 +86,7 @@ def _sensor_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarra
     return noise.repeat(grain, axis=1).repeat(grain, axis=2)[:, :height, :width]
 
 
-def _shifted(image: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+def shifted(image: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """(H, W, C) moved by (T, 2) pixels, down and right, bilinear, edges repeated: (T, H, W, C)."""
     height, width, channels = image.shape
     whole = np.floor(offsets).astype(int)
@@ -102,7 +102,7 @@ def _shifted(image: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     return out
 
 
-def _face(rng: np.random.Generator, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+def face(rng: np.random.Generator, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     """A still face, float32 (H, W, 3) in 0..255, and the mask of its inner region, (H, W, 1) in 0..1."""
     unit = 0.6 * min(height, width)  # a face detector's crop: the face fills it
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import graphlib
 import subprocess
 import sys
@@ -27,7 +28,7 @@ LEVELS = {
     ),
     "trainer": (
         "__main__",
-        "train evaluate predict export audit",
+        "train evaluate predict export explain audit",
         "tools",
         "final_report",
         "monitor saved_model",
@@ -48,6 +49,7 @@ OF_THE_BUILDER = {
 FILES, FILES_OF_TRAINER, LINES, PARAMETERS = 12, 18, 300, 8
 
 
+@functools.cache
 def modules() -> dict[str, Path]:
     """Every module of the two packages by its dotted name."""
     found = {}
@@ -58,10 +60,15 @@ def modules() -> dict[str, Path]:
     return found
 
 
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def imports(name: str, path: Path, known: dict[str, Path]) -> set[str]:
     """The modules of ours that one imports, wherever in the file, those for type checkers included."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -95,6 +102,7 @@ def complaint(module: str, imported: str) -> str | None:
     return None
 
 
+@functools.cache
 def edges() -> dict[str, set[str]]:
     known = modules()
     return {name: imports(name, path, known) for name, path in known.items()}
@@ -141,7 +149,7 @@ def test_libraries_of_figures_and_pictures_are_loaded_where_they_are_used():
     slow = {"sklearn", "matplotlib", "scipy"}
     own = {name for name in modules() if name.startswith(("trainer.evaluation.plots", "trainer.tools.audit"))}
     for name, path in modules().items():
-        at_once = ast.parse(path.read_text(encoding="utf-8")).body
+        at_once = parsed(path).body
         found = {alias.name for node in at_once if isinstance(node, ast.Import) for alias in node.names}
         for node in at_once:
             if isinstance(node, ast.ImportFrom):
@@ -165,7 +173,7 @@ def test_what_travels_together_is_one_value():
     """No function takes more parameters than PARAMETERS, `self` and the like not counted."""
     found = set()
     for name, path in modules().items():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 taken = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
                 if sum(parameter.arg not in ("self", "cls") for parameter in taken) > PARAMETERS:

@@ -69,8 +69,13 @@ def main(
     except OSError as error:
         warn(f"error: {error}; fix that, then --resume continues from the newest checkpoint")
         code = 1
-    if said := os.environ.get("TRAINER_EXIT_CODE"):
-        Path(said).write_text(str(code))  # to the launcher, which does not see it where it has been told to stop
+    end(code)
+
+
+def end(code: int) -> None:
+    """End with this exit code, which a launcher that was told to stop would not see otherwise."""
+    if path := os.environ.get("TRAINER_EXIT_CODE"):
+        Path(path).write_text(str(code))
     sys.exit(code)
 
 

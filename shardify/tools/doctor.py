@@ -71,7 +71,7 @@ def _python() -> Iterator[Finding]:
     builds = not on_kaggle()  # there, shards are trained on
     for name, use, is_essential in (
         ("torch", "trains", True),
-        ("torchvision", "has the backbones", True),
+        ("torchvision", "has parts of the models", True),
         ("av", "decodes videos", builds),
         ("webdataset", "reads shards in other programs", False),
         ("simplejpeg", "decodes JPEG faster than Pillow", False),

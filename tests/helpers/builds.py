@@ -42,7 +42,7 @@ def video_names(count: int, stem: str = "v") -> list[str]:
     return [f"{'real' if i % 2 else 'fake'}/{stem}{i:02d}.mp4" for i in range(count)]
 
 
-def run_build(data: Path, out: Path, *, workers: int = 2, timeout_seconds: float = 60, **options) -> BuildReport:
+def run_build(data: Path, out: Path, *, workers: int = 1, timeout_seconds: float = 60, **options) -> BuildReport:
     """`options` are settings, or what else a request has; `model` is the file of the faces' detector."""
     beside = {name: options.pop(name) for name in ("manifest", "boxes", "changes") if name in options}
     beside["faces_model"] = options.pop("model", None)

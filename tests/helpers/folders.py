@@ -31,6 +31,6 @@ def make_clips(data: Path, layout: dict[str, int], *, frames: int = 10, pixels: 
 
 def build_shards(data: Path, out: Path, **settings) -> Path:
     settings = {"frames": FRAMES, "size": SIZE, "shard_size": 8} | settings
-    report = build(BuildRequest(data, out, BuildSettings(**settings), workers=2))
+    report = build(BuildRequest(data, out, BuildSettings(**settings), workers=1))
     assert report.failed_inputs == 0, report.failures
     return out

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from folders import build_shards, make_clips
 from media import numbered_video, read_number
 from runs import run_small
 from safetensors import safe_open
@@ -16,26 +17,31 @@ from torch import nn
 from shardify.video.sampling import plan_constant_rate
 from trainer import load_model
 from trainer.config.load import load_settings
+from trainer.errors import SettingsError
 from trainer.export import main
 from trainer.models.build import build_model
 from trainer.saved_model import load_saved
 from trainer.tools.export import deployable, export
+from trainer.tools.quantise import quantise
 from trainer.transforms.device_constants import _made
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def make_run(out, *kinds):
     """A run's folder with a model of random weights and a threshold."""
-    out = tmp_path_factory.mktemp("run")
-    settings = load_settings(None, ("model.backbone=tiny", "model.lstm_hidden=8"))
+    settings = load_settings(None, ("model.weights=none", "model.lstm_hidden=8", *kinds))
     torch.manual_seed(0)
-    weights = build_model(settings.model, 2).state_dict()
+    weights = build_model(settings.model, 2, 16).state_dict()
     about = {"settings": settings.to_dict(), "classes": ["real", "fake"], "build": {}}
     about |= {"frames": 4, "size": 16, "stored_frames": 6, "stored_size": 24}
     about |= {"class_counts": [5, 5], "threshold": 0.25, "video_threshold": 0.5}
     (out / "models").mkdir()
     torch.save({"model": weights, **about}, out / "models" / "best_model.pth")
     return out
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("run"), "model.backbone=tiny")
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +55,12 @@ def test_exported_scores_are_the_models(run, kind, tmp_path):
     if kind == "onnx":
         pytest.importorskip("onnxruntime")
         pytest.importorskip("onnxscript")
-    result = CliRunner().invoke(main, ["--run", str(run), "--format", kind, "--out", str(tmp_path / f"model.{kind}")])
+    arguments = ["--run", str(run), "--format", kind, "--out", str(tmp_path / f"model.{kind}")]
+    if kind == "onnx":
+        layout = {f"{split}/{name}": 4 for split in ("train", "val") for name in ("real", "fake")}
+        shards = build_shards(make_clips(tmp_path / "data", layout), tmp_path / "shards", frames=6, size=24)
+        arguments += ["--quantise", "--shards", str(shards)]
+    result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
     assert "scores differ from the run's by at most" in result.output
     assert (tmp_path / f"model.{kind}").stat().st_size > 100_000
@@ -59,9 +70,36 @@ def test_exported_scores_are_the_models(run, kind, tmp_path):
         about = onnxruntime.InferenceSession(tmp_path / "model.onnx").get_modelmeta().custom_metadata_map
         assert (json.loads(about["classes"]), json.loads(about["threshold"])) == (["real", "fake"], 0.25)
         check_documented_use("# with onnxruntime", run, tmp_path)
+        check_int8(tmp_path, result.output)
 
 
-def test_the_program_needs_nothing_but_torch_and_uint8_clips(run, tmp_path):
+def check_int8(folder, printed):
+    """The int8 model is smaller, has int8 operators and gives nearly the same scores; both have their figures."""
+    import onnx
+    import onnxruntime
+
+    whole, small = folder / "model.onnx", folder / "model-int8.onnx"
+    assert small.stat().st_size < 0.7 * whole.stat().st_size
+    kinds = [node.op_type for node in onnx.load(small).graph.node]
+    assert kinds.count("QuantizeLinear") > 5
+    clips = np.random.default_rng(0).integers(0, 256, (5, 6, 3, 24, 24), np.uint8)
+    scores = [onnxruntime.InferenceSession(path).run(["scores"], {"clips": clips})[0] for path in (whole, small)]
+    assert 0 < np.abs(scores[0] - scores[1]).max() < 0.05
+    assert "on 8 clips of validation" in printed and "model.onnx  model-int8.onnx" in printed
+    assert [len(line.split()) for line in printed.splitlines() if line.split()[:1] == ["accuracy"]] == [3]
+
+
+def test_int8_needs_onnx_and_the_shards(run, tmp_path):
+    result = CliRunner().invoke(main, ["--run", str(run), "--format", "torch", "--quantise"])
+    assert (result.exit_code, result.output) == (2, "error: --quantise is for --format onnx, not for torch\n")
+    with pytest.raises(SettingsError, match="does not say on which shards"):
+        quantise(run, tmp_path / "model.onnx", ())
+
+
+def test_the_program_needs_nothing_but_torch_and_uint8_clips(tmp_path):
+    """Of a model of timm with pixels of its own, and all that stands in place of the default parts."""
+    kinds = ("backbone=test_vit", "temporal=transformer", "pool=attention", "head=cosine")
+    run = make_run(tmp_path, *(f"model.{kind}" for kind in kinds))
     result = CliRunner().invoke(main, ["--run", str(run), "--format", "torch", "--out", str(tmp_path / "model.pt2")])
     assert "scores differ from the run's by at most" in result.output, result.output
     extra = {"classes.json": "", "threshold.json": ""}
@@ -132,6 +170,12 @@ class Tied(nn.Module):
 
     def forward(self, clips):
         return self.head(self.second(self.first(clips.mean((1, 3, 4)))))
+
+
+def test_a_model_of_values(shards_folder, tmp_path):
+    own = "runs:MeanColours"
+    run_small(shards_folder, tmp_path / "run", f"model.name={own}", "epochs=1", "loss.name=mse")
+    assert export(tmp_path / "run", "torch", tmp_path / "exported.pt2", own) < 1e-5
 
 
 @pytest.mark.parametrize("ema", ["ema=0", "ema=0.9"])

@@ -40,7 +40,7 @@ def test_help_is_quick_and_needs_no_heavy_library():
     """That of every command, in one process in which nobody can import one."""
     code = """if True:
         import importlib, sys
-        sys.modules |= dict.fromkeys(("torch", "torchvision", "matplotlib", "sklearn", "scipy", "av"))
+        sys.modules |= dict.fromkeys(("torch", "torchvision", "timm", "matplotlib", "sklearn", "scipy", "av"))
         for name in ("__main__", "evaluate", "predict", "export", "audit"):
             importlib.import_module(f"trainer.{name}").main(["--help"], standalone_mode=False)
     """

@@ -15,11 +15,13 @@ from folders import build_shards, make_clips
 from runs import quick_results
 from torch import nn
 
-from trainer import __main__, evaluate, export, predict
+from trainer import __main__, evaluate, predict
 from trainer.data.loader import ClipLoader
+from trainer.saved_model import load_saved
 from trainer.shards.shard_set import open_shards
 from trainer.shards.splits import limit_per_class
 from trainer.tasks.base import Prediction
+from trainer.tools.export import deployable
 from trainer.tools.predict import open_target, write_table
 
 SMALL = ("model.backbone=tiny", "model.lstm_hidden=8", "epochs=2", "batch_size=4", "optimizer.lr=0.003")
@@ -115,12 +117,10 @@ def test_a_videos_score_is_that_of_its_clip_in_the_shard(kind, runs, data_folder
 
 
 @pytest.mark.parametrize("kind", ["reduced", "regression"])
-def test_the_exported_model_gives_the_runs_scores(kind, runs, shards_folder, tmp_path):
+def test_what_is_exported_gives_the_runs_scores(kind, runs, shards_folder):
     """From the clips as they are in the shards, whatever part of them the model sees."""
-    call(export.main, "--run", runs / kind, "--format", "torch", "--out", tmp_path / "model.pt2")
-    program = torch.export.load(tmp_path / "model.pt2").module()
     ((clips, _),) = ClipLoader(shards_folder, "test", 8)
-    scores, predictions = program(clips)
+    scores, predictions = deployable(load_saved(runs / kind, torch.device("cpu")))(clips)
     rows = read_csv((runs / kind / "results" / "test_predictions.csv").read_text())
     column = "prediction" if kind == "regression" else "score"
     assert scores[:, -1].tolist() == pytest.approx([float(row[column]) for row in rows], abs=1e-5)

@@ -11,11 +11,6 @@ from typing import Annotated, Literal, NamedTuple, get_args
 
 from trainer.errors import SettingsError
 
-Backbone = Literal[
-    "auto", "tiny", "resnet18", "resnet34", "resnet50", "resnet101",
-    "efficientnet_b0", "efficientnet_b1", "efficientnet_b2", "efficientnet_b3", "efficientnet_b4", "vit_b_16",
-]  # fmt: skip
-
 
 class Allowed(NamedTuple):
     """The numbers that a setting may be: in words, after "it must", and as a function of one."""
@@ -42,6 +37,8 @@ InnerShare = Annotated[float, Allowed("be above 0 and below 1", lambda value: 0 
 Decay = Annotated[float, Allowed("be 0 for none, or below 1", lambda value: 0 <= value < 1)]
 Seed = Annotated[int, Allowed("lie between 0 and 2^32 - 1", lambda value: 0 <= value < 2**32)]
 Quality = Annotated[int, Allowed("be a quality, 1 to 100, or 0 for none", lambda value: 0 <= value <= 100)]
+Degrees = Annotated[float, Allowed("lie between 0 and 180 degrees", lambda value: 0 <= value <= 180)]
+Times = Annotated[float, Allowed("be above 1, or 1 for none", lambda value: 1 <= value < math.inf)]
 CLASS_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")  # package.module:Class
 
 
@@ -49,14 +46,18 @@ CLASS_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")  # package.modu
 class ModelSettings:
     name: str = "resnet_lstm"  # or a custom model: package.module:Class, called as Class(num_classes, **options)
     options: dict = field(default_factory=dict)  # keyword arguments of a custom model
-    backbone: Backbone = "auto"
-    weights: str = "auto"  # auto | imagenet | none | a .safetensors or .pth file of the backbone
+    backbone: str = "auto"  # auto | tiny | a model of timm by its name
+    weights: str = "auto"  # auto | pretrained | none | a .safetensors or .pth file, or a folder with one
+    drop_path: Decay = 0.0  # rate of stochastic depth at the backbone's last block
     differences: bool = True  # add |difference| of neighbouring frames' features
-    lstm_hidden: NotNegativeInt = 256  # per direction; 0 leaves the LSTM out
-    lstm_layers: PositiveInt = 1
+    temporal: Literal["lstm", "transformer"] = "lstm"  # transformer: in place of LSTM and self-attention
+    lstm_hidden: NotNegativeInt = 256  # per direction; 0 leaves the LSTM out; a transformer has twice as many channels
+    lstm_layers: PositiveInt = 1  # of the LSTM, or of the transformer
     attention_heads: NotNegativeInt = 4  # 0 leaves the self-attention out
+    pool: Literal["mean", "attention", "max"] = "mean"  # over frames, before the head
+    head: Literal["linear", "cosine"] = "linear"
     dropout: Share = 0.3
-    freeze: Literal["none", "backbone"] = "none"  # backbone: only what comes after it is trained
+    freeze: Literal["none", "backbone", "all_but_norms"] = "none"  # backbone: only what comes after it is trained
     unfreeze_every: NotNegativeInt = 0  # epochs until one more stage of a frozen backbone joins, last first; 0: never
     batch_norm: Literal["auto", "train", "frozen"] = "auto"  # statistics; auto freezes those that come with weights
     gradient_checkpointing: bool = False  # compute the backbone twice instead of keeping its activations
@@ -65,12 +66,28 @@ class ModelSettings:
     def __post_init__(self) -> None:
         if self.name != "resnet_lstm" and not CLASS_PATH.fullmatch(self.name):
             raise SettingsError(f"model.name is {self.name!r}; use resnet_lstm or package.module:Class")
-        if self.unfreeze_every and self.freeze == "none":
+        if self.unfreeze_every and self.freeze != "backbone":
             raise SettingsError(
-                f"model.unfreeze_every is {self.unfreeze_every}, but nothing is frozen; add model.freeze=backbone"
+                f"model.unfreeze_every is {self.unfreeze_every}, which needs model.freeze=backbone, not {self.freeze}"
+            )
+        if self.temporal == "transformer" and not (self.lstm_hidden and self.attention_heads):
+            raise SettingsError(
+                "model.temporal is transformer, which needs model.lstm_hidden and model.attention_heads above 0"
             )
         if self.compile and self.gradient_checkpointing:
             raise SettingsError("model.compile and model.gradient_checkpointing do not work together; use one of them")
+
+    @property
+    def described(self) -> str:
+        """The model in words."""
+        return self.name if is_custom(self) else f"{self.name} on {self.backbone}"
+
+    def for_saved_weights(self) -> ModelSettings:
+        """The same model, whose weights will come from a run's file."""
+        return dataclasses.replace(self, weights="none")
+
+
+MODELS: dict[str, type] = {"resnet_lstm": ModelSettings}  # by name, the default first; tasks may bring their own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +95,7 @@ class OptimizerSettings:
     lr: Positive = 3e-4
     weight_decay: NotNegative = 1e-2
     clip_norm: NotNegative = 1.0  # largest gradient norm; 0 does not clip
+    sam_rho: NotNegative = 0.0  # radius of sharpness-aware minimization, for example 0.05: twice the time; 0: none
     layer_decay: PositiveShare = 1.0  # every stage of the backbone learns at so many times the rate of the one after it
 
 
@@ -119,6 +137,7 @@ class DataSettings:
     on_error: Literal["stop", "skip"] = "stop"  # skip: a damaged clip is replaced by another and counted
     max_errors: Share = 0.01  # skip: the share of damaged clips at which the run stops all the same
     balanced: bool = False  # draw every class equally often in training
+    pairs: bool = False  # draw each fake beside the original that it was made from
     weights: list[NotNegative] | None = None  # how much of each --shards an epoch takes, [1, 1]: equally many clips
     shuffle_shards: NotNegativeInt = 0  # mix clips within so many shards at a time, for slow disks; 0: over all clips
     workers: NotNegativeInt = 0  # decoding threads; 0: one per core
@@ -131,15 +150,35 @@ class DataSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentSettings:
+    """The largest strength of each change, of which a clip gets a drawn part; NAME_p: the share of clips it hits."""
+
     flip: Share = 0.5  # share of clips mirrored left to right
     crop: PositiveShare = 0.9  # smallest side of the random crop, as a share of the frame; 1 does not crop
+    crop_p: Share = 1.0
+    rotate: Degrees = 0.0  # largest rotation, to either side
+    rotate_p: Share = 1.0
+    shift: Share = 0.0  # largest shift along each side, as a share of the frame
+    shift_p: Share = 1.0
     brightness: Share = 0.1  # largest change of brightness, contrast and saturation, as a share
     contrast: Share = 0.1
     saturation: Share = 0.1
+    colour_p: Share = 1.0  # of these three
+    grey: Share = 0.0  # share of clips without colour
     frame_dropout: Share = 0.0  # share of frames that repeat the one before
+    downscale: Times = 1.0  # so many times smaller at most, and as large as before again; 1: none
+    downscale_p: Share = 1.0
     blur: NotNegative = 0.0  # largest standard deviation of a Gaussian, pixels
+    blur_p: Share = 1.0
     noise: Share = 0.0  # largest standard deviation, as a share of white
+    noise_p: Share = 1.0
     jpeg: Quality = 0  # lowest quality of JPEG-like compression, drawn from there to 100; 0: none
+    jpeg_p: Share = 1.0
+    cutout: Share = 0.0  # largest side of a black square, as a share of the frame
+    cutout_p: Share = 1.0
+    self_blend: Share = 0.0  # share of real clips that become pseudo-fakes
+    frequency_mask: Share = 0.0  # of spectrograms: largest share of the bands that are masked
+    time_mask: Share = 0.0  # largest share of the columns
+    gain: NotNegative = 0.0  # largest change of loudness, dB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +202,7 @@ class Settings:
     max_hours: Positive | None = None  # checkpoint and stop before this; Kaggle ends sessions at 12
     tensorboard: bool = False  # events in the run's folder
     profile: bool = False  # a profiler trace of some steps in the run's folder
-    model: ModelSettings = field(default_factory=ModelSettings)
+    model: Annotated[ModelSettings, MODELS] = field(default_factory=ModelSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     loss: Annotated[LossSettings, LOSSES] = field(default_factory=lambda: next(iter(LOSSES.values()))())
     scheduler: Annotated[SchedulerSettings, SCHEDULERS] = field(default_factory=PlateauSettings)

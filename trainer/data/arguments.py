@@ -42,6 +42,7 @@ class LoaderOptions:
     on_error: str = "stop"  # skip: the next clip replaces a damaged one; in evaluation it is masked
     max_errors: float = 0.01  # skip: the share of damaged clips at which loading stops all the same
     balanced: bool = False  # draw every class equally often
+    pairs: bool = False  # draw each fake beside the original that it was made from
     weights: Sequence[float] | None = None  # how much of each of several shards folders an epoch takes; None: all clips
     shuffle_shards: int = 0  # mix clips within so many shards at a time, for slow disks; 0: over all clips
     numbers: np.ndarray | None = None  # of the clips, int64 (N,); None: all of the split
@@ -59,6 +60,11 @@ class LoaderOptions:
         share("max_errors", self.max_errors)
         if self.weights is not None:
             object.__setattr__(self, "weights", _finite_weights(self.weights))
+        for name in ("weights", "shuffle_shards") if self.pairs else ():
+            if getattr(self, name):
+                raise SettingsError(f"pairs and {name} each say which clips come together; use one of them")
+        if self.pairs and self.batch_size % 2:
+            raise SettingsError(f"batch_size is {self.batch_size}; with pairs, which would be torn, it must be even")
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise SettingsError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(allowed)}")
@@ -73,6 +79,17 @@ def make_options(options: dict[str, Any]) -> LoaderOptions:
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
             raise SettingsError(f"unknown option {name} of ClipLoader; {hint}")
     return LoaderOptions(**options)
+
+
+def order_arguments(options: LoaderOptions, shards: ShardSet, numbers: np.ndarray) -> dict[str, Any]:
+    """What `epoch_order` is told of the clips of these numbers, by the names of its arguments."""
+    return {
+        "labels": shards.labels[numbers] if options.balanced else None,
+        "folders": shards.folder_numbers[numbers] if options.weights else None,
+        "weights": options.weights,
+        "shards": shards.samples["shard"][numbers] if options.shuffle_shards else None,
+        "shards_at_once": options.shuffle_shards,
+    }
 
 
 def _finite_weights(values: Sequence[float]) -> list[float]:

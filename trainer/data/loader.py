@@ -25,15 +25,17 @@ from trainer.data.arguments import (
     choose_members,
     make_options,
     open_and_tell,
+    order_arguments,
 )
-from trainer.data.batches import Batch, ClipDataset, Pass, Pending, Values
+from trainer.data.batches import Batch, ClipDataset, Pass, Pending, Values, presence
 from trainer.data.cache import ClipCache, make_caches
 from trainer.data.decoder import ClipDecoder, Payloads
-from trainer.data.order import count_repeats, epoch_order, num_steps, rank_batch
+from trainer.data.order import count_repeats, epoch_order, num_steps, paired_order, rank_batch
 from trainer.data.thread_pools import READERS, Stages
 from trainer.data.transfer import Transfer, contiguous_copy
 from trainer.errors import FormatError, TrainerError
 from trainer.shards.mix import check_weights
+from trainer.shards.pairs import find_pairs
 from trainer.shards.shard_set import ShardSet
 
 AHEAD = 4  # batches that are being read and decoded while one is in use
@@ -63,7 +65,7 @@ class ClipLoader:
         self.options = make_options({"batch_size": batch_size, "members": members, "device": device, **options})
         self.device = check_device(device)
         self.shards = shards if isinstance(shards, ShardSet) else open_and_tell(shards)
-        self._members, self._split = choose_members(members, self.shards), split
+        self._members, self.split = choose_members(members, self.shards), split
         known, numbers = self.shards.numbers(split), self.options.numbers  # which refuses what is no split
         self.numbers = known if numbers is None else check_numbers(numbers, len(self.shards.samples))
         self.dataset = ClipDataset(self.numbers)
@@ -73,6 +75,7 @@ class ClipLoader:
         self.shuffle = split == "train" if self.options.shuffle is None else self.options.shuffle
         if self.shuffle:
             check_weights(self.options.weights, self.shards, self.numbers)
+        self.pairs = find_pairs(self.shards, self.numbers) if self.shuffle and self.options.pairs else None
         self.workers = self.options.workers or len(os.sched_getaffinity(0))
         self.epoch = self._first_step = 0  # where the next plain pass begins
         self._position = 0, 0  # epoch and step after the last batch that a plain pass has handed out
@@ -125,12 +128,12 @@ class ClipLoader:
         self.epoch, self._first_step = self._position = state["epoch"], state["step"]
 
     def __reduce__(self) -> tuple:
-        arguments = {"shards": self.shards, "split": self._split, **vars(self.options)}
+        arguments = {"shards": self.shards, "split": self.split, **vars(self.options)}
         del arguments["allot"]  # belongs to this process
         return _remake, (type(self), arguments, self.epoch, self._first_step)
 
     def _order_of(self) -> dict[str, int | str]:
-        names = ("seed", "batch_size", "balanced", "shuffle_shards", "weights")
+        names = ("seed", "batch_size", "balanced", "pairs", "shuffle_shards", "weights")
         clips = {"num_clips": len(self.numbers), "fingerprint": self.shards.fingerprint}
         return {name: getattr(self.options, name) for name in names} | clips
 
@@ -158,13 +161,10 @@ class ClipLoader:
         """The numbers of an epoch's clips, int64 (N,), over all ranks."""
         if not self.shuffle:
             return self.numbers
-        labels = self.shards.labels[self.numbers] if self.options.balanced else None
-        shards = self.shards.samples["shard"][self.numbers] if self.options.shuffle_shards else None
-        folders = self.shards.folder_numbers[self.numbers] if self.options.weights else None
-        return epoch_order(
-            self.numbers, self.options.seed, epoch, labels=labels, folders=folders, weights=self.options.weights,
-            shards=shards, shards_at_once=self.options.shuffle_shards,
-        )  # fmt: skip
+        if self.pairs is not None:
+            return paired_order(self.pairs.numbers, len(self.numbers), self.options.seed, epoch)
+        chosen_by = order_arguments(self.options, self.shards, self.numbers)
+        return epoch_order(self.numbers, self.options.seed, epoch, **chosen_by)
 
     def batches(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """This rank's batches of one epoch, from a step on; their order depends on (seed, epoch) and the options alone.
@@ -205,9 +205,7 @@ class ClipLoader:
         if self._begun is None or (self._begun.epoch, self._begun.first_step) != (epoch, first_step):
             self._drop_begun()
             order = self.order(epoch)
-            may_repeat = self.options.balanced or self.options.weights
-            repeats = count_repeats(order) if may_repeat else np.zeros(len(order), np.int64)
-            self._begun = Pass(epoch, first_step, np.stack([order, repeats], 1), first_step)
+            self._begun = Pass(epoch, first_step, np.stack([order, count_repeats(order)], 1), first_step)
         self._start_steps(self._begun, self._ahead if ahead is None else ahead)
 
     def close(self) -> None:
@@ -280,6 +278,7 @@ class ClipLoader:
             else:
                 numbers[decoded[i]] = found[i]
         arranged = {name: member.arrange(clips[name]) for name, member in self._members.items()}
+        arranged |= presence(self.shards.samples, self._members, numbers, self.device)
         return Batch(arranged, numbers, mask, pending.seeds)
 
     def _decode(self, number: int, payloads: Payloads | Exception, out: Values) -> int | None:

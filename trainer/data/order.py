@@ -39,6 +39,15 @@ def epoch_order(
     return numbers[order]
 
 
+def paired_order(pairs: np.ndarray, count: int, seed: int, epoch: int) -> np.ndarray:
+    """So many numbers, int64 (count,), in the global order of one epoch: the two of a pair, then those of another.
+
+    pairs: int (P, 2); none is drawn a second time before each has come once.
+    """
+    chosen = _repeated(np.arange(len(pairs)), math.ceil(count / 2), np.random.default_rng([seed, epoch]))
+    return pairs[chosen].reshape(-1)[:count]
+
+
 def _weighted(
     folders: np.ndarray, weights: Sequence[float], labels: np.ndarray | None, rng: np.random.Generator
 ) -> np.ndarray:

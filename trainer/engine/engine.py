@@ -26,10 +26,12 @@ from trainer.engine.evaluate import Learned, autocast, evaluate
 from trainer.engine.freezing import Freezing
 from trainer.engine.nonfinite import CHECK_STEPS, StepGuard
 from trainer.engine.optimizer import Schedule
+from trainer.engine.sam import at_worst_nearby
 from trainer.errors import TrainerError
 from trainer.evaluation.predictions import Predictions
+from trainer.models.gradient_checkpointing import statistics_kept
 from trainer.tasks.base import Loss, Task
-from trainer.transforms.augment import augment
+from trainer.transforms.augment import augment, draw, is_self_blended
 from trainer.transforms.clips import normalise, to_float
 
 logger = logging.getLogger(__name__)
@@ -54,6 +56,7 @@ class Engine:
     group: Group
     freezing: Freezing
     ema: MovingAverage | None = None
+    real_and_fake: tuple[int, int] | None = None  # their labels, where real clips become pseudo-fakes
     accumulate: int = field(init=False)  # parts of a step; more than was set once memory has run out
     guard: StepGuard = field(init=False)
     learner: nn.Module | None = field(init=False, default=None)  # the model, wrapped where there are several processes
@@ -118,18 +121,32 @@ class Engine:
             self._make_parts_smaller(len(batch.mask), f"epoch {epoch + 1}, step {step + 1}")
         self.update(added, sums)
 
+    def step_gradients(self, batch: Batch, epoch: int, step: int) -> dict[str, Tensor]:
+        """`add_gradients` with the step's draws of dropout; with sam_rho a second time, by the same draws.
+
+        Raises torch.OutOfMemoryError; the weights are then as before.
+        """
+        seed_step(self.settings.seed, epoch, step, self.group.rank)
+        added = self.add_gradients(batch, epoch)
+        if self.settings.optimizer.sam_rho:
+            with at_worst_nearby(self.model, self.settings.optimizer.sam_rho):
+                seed_step(self.settings.seed, epoch, step, self.group.rank)
+                self.add_gradients(batch, epoch)
+        return added
+
     def add_gradients(self, batch: Batch, epoch: int) -> dict[str, Tensor]:
         """Forward and backward over the batch, in `accumulate` parts; padding weighs nothing.
 
         Returns what the step adds to the epoch's sums. Raises torch.OutOfMemoryError.
         """
         settings = self.settings
+        draws = draw(settings.seed, epoch, batch.seeds)
         counted = self.task.counted(self.labels[batch.numbers], batch.mask)
         mask, counts = (
             torch.from_numpy(values).to(self.group.device, torch.float32, non_blocking=True)
             for values in (batch.mask, counted)
         )
-        labels, share = self._labels(batch), self._share(counted)
+        (labels, blended), share = self._labels(batch, draws), self._share(counted)
         added = self.new_sums()
         parts = np.array_split(np.arange(len(mask)), min(self.accumulate, len(mask)))
         for part in parts:
@@ -137,21 +154,22 @@ class Engine:
             chosen = slice(part[0], part[-1] + 1)
             with record_function("augment"):
                 clips = to_float(batch.clips[chosen], settings.data.frames, settings.data.size)
-                clips = augment(clips, settings.augment, settings.seed, epoch, batch.seeds[chosen])
+                clips = augment(clips, settings.augment, draws[chosen], blended[chosen])
+                inputs = self.task.inputs(normalise(clips), batch.others(chosen), epoch, batch.seeds[chosen])
             # ranks exchange their gradients with the last part
             is_last = part is parts[-1] or self.group.world == 1
             with nullcontext() if is_last else self.learner.no_sync():
                 with record_function("forward"), self.autocast():
-                    outputs = self.learner(normalise(clips))
+                    outputs = self.learner(*inputs)
                 losses = self.loss(outputs, labels[chosen]) * counts[chosen]
-                with record_function("backward"):
+                with record_function("backward"), self._recomputing():
                     self.scaler.scale((losses.sum(0) / share).sum()).backward()
             # count, on the device: reading a value here would make the CPU wait for the GPU
             values = self.task.clip_values(outputs.detach(), labels[chosen])
             values = {name: value * mask[chosen] for name, value in values.items()}
             columns = zip(self.task.loss_parts, by_part(losses.detach()), by_part(counts[chosen]), strict=True)
-            for part, loss, count in columns:
-                values |= {f"loss{part}": loss, f"clips{part}": count}
+            for name, loss, count in columns:
+                values |= {f"loss{name}": loss, f"clips{name}": count}
             torch._foreach_add_(list(added.values()), [values[name].double().sum() for name in added])
         return added
 
@@ -176,21 +194,31 @@ class Engine:
     def autocast(self) -> AbstractContextManager:
         return autocast(self.group.device, self.dtype)
 
+    def _recomputing(self) -> AbstractContextManager:
+        """Around a backward pass: what gradient checkpointing computes again moves no statistics."""
+        return statistics_kept(self.model) if self.settings.model.gradient_checkpointing else nullcontext()
+
     def _gradients_or_none(self, batch: Batch, epoch: int, step: int) -> dict[str, Tensor] | None:
         """None where memory has run out: the caller retries where the error no longer holds the tensors."""
-        seed_step(self.settings.seed, epoch, step, self.group.rank)
         try:
-            return self.add_gradients(batch, epoch)
+            return self.step_gradients(batch, epoch, step)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             return None
 
-    def _labels(self, batch: Batch) -> Tensor:
-        """What is learned of the clips, (B,) on the device, floats in the model's own precision: int64 or float32."""
-        labels = torch.from_numpy(self.labels[batch.numbers])
-        dtype = torch.float32 if labels.is_floating_point() else labels.dtype
-        return labels.to(self.group.device, dtype, non_blocking=True)
+    def _labels(self, batch: Batch, draws: np.ndarray) -> tuple[Tensor, np.ndarray]:
+        """What is learned of the clips, (B,) on the device, and which real ones become pseudo-fakes, bool (B,).
+
+        Floats are in the model's own precision: int64 or float32.
+        """
+        labels, blended = self.labels[batch.numbers], np.zeros(len(draws), bool)
+        if self.real_and_fake is not None:
+            real, fake = self.real_and_fake
+            blended = is_self_blended(draws, self.settings.augment) & (labels == real)
+            labels = np.where(blended, fake, labels)
+        dtype = torch.float32 if labels.dtype.kind == "f" else torch.int64
+        return torch.from_numpy(labels).to(self.group.device, dtype, non_blocking=True), blended
 
     def _make_parts_smaller(self, num_clips: int, where: str) -> None:
         """Halve the clips that go through the model at once. Raises TrainerError where that cannot be done."""

@@ -6,14 +6,16 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from trainer.config.settings import ModelSettings
-from trainer.models.stages import backbone_of, stage_numbers
+from trainer.errors import SettingsError
+from trainer.models.stages import backbone_of, norm_parameters, stage_numbers
 
 
 class Freezing:
     """The effect of model.freeze, model.unfreeze_every and model.batch_norm on one model.
 
     A frozen stage of the backbone has no gradients and runs as in evaluation: batch norm by its running statistics,
-    which stay as they are, and no dropout of layers. Raises SettingsError where the model has no backbone.
+    which stay as they are, and no dropout of layers. With all_but_norms the backbone runs as in training and only its
+    norms learn (LayerNorm tuning, docs/models.md). Raises SettingsError where the model has no backbone, or that none.
     """
 
     def __init__(self, model: nn.Module, settings: ModelSettings) -> None:
@@ -29,6 +31,15 @@ class Freezing:
             named = backbone.named_parameters()
             self._parameters = [(stages[name], parameter) for name, parameter in named if parameter.requires_grad]
             self._num_stages = 1 + max(stages.values())
+        if settings.freeze == "all_but_norms":
+            backbone = backbone_of(model, "model.freeze")
+            norms = norm_parameters(backbone)
+            if not norms:
+                raise SettingsError(
+                    "model.freeze is all_but_norms, but the backbone has no norms that learn; use backbone"
+                )
+            for parameter in backbone.parameters():
+                parameter.requires_grad_(parameter in norms)
 
     def begin_epoch(self, epoch: int) -> bool:
         """Put the model into the epoch's training mode; True where other parameters learn than before."""

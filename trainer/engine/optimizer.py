@@ -9,11 +9,11 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from trainer.config.settings import OptimizerSettings, SchedulerSettings
-from trainer.models.stages import backbone_of, stage_numbers
+from trainer.models.stages import backbone_of, stage_numbers, undecayed_parameters
 
 
 def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> AdamW:
-    """AdamW with weight decay on matrices and kernels only, not on norms and biases; the head's groups come first.
+    """AdamW with weight decay on matrices and kernels, not on norms, biases, positions; the head's groups come first.
 
     With layer_decay, each stage of the backbone learns at a fraction of the rate of the stage after it (Howard and
     Ruder, "Universal language model fine-tuning for text classification", 2018). fused: the one form of AdamW that
@@ -27,12 +27,12 @@ def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> AdamW:
         stages = stage_numbers(backbone)
         top = 1 + max(stages.values())
         depths |= {parameter: top - stages[name] for name, parameter in backbone.named_parameters()}
-    groups = []
+    undecayed, groups = undecayed_parameters(model), []
     for depth in sorted(set(depths.values())):
         chosen = [parameter for parameter in parameters.values() if depths[parameter] == depth]
         lr = settings.lr * settings.layer_decay**depth
-        decay = {"lr": lr, "weight_decay": settings.weight_decay, "params": [p for p in chosen if p.ndim >= 2]}
-        groups += [decay, {"lr": lr, "weight_decay": 0.0, "params": [p for p in chosen if p.ndim < 2]}]
+        decay = {"lr": lr, "weight_decay": settings.weight_decay, "params": [p for p in chosen if p not in undecayed]}
+        groups += [decay, {"lr": lr, "weight_decay": 0.0, "params": [p for p in chosen if p in undecayed]}]
     return AdamW([group for group in groups if group["params"]], lr=settings.lr, fused=True)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
@@ -22,7 +21,11 @@ def allow_single_values(model: nn.Module) -> None:
 
 
 def _forward(norm: _BatchNorm, inputs: Tensor) -> Tensor:
-    """inputs: (N, C, …)."""
+    """inputs: (N, C, …). The class' own pass in both cases: timm's norms have activations inside."""
     if not norm.training or inputs.numel() > inputs.shape[1]:
         return type(norm).forward(norm, inputs)
-    return functional.batch_norm(inputs, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
+    norm.training = False
+    try:
+        return type(norm).forward(norm, inputs)
+    finally:
+        norm.training = True

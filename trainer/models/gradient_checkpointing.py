@@ -3,43 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from functools import partial
+from contextlib import contextmanager
 
-import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.checkpoint import checkpoint
-from torchvision.models.efficientnet import FusedMBConv, MBConv
-from torchvision.models.resnet import BasicBlock, Bottleneck
-from torchvision.models.vision_transformer import EncoderBlock
 
 from trainer.errors import SettingsError
 from trainer.models.stages import backbone_of
 
-BLOCKS = (BasicBlock, Bottleneck, MBConv, FusedMBConv, EncoderBlock)
 
-
-def checkpoint_blocks(model: nn.Module) -> None:
+def checkpoint_backbone(model: nn.Module) -> None:
     """Keep only the inputs of the backbone's blocks for the backward pass (Chen et al., "Training deep nets with
-    sublinear memory cost", 2016).
+    sublinear memory cost", 2016), as the model of timm defines them.
 
-    Raises SettingsError where the model has no backbone of torchvision's blocks.
+    The backward pass is to run inside `statistics_kept`. Raises SettingsError where the backbone cannot do that.
     """
     backbone = backbone_of(model, "model.gradient_checkpointing")
-    blocks = [module for module in backbone.modules() if type(module) in BLOCKS]
-    if not blocks:
-        names = ", ".join(block.__name__ for block in BLOCKS)
-        raise SettingsError(f"model.gradient_checkpointing: the backbone has no blocks of torchvision's ({names})")
-    for block in blocks:
-        block.forward = partial(_checkpointed, block)
-
-
-def _checkpointed(block: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
-    forward = partial(type(block).forward, block)
-    if not torch.is_grad_enabled():
-        return forward(inputs)
-    return checkpoint(forward, inputs, use_reentrant=False, context_fn=lambda: (nullcontext(), statistics_kept(block)))
+    try:
+        backbone.set_grad_checkpointing(True)
+    except (AttributeError, AssertionError) as error:  # not a model of timm; one that does not support it
+        raise SettingsError(
+            f"model.gradient_checkpointing: {type(backbone).__name__} does not support it; leave the setting out, or "
+            f"use accumulate or another model.backbone"
+        ) from error
 
 
 @contextmanager

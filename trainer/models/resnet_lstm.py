@@ -1,4 +1,4 @@
-"""The model resnet_lstm: a ResNet per frame, then a bidirectional LSTM and self-attention over time.
+"""The model resnet_lstm: a backbone per frame, then bidirectional LSTM and self-attention, or a transformer.
 
 Shapes: B clips, T frames, S pixels, D features of a frame, C channels over time, K classes.
 """
@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from trainer.config.settings import ModelSettings
 from trainer.errors import SettingsError
-from trainer.models.backbones import NO_FILE, make_backbone
+from trainer.models.backbones import make_backbone
+from trainer.models.layers import AttentionPool, CosineClassifier, TemporalTransformer
 from trainer.models.precision import without_autocast
-from trainer.models.weights import load_parts
+from trainer.models.weights import NO_FILE, load_parts
 
 
 class ResNetLSTM(nn.Module):
@@ -25,25 +26,30 @@ class ResNetLSTM(nn.Module):
 
     def __init__(self, num_classes: int, settings: ModelSettings, size: int = 224) -> None:
         super().__init__()
-        self.backbone, channels, self.weights_origin = make_backbone(settings.backbone, settings.weights, size)
+        self.backbone, features, self.weights_origin = make_backbone(
+            settings.backbone, settings.weights, size, settings.drop_path
+        )
         self.differences = settings.differences
         if settings.differences:
-            channels *= 2
-        self.lstm = None
-        if settings.lstm_hidden:
-            self.lstm = nn.LSTM(
-                channels, settings.lstm_hidden, settings.lstm_layers, batch_first=True, bidirectional=True
-            )
-            channels = 2 * settings.lstm_hidden
-        self.attention = None
-        if settings.attention_heads:
-            if channels % settings.attention_heads:
-                raise SettingsError(
-                    f"model.attention_heads is {settings.attention_heads}; it must divide the {channels} channels"
+            features *= 2
+        channels, heads = 2 * settings.lstm_hidden or features, settings.attention_heads
+        if heads and channels % heads:
+            raise SettingsError(f"model.attention_heads is {heads}; it must divide the {channels} channels")
+        self.lstm = self.transformer = self.attention = None
+        if settings.temporal == "transformer":
+            self.transformer = TemporalTransformer(features, channels, settings.lstm_layers, heads, settings.dropout)
+        else:
+            if settings.lstm_hidden:
+                self.lstm = nn.LSTM(
+                    features, settings.lstm_hidden, settings.lstm_layers, batch_first=True, bidirectional=True
                 )
-            self.norm = nn.LayerNorm(channels)
-            self.attention = nn.MultiheadAttention(channels, settings.attention_heads, batch_first=True)
-        self.head = nn.Sequential(nn.Dropout(settings.dropout), nn.Linear(channels, num_classes))
+            if heads:
+                self.norm = nn.LayerNorm(channels)
+                self.attention = nn.MultiheadAttention(channels, heads, batch_first=True)
+        self.pool = AttentionPool(channels) if settings.pool == "attention" else None
+        self.pools_by_max = settings.pool == "max"
+        classifier = CosineClassifier if settings.head == "cosine" else nn.Linear
+        self.head = nn.Sequential(nn.Dropout(settings.dropout), classifier(channels, num_classes))
         if settings.weights not in NO_FILE:
             self.weights_origin = load_parts(self, Path(settings.weights))
 
@@ -59,12 +65,20 @@ class ResNetLSTM(nn.Module):
         """The logits (B, K) of features of frames, (B, T, D)."""
         if self.differences:
             features = with_differences(features)  # (B, T, 2D)
+        if self.transformer is not None:
+            features = self.transformer(features)  # (B, T, C)
         if self.lstm is not None:
             features, _ = self.lstm(features)  # (B, T, C)
         if self.attention is not None:
             normed = self.norm(features)
             features = features + self.attention(normed, normed, normed, need_weights=False)[0]
-        return self.head(features.mean(1))  # (B, K)
+        return self.head(self._pooled(features))  # (B, K)
+
+    def _pooled(self, features: Tensor) -> Tensor:
+        """One vector per clip, (B, C), of (B, T, C)."""
+        if self.pool is not None:
+            return self.pool(features)
+        return features.amax(1) if self.pools_by_max else features.mean(1)
 
 
 def with_differences(features: Tensor) -> Tensor:

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
 from torch import nn
 
 from trainer.errors import SettingsError
-
-# torchvision's names of what follows the stem: ResNets, EfficientNets, ViT; and the tiny ResNet's
-STAGE = re.compile(r"^(?:layer|features\.|stages\.|encoder\.layers\.encoder_layer_)(\d+)(?:\.|$)")
-VIT_BLOCKS = 3  # per stage: twelve stages of one block each would take a run's epochs to thaw
 
 
 def backbone_of(model: nn.Module, setting: str) -> nn.Module:
@@ -22,18 +16,36 @@ def backbone_of(model: nn.Module, setting: str) -> nn.Module:
 
 
 def stage_numbers(backbone: nn.Module) -> dict[str, int]:
-    """The stage of every module and parameter by name, from 0 (the stem); without known names all are stage 0."""
+    """The stage of every module and parameter by name, from 0 (the stem): timm's groups, as its `group_matcher` says.
+
+    Without such a method all are stage 0. A module is of its last parameter's stage, one without any of that around it.
+    """
     parameters = [name for name, _ in backbone.named_parameters()]
-    names = [*(name for name, _ in backbone.named_modules()), *parameters]
-    raw = {name: _raw_stage(name) for name in names}
-    last = max(raw.values())
-    raw |= {name: last for name in names if name.startswith("encoder.ln")}  # a ViT's last norm, after its blocks
-    ranks = {stage: rank for rank, stage in enumerate(sorted({raw[name] for name in parameters}))}
-    return {name: ranks.get(stage, 0) for name, stage in raw.items()}
+    stages = dict.fromkeys(parameters, 0)
+    if hasattr(backbone, "group_matcher"):
+        from timm.models import group_parameters
+
+        stages = group_parameters(backbone, backbone.group_matcher(coarse=True), reverse=True)
+    modules = {"": max(stages.values(), default=0)}
+    for name in parameters:
+        path = name.split(".")
+        for end in range(1, len(path)):
+            around = ".".join(path[:end])
+            modules[around] = max(modules.get(around, 0), stages[name])
+    for name, _ in backbone.named_modules():  # parents come first
+        modules.setdefault(name, modules[name.rpartition(".")[0]])
+    return modules | stages
 
 
-def _raw_stage(name: str) -> int:
-    found = STAGE.match(name)
-    if not found:
-        return -1
-    return int(found[1]) // VIT_BLOCKS if name.startswith("encoder.") else int(found[1])
+def norm_parameters(backbone: nn.Module) -> set[nn.Parameter]:
+    """Scales and shifts of the backbone's norm layers: torch's and timm's, of which there are a dozen, are named so."""
+    norms = [module for module in backbone.modules() if "norm" in type(module).__name__.lower()]
+    return {parameter for norm in norms for parameter in norm.parameters(recurse=False)}
+
+
+def undecayed_parameters(model: nn.Module) -> set[nn.Parameter]:
+    """Parameters that weight decay leaves alone: norms and biases, and a backbone's class tokens and positions."""
+    backbone = getattr(model, "backbone", None)
+    names = backbone.no_weight_decay() if hasattr(backbone, "no_weight_decay") else ()
+    named = {parameter for name, parameter in backbone.named_parameters() if name in names} if names else set()
+    return named | {parameter for parameter in model.parameters() if parameter.ndim < 2}

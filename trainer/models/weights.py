@@ -1,8 +1,9 @@
-"""Weights from files: tensors by name, whoever has saved them, and the parts of a model that they fit."""
+"""Weights: tensors by name, from files, whoever has saved them, and from the Hugging Face hub; the parts they fit."""
 
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,21 +12,31 @@ from torch import Tensor, nn
 from trainer.errors import SettingsError
 from trainer.torch_files import read_torch_file
 
-WRAPPERS = ("state_dict", "model_state_dict", "model")  # under which Lightning, timm, runs and many scripts save them
+NO_FILE = ("auto", "pretrained", "none")  # what model.weights may be beside a path
+WRAPPERS = (  # under which timm, Lightning, runs and many scripts save them
+    "state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model",
+)  # fmt: skip
+ON_THE_HUB = ("model.safetensors", "pytorch_model.bin")
+IN_A_FOLDER = ("models/best_model.pth", *ON_THE_HUB)  # of a run, and of a copy from the hub
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+HEADS = ("fc.", "classifier.", "head.", "heads.", "head_dist.", "classif.", "last_linear.")  # of other classifiers
+PIXELS = ("pixel_scale", "pixel_shift")  # a backbone's buffers, which files of others do not have
+HUB_TIMEOUT_SECONDS = 5
 
 logger = logging.getLogger(__name__)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors, by name, of a .safetensors or torch file, or of the best model in a run's folder.
+    """The tensors, by name, of a .safetensors or torch file, or of the one in a folder: a run's, or a copy from a hub.
 
     Raises SettingsError, one line, for what is no such file.
     """
     if path.is_dir():
-        path = path / "models" / "best_model.pth"
+        path = _file_in(path)
     if not path.is_file():
         raise SettingsError(
-            f"model.weights: {path} is not a file; use auto, imagenet, none, a weights file or a run's folder"
+            f"model.weights: {path} is not a file; use auto, pretrained, none, a weights file, or a folder with one, "
+            f"for example a run's"
         )
     try:
         if path.suffix == ".safetensors":
@@ -39,15 +50,76 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise SettingsError(f"model.weights: {path} is not a readable weights file ({error})") from error
 
 
-def prefix_of(state: Iterable[str], names: list[str]) -> str:
+def _file_in(folder: Path) -> Path:
+    for name in IN_A_FOLDER:
+        if (folder / name).is_file():
+            return folder / name
+    found = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
+    if len(found) == 1:
+        return found[0]
+    held = f"{len(found)} weights files ({found[0].name}, …); name one of them" if found else "no weights file"
+    raise SettingsError(f"model.weights: {folder} holds {held}, nor is it a run's folder with {IN_A_FOLDER[0]}")
+
+
+def pretrained_file(hub_id: str) -> Path:
+    """A file of weights from the Hugging Face hub: from its cache, else fetched. hub_id: as timm/resnet18.tv_in1k.
+
+    Raises what the hub's client raises where it is neither cached nor within reach; after a single try, since a
+    download tries six times, for 24 seconds.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError
+
+    for name in ON_THE_HUB:
+        if isinstance(cached := try_to_load_from_cache(hub_id, name), str):
+            return Path(cached)
+    name, older = ON_THE_HUB
+    try:
+        get_hf_file_metadata(hf_hub_url(hub_id, name), timeout=HUB_TIMEOUT_SECONDS)
+    except EntryNotFoundError:
+        name = older
+    return Path(hf_hub_download(hub_id, name))
+
+
+def prefix_of(state: Iterable[str], module: nn.Module) -> str:
     """What stands before a module's names in those of a file: `module.` of DDP, `backbone.` of a whole model, often "".
 
-    The one under which most of `names` are found. names: of the module's tensors.
+    The one under which most of the module's parameters are found.
     """
-    state = set(state)
+    state, names = set(state), [name for name, _ in module.named_parameters()]
     found = [key.removesuffix(names[0]) for key in sorted(state, key=len) if key.endswith(names[0])]
     prefixes = ["", *(prefix for prefix in found if prefix.endswith("."))]
     return max(prefixes, key=lambda prefix: sum(prefix + name in state for name in names))
+
+
+def load_backbone(backbone: nn.Module, state: dict[str, Tensor], origin: str) -> None:
+    """Load a backbone's own state, or a whole model's; a classifier's last layers in it are left out.
+
+    Names of other releases and positions of frames of another size become the model's own where timm knows how.
+    Raises SettingsError where it does not fit.
+    """
+    prefix = prefix_of(state, backbone)
+    given = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    # by this name, timm's modules have what translates the files of their models
+    translate = getattr(sys.modules[type(backbone).__module__], "checkpoint_filter_fn", None)
+    known = backbone.state_dict().keys()
+    try:
+        own = translate(dict(given), backbone) if translate else given
+        own = {key: value for key, value in own.items() if key in known or not key.startswith(HEADS)}
+        missing, unexpected = backbone.load_state_dict(own, strict=False)
+    except Exception as error:  # tensors of other shapes, or what translation stumbles over
+        example = next(iter(given), "")
+        raise SettingsError(
+            f"model.weights: {origin} does not fit this backbone ({' '.join(str(error).split())[:300]}; it holds "
+            f"{len(given)} tensors, for example {example})"
+        ) from error
+    missing = [name for name in missing if name not in PIXELS]
+    if missing or unexpected:
+        examples = ", ".join([f"without {name}" for name in missing[:1]] + [f"with {name}" for name in unexpected[:1]])
+        raise SettingsError(
+            f"model.weights: {origin} does not fit this backbone ({len(missing)} tensors missing, "
+            f"{len(unexpected)} unknown; for example {examples})"
+        )
 
 
 def load_parts(model: nn.Module, path: Path) -> str:
@@ -56,7 +128,7 @@ def load_parts(model: nn.Module, path: Path) -> str:
     The words name what was taken and what is new. Raises SettingsError as `read_weights` does.
     """
     state, own = read_weights(path), model.state_dict()
-    prefix = prefix_of(state, list(own))
+    prefix = prefix_of(state, model)
     fitting = {name for name in own if prefix + name in state and state[prefix + name].shape == own[name].shape}
     parts = {name.partition(".")[0] for name in own}
     new = {name.partition(".")[0] for name in own.keys() - fitting} - {"backbone"}  # which is loaded already

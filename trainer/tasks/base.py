@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from shardify.format.members import Member
 from shardify.format.records import Head
 from trainer.config.settings import ModelSettings, Settings
+from trainer.data.batches import Values
+from trainer.data.loader import ClipLoader
 from trainer.errors import SettingsError
 from trainer.evaluation.metrics import Figures, Measures
 from trainer.evaluation.predictions import Predictions, ReportPart, Scored
@@ -63,7 +65,9 @@ class Task(ABC):
     loss_parts: tuple[str, ...] = ("",)  # what follows `loss` and `clips` in the names of a step's sums, for each loss
     train_metrics: dict[str, str]  # what a step sums over its clips: the metric that its mean is called
     metric_limits: tuple[float, float] | None = None  # of the axis on which the history's plot shows them
+    other_members: tuple[str, ...] = ()  # of each clip, that are read beside its frames
     plots: tuple[str, ...]  # the files that `report` draws, in results/evaluation/
+    further_files: tuple[str, ...] = ()  # that `further_results` gives, in results/
     predicts_classes = False  # whether outputs are one per class
     temperature = 1.0  # of the scores, as validation has fitted it; who reads a saved model sets it
     keeps_classes = False  # whether clips are held out so that train and val have every class
@@ -82,6 +86,10 @@ class Task(ABC):
     def check_settings(self, settings: Settings) -> None:
         """Raises SettingsError where settings other than the metric do not go with the task."""
 
+    def resolve(self, settings: Settings, device: torch.device) -> tuple[Settings, list[str]]:
+        """The settings with what `auto` comes to in those of the task's own model, and notes. Raises SettingsError."""
+        return settings, []
+
     # the data
 
     @abstractmethod
@@ -98,6 +106,13 @@ class Task(ABC):
     @abstractmethod
     def perfect_outputs(self, labels: np.ndarray, num_classes: int) -> np.ndarray:
         """Outputs (N, K) without an error, which show the metrics that no model could have on these labels."""
+
+    def real_and_fake(self, shards: ShardSet) -> tuple[int, int]:
+        """The labels of real clips and of fakes. Raises SettingsError where the task has no such labels."""
+        raise SettingsError(
+            "augment.self_blend makes fakes of real clips, so it goes only with one head, of the two classes real and "
+            "fake; leave it out"
+        )
 
     def counted(self, labels: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """Which clips count in the losses: bool (B,), or (B, H); mask, bool (B,): which ones do not only pad."""
@@ -116,8 +131,10 @@ class Task(ABC):
     ) -> tuple[Settings, list[str]]:
         """The settings with a definite metric, and notes; where it is undefined on val, the loss takes its place.
 
-        Raises FormatError where nothing can be learned.
+        Raises FormatError where nothing can be learned, SettingsError where a setting does not go with the labels.
         """
+        if settings.augment.self_blend:
+            self.real_and_fake(shards)
         metric = self.metrics[0] if settings.metric == "auto" else settings.metric
         notes, labels = self.notes(shards, splits), self.labels(shards)[splits["val"]]
         perfect = Predictions(splits["val"], labels, self.perfect_outputs(labels, len(shards.classes)), 0.0)
@@ -143,6 +160,22 @@ class Task(ABC):
 
     def fit(self, model: nn.Module, labels: np.ndarray) -> None:  # noqa: B027 (most models need nothing)
         """Take over from the labels of train, (N,), what the model needs to know of them before training."""
+
+    def inputs(
+        self, clips: Tensor, members: Values, epoch: int | None = None, seeds: np.ndarray | None = None
+    ) -> tuple[Tensor, ...]:
+        """What the model is called with: clips as it gets them, and what it takes of the other members of a batch.
+
+        epoch, seeds: in training, what augmentation of the other members is drawn from; seeds as of a Batch.
+        """
+        return (clips,)
+
+    def attention(self, model: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        """How much the model attends to each moment, float (B, moments) of `video` and `audio`; {} where it does not.
+
+        inputs: as of `inputs`.
+        """
+        return {}
 
     @abstractmethod
     def build_loss(self, model: nn.Module, class_counts: np.ndarray, device: torch.device) -> Loss:
@@ -214,6 +247,15 @@ class Task(ABC):
         closer together. videos: which one each clip comes from, (N,).
         """
         return {"threshold": None, "video_threshold": None, "temperature": 1.0}
+
+    def further_results(
+        self, evaluate: Callable[..., Predictions], loader: ClipLoader, predictions: Predictions
+    ) -> dict[str, dict]:
+        """File in results/: its content, of what takes more than one evaluation of the best model.
+
+        evaluate: gives the predictions of a loader; predictions: those of `loader`. All ranks call it together.
+        """
+        return {}
 
     def maximises(self, metric: str) -> bool:
         """Whether more of the metric is better."""

@@ -43,7 +43,7 @@ class Degradation:
 DEGRADATIONS = {
     "jpeg": Degradation(lambda clips, quality, _: batch_jpeg(clips, quality), tuple(range(100, 0, -10))),
     "blur": Degradation(lambda clips, sigma, _: batch_blur(clips, sigma), (0, 0.5, 1, 1.5, 2, 2.5, 3), none=0),
-    "downscale": Degradation(lambda clips, times, _: batch_downscale(clips, int(times[0])), (1, 2, 4, 8), none=1),
+    "downscale": Degradation(lambda clips, times, _: batch_downscale(clips, times), (1, 2, 4, 8), none=1),
     "noise": Degradation(batch_noise, (0, 0.02, 0.05, 0.1, 0.2), none=0),
 }  # fmt: skip
 

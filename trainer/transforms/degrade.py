@@ -49,12 +49,22 @@ def batch_blur(clips: Tensor, sigma: Tensor) -> Tensor:
     return weights @ clips @ weights.mT
 
 
-def batch_downscale(clips: Tensor, times: int) -> Tensor:
-    """Float (B, T, 3, S, S) made so many times smaller, antialiased, and as large as before again."""
-    size, flat = clips.shape[-1], clips.flatten(0, 1)
-    flat = functional.interpolate(flat, size=(max(1, size // times),) * 2, mode="bilinear", antialias=True)
-    flat = functional.interpolate(flat, size=(size, size), mode="bilinear")
-    return flat.unflatten(0, clips.shape[:2])
+def batch_downscale(clips: Tensor, times: Tensor) -> Tensor:
+    """Float (B, T, 3, S, S) made so many times smaller per clip (B,), antialiased, and as large as before again.
+
+    Both by triangle filters, as Pillow and torch's interpolate do it, in one product with (S, S) matrices.
+    """
+    size = clips.shape[-1]
+    place = torch.arange(size, device=clips.device, dtype=torch.float32)
+    small = (size / times).floor().clamp(1).view(-1, 1, 1)  # pixels
+    ratio = size / small
+    distance = (place + 0.5) - (place[:, None] + 0.5) * ratio  # (B, small pixels, pixels), the first ones count
+    down = (1 - distance.abs() / ratio).clamp(min=0) * (place[:, None] < small)
+    down = down / down.sum(2, keepdim=True).clamp(min=1e-6)
+    target = torch.minimum(((place[:, None] + 0.5) / ratio - 0.5).clamp(min=0), small - 1)  # (B, pixels, 1)
+    up = (1 - (target - place).abs()).clamp(min=0)  # (B, pixels, small pixels)
+    weights = (up @ down).view(-1, 1, 1, size, size)
+    return weights @ clips @ weights.mT
 
 
 def batch_noise(clips: Tensor, std: Tensor, seeds: Tensor) -> Tensor:

@@ -75,8 +75,7 @@ def test_pixel_formats_as_the_ffmpeg_program(tmp_path, pixel_format, codec):
 
 # AVCOL_SPC and AVCOL_RANGE numbers
 @needs_ffmpeg
-@pytest.mark.parametrize("matrix", [1, 4, 5, 6, 7, 9])
-@pytest.mark.parametrize("colour_range", [1, 2])
+@pytest.mark.parametrize(("matrix", "colour_range"), [(1, 1), (4, 1), (5, 1), (6, 1), (7, 1), (9, 1), (1, 2), (5, 2)])
 def test_matrix_and_range_as_the_stream_says(tmp_path, matrix, colour_range):
     def tag(frame):
         frame.colorspace, frame.color_range = matrix, colour_range
@@ -99,7 +98,7 @@ def test_without_a_matrix_the_size_decides(tmp_path, size, matrix):
 
 
 @needs_ffmpeg
-@pytest.mark.parametrize("size", [(1, 1), (2, 2), (3, 1), (1, 5), (17, 5), (33, 240), (500, 3), (3840, 2160)])
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (3, 1), (1, 5), (17, 5), (33, 240), (500, 3), (1920, 1080)])
 def test_sizes_as_the_ffmpeg_program(tmp_path, size):
     path = write_video(tmp_path / "a.nut", [natural_picture(*size)], codec="rawvideo", pixel_format="yuv444p")
     # Not at 64: older ffmpeg programs scale by more than 60 in two steps and lose the matrix.
@@ -165,7 +164,7 @@ def test_orientation(tmp_path, rotation, mirrored):
 @needs_ffmpeg
 @pytest.mark.parametrize("mirrored", [False, True])
 @pytest.mark.parametrize("rotation", [0, 90, 180, 270])
-@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv422p10le", "yuv444p", "gray"])
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv422p10le"])
 def test_turned_as_the_ffmpeg_program(tmp_path, rotation, mirrored, pixel_format):
     path = write_video(
         tmp_path / "a.mkv", [natural_picture(161, 97)], codec="ffv1", pixel_format=pixel_format,

@@ -19,7 +19,7 @@ def test_by_device(device, backbone):
 
 @pytest.mark.parametrize(
     ("origin", "batch_norm"),
-    [("torchvision ResNet50", "frozen"), ("a.pth", "frozen"), ("random (tiny)", "train"), (None, "train")],
+    [("timm resnet50.tv2_in1k", "frozen"), ("a.pth", "frozen"), ("random (tiny)", "train"), (None, "train")],
 )
 def test_statistics_that_came_with_weights_are_kept(origin, batch_norm):
     model = nn.Linear(1, 1)
@@ -39,21 +39,25 @@ def test_a_resumed_run_keeps_what_it_came_to():
     assert take_over(stated, earlier) == stated
 
 
-def test_random_weights_are_not_frozen_for_good():
+@pytest.mark.parametrize("freeze", ["backbone", "all_but_norms"])
+def test_random_weights_are_not_frozen_for_good(freeze):
     model = nn.Linear(1, 1)
-    resolve_by_model(load_settings(None, ("model.freeze=backbone",)), model)  # may have loaded weights by itself
+    resolve_by_model(load_settings(None, (f"model.freeze={freeze}",)), model)  # may have loaded weights by itself
     model.weights_origin = "random (tiny)"
-    with pytest.raises(SettingsError, match=r"model\.weights=PATH"):
-        resolve_by_model(load_settings(None, ("model.freeze=backbone",)), model)
+    with pytest.raises(SettingsError, match=rf"model\.freeze is {freeze}, .*model\.weights=PATH"):
+        resolve_by_model(load_settings(None, (f"model.freeze={freeze}",)), model)
     resolve_by_model(load_settings(None, ("model.freeze=backbone", "model.unfreeze_every=1")), model)
     model.weights_origin = "a.pth"
-    resolve_by_model(load_settings(None, ("model.freeze=backbone",)), model)
+    resolve_by_model(load_settings(None, (f"model.freeze={freeze}",)), model)
 
 
-OTHERS = ("backbone=tiny", "weights=none", "differences=False", "lstm_hidden=8", "lstm_layers=2", "attention_heads=2")
+OTHERS = (
+    "backbone=tiny", "weights=none", "drop_path=0.1", "differences=False", "temporal=transformer", "lstm_hidden=8",
+    "lstm_layers=2", "attention_heads=2", "pool=max", "head=cosine", "dropout=0.1",
+)  # fmt: skip
 
 
-@pytest.mark.parametrize("text", [*OTHERS, "dropout=0.1"])
+@pytest.mark.parametrize("text", OTHERS)
 def test_settings_that_a_custom_model_does_not_have(text):
     name, value = text.split("=")
     check_used(load_settings(None, (f"model.{text}",)))

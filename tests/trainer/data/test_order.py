@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trainer.data.order import count_repeats, epoch_order, num_steps, rank_batch
+from trainer.data.order import count_repeats, epoch_order, num_steps, paired_order, rank_batch
 
 NUMBERS = np.arange(100, 133)
 
@@ -80,3 +80,22 @@ def test_balanced_shards_a_few_at_a_time():
     changes = np.flatnonzero(~np.isin(visited, list(first)))
     assert len(first) == 2
     assert np.isin(visited[changes[0] :], list(first)).sum() == 0
+
+
+PAIRS = np.array([[1, 10], [1, 11], [2, 12], [3, 13], [4, 14]])
+
+
+@pytest.mark.parametrize("count", [4, 10, 13])
+def test_pairs_stand_side_by_side(count):
+    orders = [paired_order(PAIRS, count, seed, epoch) for seed in (0, 1) for epoch in (0, 1)]
+    for order in orders:
+        assert len(order) == count
+        drawn = order[: count // 2 * 2].reshape(-1, 2).tolist()
+        assert all(pair in PAIRS.tolist() for pair in drawn)
+        times = [drawn.count(pair) for pair in PAIRS.tolist()]
+        assert max(times) - min(times) <= 1, "no pair comes twice before each has come once"
+    assert len({tuple(order) for order in orders}) == 4 or count == 4
+    assert np.array_equal(orders[0], paired_order(PAIRS, count, 0, 0))
+    if count == 4:
+        many = np.concatenate([paired_order(PAIRS, count, 0, epoch) for epoch in range(20)])
+        assert set(many) == set(PAIRS.flat), "over the epochs every pair has its turn"

@@ -234,3 +234,62 @@ def test_a_killed_rank_ends_the_others_within_a_minute(launch, start):
     assert "stopped by SIGTERM" in said
     assert "error: process 0 was ended by SIGKILL; if memory ran out, use data.cache=none" in said
     assert not alive(start.mark)
+
+
+@pytest.fixture
+def two_nodes(start, shards_folder, tmp_path, monkeypatch):
+    """Start the launchers of two nodes, each in a folder of its own below `tmp_path`, with a rank each."""
+    monkeypatch.setenv("TRAINER_OUT", "")
+    settings = [part for text in (*SMALL, "data.cache=ram") for part in ("--set", text)]
+
+    def run(*arguments):
+        port, processes = free_port(), []
+        for node in range(2):
+            (tmp_path / f"node-{node}").mkdir(exist_ok=True)
+            monkeypatch.chdir(tmp_path / f"node-{node}")
+            launcher = ["--nnodes=2", f"--node-rank={node}", "--nproc-per-node=1", "--master-addr=127.0.0.1"]
+            program = [f"--master-port={port}", "-m", "trainer", "--shards", str(shards_folder), "--devices", "cpu"]
+            processes.append(start(["-m", "trainer.devices.launch", *launcher, *program, *settings, *arguments]))
+        return processes
+
+    return run
+
+
+def test_nodes_with_folders_of_their_own(two_nodes, start, tmp_path):
+    """A signal to one stops both with one checkpoint, from which both resume to the end; only the first one writes."""
+    first, second = two_nodes("--set", "epochs=1000000")
+    begun = "".join(itertools.takewhile(lambda line: not line.startswith("epoch 2/"), first.stdout))
+    second.send_signal(signal.SIGTERM)
+    said = [process.communicate(timeout=60)[0] for process in (first, second)]
+    assert [first.returncode, second.returncode] == [75, 75], (begun, said)
+    assert said[0].count("error: ") == said[0].count("a checkpoint is written") == 1 and said[1] == ""
+    run = tmp_path / "node-0" / "runs" / "run"
+    assert not (run / "results" / "experiment_results.json").exists()
+    first, second = two_nodes("--set", "epochs=1", "--resume")
+    said = [process.communicate(timeout=60)[0] for process in (first, second)]
+    assert [first.returncode, second.returncode] == [0, 0], said
+    assert "results: runs/run/results" in said[0] and said[1] == ""
+    assert (run / "results" / "experiment_results.json").is_file() and not os.listdir(tmp_path / "node-1")
+    assert not alive(start.mark)
+
+
+def test_a_killed_node_ends_the_other_with_one_line(two_nodes, start):
+    first, _ = two_nodes("--set", "epochs=1000000")
+    for line in first.stdout:
+        if line.startswith("epoch 1/"):
+            break
+    second_node = [pid for pid in alive(start.mark) if "node-1" in os.readlink(f"/proc/{pid}/cwd")]
+    assert len(second_node) >= 2
+    for pid in second_node:
+        os.kill(pid, signal.SIGKILL)
+    said = first.communicate(timeout=60)[0]
+    assert first.returncode == 1
+    (line,) = (line for line in said.splitlines() if line.startswith("error"))
+    assert line.startswith("error: another process of the run has ended or does not answer (")
+    assert "Traceback" not in said
+
+
+def test_a_wrong_option_of_the_launcher_is_one_line(start):
+    with start(["-m", "trainer.devices.launch", "--nproc-per-node=many", "-m", "sleeping"]) as process:
+        assert process.communicate(timeout=60)[0] == "error: Unsupported nproc_per_node value: many\n"
+    assert process.returncode == 2

@@ -14,7 +14,6 @@ from trainer.data.loader import ClipLoader
 from trainer.devices.distributed import Group
 from trainer.engine.assemble import make_engine
 from trainer.engine.engine import seed_step
-from trainer.engine.evaluate import choose_dtype
 from trainer.errors import TrainerError
 from trainer.shards.shard_set import open_shards
 
@@ -135,23 +134,6 @@ def test_dropout_draws_depend_on_the_position_alone():
         draws.append(torch.rand(1).item())
     assert draws[0] == draws[1]
     assert len(set(draws)) == 5
-
-
-def test_precision_on_a_cpu():
-    assert choose_dtype("auto", CPU) == torch.float32
-    assert choose_dtype("float16", CPU) == torch.float16
-
-
-@pytest.mark.parametrize(
-    ("capability", "expected"),
-    [((6, 0), "float16"), ((7, 5), "float16"), ((8, 0), "bfloat16"), ((8, 9), "bfloat16"), ((12, 0), "bfloat16")],
-)
-def test_precision_on_a_gpu(monkeypatch, capability, expected):
-    """A T4, 7.5, takes bfloat16 but computes it slowly by other means."""
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
-    cuda = torch.device("cuda", 0)
-    assert choose_dtype("auto", cuda) == getattr(torch, expected)
-    assert choose_dtype("float32", cuda) == torch.float32
 
 
 @pytest.mark.parametrize("amp", ["float32", "bfloat16", "float16"])

@@ -4,7 +4,6 @@ import copy
 
 import pytest
 import torch
-import torchvision
 from torch import nn
 
 from trainer.config.settings import ModelSettings, OptimizerSettings
@@ -20,7 +19,7 @@ CLIPS = torch.rand(2, 3, 3, 32, 32)
 
 def model_of(**settings):
     torch.manual_seed(0)
-    made = ModelSettings(backbone="tiny", weights="none", lstm_hidden=8, attention_heads=2, **settings)
+    made = ModelSettings(**{"backbone": "tiny", "weights": "none", "lstm_hidden": 8, "attention_heads": 2} | settings)
     model = build_model(made, 2, 32)
     return model, Freezing(model, made)
 
@@ -30,8 +29,8 @@ def model_of(**settings):
     [
         (TinyResNet, 4, "stem.0.weight", "stages.2.conv1.weight"),
         (lambda: make_backbone("resnet18", "none", 32)[0], 5, "conv1.weight", "layer4.0.conv1.weight"),
-        (lambda: make_backbone("efficientnet_b0", "none", 32)[0], 9, "features.0.0.weight", "features.8.0.weight"),
-        (lambda: torchvision.models.VisionTransformer(32, 16, 6, 2, 16, 32), 3, "conv_proj.weight", "encoder.ln.bias"),
+        (lambda: make_backbone("test_efficientnet", "none", 32)[0], 6, "conv_stem.weight", "conv_head.weight"),
+        (lambda: make_backbone("test_vit", "none", 32)[0], 7, "pos_embed", "norm.bias"),
         (lambda: nn.Linear(2, 2), 1, "weight", "bias"),
     ],
     ids=["tiny", "resnet", "efficientnet", "vit", "other"],
@@ -68,6 +67,34 @@ def test_frozen_stages_keep_weights_and_statistics_and_the_rest_learns():
         assert torch.equal(value, before[name]) == is_frozen, name
 
 
+def test_a_module_is_in_the_stage_of_its_parameters_or_of_what_is_around_it():
+    stages = stage_numbers(make_backbone("test_vit", "none", 32, 0.1)[0])
+    assert stages["blocks.2"] == stages["blocks.2.attn.qkv"] == stages["blocks.2.drop_path1"] == 3
+    assert stages[""] == stages["blocks"] == 6
+    assert stages["patch_embed.proj"] == stages["cls_token"] == 0
+
+
+@pytest.mark.parametrize(("backbone", "norms"), [("tiny", "bn|norm|stem.1|downsample.1"), ("test_vit", "norm")])
+def test_all_but_norms_leaves_only_them_and_what_follows(backbone, norms):
+    model, freezing = model_of(backbone=backbone, freeze="all_but_norms")
+    optimizer = build_optimizer(model, OptimizerSettings(lr=0.1))
+    freezing.begin_epoch(0)
+    assert all(module.training for module in model.modules())
+    before = copy.deepcopy(dict(model.named_parameters()))
+    model(CLIPS).sum().backward()
+    optimizer.step()
+    for name, value in model.named_parameters():
+        learns = not name.startswith("backbone") or any(word in name for word in norms.split("|"))
+        assert torch.equal(value, before[name]) != learns, name
+
+
+def test_all_but_norms_where_there_are_none():
+    model = nn.Module()
+    model.backbone = nn.Linear(2, 2)
+    with pytest.raises(SettingsError, match="has no norms that learn"):
+        Freezing(model, ModelSettings(freeze="all_but_norms"))
+
+
 @pytest.mark.parametrize("batch_norm", ["train", "frozen"])
 def test_statistics_of_batch_norm(batch_norm):
     model, freezing = model_of(batch_norm=batch_norm)
@@ -93,8 +120,10 @@ def test_layer_decay_slows_the_lower_stages():
 
 @pytest.mark.parametrize("make", [
     lambda: Freezing(nn.Linear(2, 2), ModelSettings(freeze="backbone")),
+    lambda: Freezing(nn.Linear(2, 2), ModelSettings(freeze="all_but_norms")),
     lambda: build_optimizer(nn.Linear(2, 2), OptimizerSettings(layer_decay=0.5)),
-], ids=["model.freeze", "optimizer.layer_decay"])  # fmt: skip
+], ids=["model.freeze", "model.freeze again", "optimizer.layer_decay"])  # fmt: skip
 def test_models_without_a_backbone(make, request):
-    with pytest.raises(SettingsError, match=f"{request.node.callspec.id}: Linear has no part called backbone"):
+    setting = request.node.callspec.id.split()[0]
+    with pytest.raises(SettingsError, match=f"{setting}: Linear has no part called backbone"):
         make()

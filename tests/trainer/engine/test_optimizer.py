@@ -6,6 +6,7 @@ from torch import nn
 
 from trainer.config.settings import SCHEDULERS, CosineSettings, OptimizerSettings, PlateauSettings
 from trainer.engine.optimizer import Schedule, build_optimizer, cosine_with_warmup
+from trainer.models.backbones import make_backbone
 
 
 @pytest.fixture
@@ -22,6 +23,15 @@ def rate(optimizer):
 def test_norms_and_biases_do_not_decay(optimizer):
     decay = {group["weight_decay"]: [tuple(p.shape) for p in group["params"]] for group in optimizer.param_groups}
     assert decay == {0.5: [(3, 4)], 0.0: [(3,), (3,), (3,)]}
+
+
+def test_tokens_and_positions_do_not_decay():
+    model = nn.Module()
+    model.backbone, _, _ = make_backbone("test_vit", "none", 32)
+    still = {p for group in build_optimizer(model, OptimizerSettings()).param_groups if not group["weight_decay"]
+             for p in group["params"]}  # fmt: skip
+    assert {model.backbone.pos_embed, model.backbone.cls_token} < still
+    assert model.backbone.patch_embed.proj.weight not in still
 
 
 def test_frozen_parameters_are_left_out():

@@ -73,8 +73,11 @@ def write_history(task, folder, rows, metric):
     report.write_history(folder, rows, columns, curves, task.metric_limits, 1)
 
 
-@pytest.mark.parametrize("rows", [[row(1)], [row(1), row(2, val_auc_roc=None)]], ids=["one", "undefined"])
-@pytest.mark.parametrize("metric", ["auc_roc", "loss"])
+@pytest.mark.parametrize(
+    ("rows", "metric"),
+    [([row(1)], "loss"), ([row(1), row(2, val_auc_roc=None)], "auc_roc")],
+    ids=["one", "undefined"],
+)
 def test_history(tmp_path, rows, metric):
     write_history(CLASSES, tmp_path, rows, metric)
     with (tmp_path / "training_history.csv").open() as file:

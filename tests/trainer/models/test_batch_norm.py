@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from runs import SMALL
+from timm.layers import BatchNormAct2d
 from torch import nn
 
 from trainer.config.load import load_settings
@@ -46,6 +47,15 @@ def test_two_values_are_normalised_as_ever(kind):
     assert torch.equal(norm(values), plain(values))
     assert torch.equal(norm.running_var, plain.running_var) and norm.num_batches_tracked == 2
     assert torch.equal(norm.eval()(values), plain.eval()(values))
+
+
+def test_the_activation_inside_a_norm_is_kept():
+    norm = BatchNormAct2d(3)
+    norm(torch.randn(20, 3, 1, 1))
+    allow_single_values(norm)
+    value = torch.tensor([-9.0, 0.5, 9.0]).view(1, 3, 1, 1)
+    assert torch.equal(norm(value), copy.deepcopy(norm).eval()(value)) and norm(value).min() == 0
+    assert norm.training
 
 
 def test_a_copy_has_statistics_of_its_own():

@@ -19,6 +19,7 @@ from trainer.models.resnet_lstm import with_differences
 from trainer.tasks import task_of
 
 CLIPS = torch.rand(2, 3, 3, 32, 32)
+TRANSFORMER = {"temporal": "transformer", "lstm_hidden": 8, "attention_heads": 2}
 
 
 def model_of(num_classes=2, **settings):
@@ -38,20 +39,27 @@ def test_every_combination_of_parts(differences, lstm_hidden, attention_heads):
     assert all(gradient is not None for gradient in changed), "a part that nothing flows through"
 
 
-@pytest.mark.parametrize("backbone", ["resnet18", "resnet50", "efficientnet_b0"])
-def test_backbones(backbone):
-    assert model_of(backbone=backbone)(CLIPS).shape == (2, 2)
+@pytest.mark.parametrize("pool", ["mean", "attention", "max"])
+@pytest.mark.parametrize("head", ["linear", "cosine"])
+@pytest.mark.parametrize("temporal", ["lstm", "transformer"])
+def test_every_combination_of_kinds(temporal, head, pool):
+    model = model_of(3, temporal=temporal, head=head, pool=pool)
+    logits = model(CLIPS)
+    assert logits.shape == (2, 3)
+    changed = torch.autograd.grad(logits.sum(), list(model.parameters()), allow_unused=True)
+    assert all(gradient is not None for gradient in changed), "a part that nothing flows through"
 
 
-def test_one_frame_is_enough():
-    assert model_of()(CLIPS[:, :1]).shape == (2, 2)
+@pytest.mark.parametrize("settings", [{}, TRANSFORMER, {"pool": "attention"}])
+def test_one_frame_is_enough(settings):
+    assert model_of(**settings)(CLIPS[:, :1]).shape == (2, 2)
 
 
 def test_only_the_parts_over_time_see_the_order():
     shuffled = CLIPS[:, [2, 0, 1]]
     frames_only = model_of(differences=False, lstm_hidden=0, attention_heads=0)
     assert torch.allclose(frames_only(CLIPS), frames_only(shuffled), atol=1e-5)
-    for part in ({"differences": True}, {"lstm_hidden": 8}):
+    for part in ({"differences": True}, {"lstm_hidden": 8}, TRANSFORMER):
         temporal = model_of(**({"differences": False, "lstm_hidden": 0, "attention_heads": 0} | part))
         assert not torch.allclose(temporal(CLIPS), temporal(shuffled), atol=1e-5)
 
@@ -101,32 +109,6 @@ def test_weights_that_cannot_be_used(tmp_path, make, message):
     make(path)
     with pytest.raises(SettingsError, match=message):
         make_backbone("tiny", str(path))
-
-
-@pytest.fixture
-def offline(monkeypatch, tmp_path):
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    for name in ("http_proxy", "https_proxy", "HTTPS_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nothing listens there
-    for name in ("no_proxy", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-
-
-def test_stated_imagenet_weights_that_cannot_be_fetched(offline):
-    with pytest.raises(SettingsError, match=r"resnet18-\w+\.pth cannot be fetched.*model\.weights=PATH"):
-        make_backbone("resnet18", "imagenet")
-
-
-def test_auto_goes_on_without_pretrained_weights(offline):
-    _, features, origin = make_backbone("resnet18", "auto")
-    assert features == 512
-    assert origin.startswith("random (resnet18-")
-
-
-def test_tiny_has_none():
-    with pytest.raises(SettingsError, match="tiny has no ImageNet weights"):
-        make_backbone("tiny", "imagenet")
-    assert make_backbone("tiny", "auto")[2].startswith("random")
 
 
 class OwnModel(nn.Module):

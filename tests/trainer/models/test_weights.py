@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from trainer.config.load import load_settings
 from trainer.config.settings import ModelSettings
@@ -28,7 +29,7 @@ def same_parts(model, other):
     return {name.partition(".")[0] for name in own} - {name.partition(".")[0] for name in differing}
 
 
-@pytest.mark.parametrize("wrapper", [None, "state_dict", "model_state_dict", "model"])
+@pytest.mark.parametrize("wrapper", [None, "state_dict", "model_state_dict", "model", "model_ema"])
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "model.", "encoder.", "module.backbone."])
 def test_wrappers_and_prefixes_of_others(tmp_path, wrapper, prefix):
     state = {f"{prefix}{name}": value for name, value in STATE.items()} | {f"{prefix}fc.bias": torch.ones(7)}
@@ -101,6 +102,21 @@ def make_settings(settings, weights: Path) -> ModelSettings:
     return ModelSettings(**{**settings.to_dict()["model"], "weights": str(weights)})
 
 
-def test_a_folder_that_is_no_run(tmp_path):
-    with pytest.raises(SettingsError, match=r"best_model\.pth is not a file; use .* or a run's folder"):
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin", "anything.pth"])
+def test_a_folder_with_a_weights_file(tmp_path, name):
+    """As a data set or a model at Kaggle has it, or a copy from the hub."""
+    (tmp_path / "config.json").write_text("{}")
+    save_file(STATE, tmp_path / name) if name.endswith(".safetensors") else torch.save(STATE, tmp_path / name)
+    found = read_weights(tmp_path)
+    assert found.keys() == STATE.keys()
+    torch.save({}, tmp_path / "other.pth")
+    if name == "anything.pth":
+        with pytest.raises(SettingsError, match=r"holds 2 weights files \(anything\.pth, …\); name one of them"):
+            read_weights(tmp_path)
+    else:
+        assert read_weights(tmp_path).keys() == STATE.keys()
+
+
+def test_a_folder_without_weights(tmp_path):
+    with pytest.raises(SettingsError, match=r"holds no weights file, nor is it a run's folder with models/best_model"):
         read_weights(tmp_path)

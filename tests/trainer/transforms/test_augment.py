@@ -5,10 +5,14 @@ import pytest
 import torch
 
 from trainer.config.settings import AugmentSettings
-from trainer.transforms.augment import augment, batch_colour, batch_crop, batch_flip, draw
+from trainer.transforms.augment import DRAWS, augment, draw, is_self_blended
 from trainer.transforms.clips import normalise, to_float
+from trainer.transforms.colour import batch_colour
 
-SHAPES = {"flip": 0.5, "crop": 0.7, "brightness": 0.3, "contrast": 0.3, "saturation": 0.3, "blur": 1.0, "jpeg": 30}
+SHAPES = {
+    "flip": 0.5, "crop": 0.7, "brightness": 0.3, "contrast": 0.3, "saturation": 0.3, "blur": 1.0, "jpeg": 30,
+    "rotate": 10.0, "shift": 0.1, "grey": 0.3, "downscale": 2.0, "cutout": 0.3,
+}  # fmt: skip
 ALL = AugmentSettings(**SHAPES, noise=0.05, frame_dropout=0.3)
 NUMBERS = np.array([11, 5, 42, 7])
 
@@ -24,12 +28,13 @@ def of(values):
 
 
 def test_a_clips_change_does_not_depend_on_its_batch(clips):
-    whole = augment(clips, ALL, 1, 2, NUMBERS)
-    alone = [augment(clips[i : i + 1], ALL, 1, 2, NUMBERS[i : i + 1]) for i in range(4)]
-    assert torch.allclose(whole, torch.cat(alone), atol=1e-6)
-    assert torch.equal(whole, augment(clips, ALL, 1, 2, NUMBERS))
+    draws, blended = draw(1, 2, NUMBERS), np.array([True, False, True, False])
+    whole = augment(clips, ALL, draws, blended)
+    alone = [augment(clips[i : i + 1], ALL, draws[i : i + 1], blended[i : i + 1]) for i in range(4)]
+    assert torch.allclose(whole, torch.cat(alone), atol=1e-5)
+    assert torch.equal(whole, augment(clips, ALL, draws, blended))
     for seed, epoch in ((0, 2), (1, 3)):
-        assert not torch.allclose(whole, augment(clips, ALL, seed, epoch, NUMBERS), atol=0.01)
+        assert not torch.allclose(whole, augment(clips, ALL, draw(seed, epoch, NUMBERS), blended), atol=0.01)
 
 
 OFF = {"flip": 0.0, "crop": 1.0, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0}
@@ -45,10 +50,15 @@ OFF = {"flip": 0.0, "crop": 1.0, "brightness": 0.0, "contrast": 0.0, "saturation
         ("noise", 0.2),
         ("jpeg", 1),
         ("frame_dropout", 0.9),
+        ("rotate", 90.0),
+        ("shift", 0.5),
+        ("grey", 1.0),
+        ("downscale", 8.0),
+        ("cutout", 1.0),
     ],
 )
 def test_each_can_be_turned_on_alone(clips, name, strongest):
-    changed = augment(clips, AugmentSettings(**(OFF | {name: strongest})), 0, 0, NUMBERS)
+    changed = augment(clips, AugmentSettings(**(OFF | {name: strongest})), draw(0, 0, NUMBERS))
     assert changed.shape == clips.shape and changed.min() >= 0 and changed.max() <= 1
     different = (changed - clips).abs().amax((1, 2, 3, 4)) > 0.01
     assert different.sum() >= 3  # of four; a drawn strength may be next to none
@@ -81,15 +91,9 @@ def test_draws_change_with_seed_epoch_and_number():
 
 def test_all_frames_are_changed_alike(clips):
     still = clips[:, :1].expand(-1, 3, -1, -1, -1)
-    changed = augment(still, AugmentSettings(**SHAPES), 0, 0, NUMBERS)
+    changed = augment(still, AugmentSettings(**SHAPES), draw(0, 0, NUMBERS), np.ones(4, bool))
     assert torch.allclose(changed, changed[:, :1].expand_as(changed), atol=1e-6)
     assert not torch.allclose(changed, still, atol=0.01)
-
-
-def test_flip_mirrors_the_chosen_clips(clips):
-    flipped = batch_flip(clips, torch.tensor([True, False, True, False]))
-    assert torch.equal(flipped[[0, 2]], clips[[0, 2]].flip(-1))
-    assert torch.equal(flipped[[1, 3]], clips[[1, 3]])
 
 
 def test_flip_shares():
@@ -97,22 +101,47 @@ def test_flip_shares():
     line[..., 0] = 1
     plain = {"crop": 1.0, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0}
     for share in (0.0, 0.3, 1.0):
-        flipped = augment(line, AugmentSettings(flip=share, **plain), 0, 0, np.arange(500))[:, 0, 0, 0, 1].mean()
+        flipped = augment(line, AugmentSettings(flip=share, **plain), draw(0, 0, np.arange(500)))[:, 0, 0, 0, 1].mean()
         assert flipped == pytest.approx(share, abs=0.06)
 
 
-def test_the_largest_crop_is_the_clip_itself(clips):
-    ones = torch.ones(4)
-    assert torch.allclose(batch_crop(clips, ones, ones * 0.2, ones * 0.9, smallest=0.5), clips, atol=1e-5)
+HITS = {
+    "crop": 0.3, "rotate": 90.0, "shift": 0.5, "brightness": 0.9, "downscale": 8.0, "blur": 3.0, "noise": 0.3,
+    "jpeg": 1, "cutout": 1.0,
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(("x", "y"), [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0)])
-def test_a_crop_takes_the_drawn_corner(x, y):
-    clip = torch.zeros(1, 2, 3, 16, 16)
-    clip[..., 8 * int(y) : 8 * int(y) + 8, 8 * int(x) : 8 * int(x) + 8] = 1
-    cropped = batch_crop(clip, of([0]), of([x]), of([y]), smallest=0.5)
-    assert cropped.shape == clip.shape
-    assert cropped[..., 1:-1, 1:-1].min() > 0.99
+@pytest.mark.parametrize("name", HITS)
+def test_a_share_of_the_clips_is_hit_and_the_others_stay(name):
+    picture = torch.rand(1, 1, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    clips = (0.2 + 0.6 * picture).expand(300, -1, -1, -1, -1)
+    share = f"{name if name != 'brightness' else 'colour'}_p"
+    settings = AugmentSettings(**(OFF | {name: HITS[name], share: 0.4}))
+    is_same = (augment(clips, settings, draw(0, 0, np.arange(300))) == clips).all(dim=(1, 2, 3, 4))
+    assert is_same.float().mean() == pytest.approx(0.6, abs=0.12)
+
+
+def test_grey_clips_and_their_share(clips):
+    many = clips[:1].expand(300, -1, -1, -1, -1)
+    changed = augment(many, AugmentSettings(**(OFF | {"grey": 0.3})), draw(0, 0, np.arange(300)))
+    is_grey = (changed.amax(2) - changed.amin(2)).amax((1, 2, 3)) < 1e-5
+    assert is_grey.float().mean() == pytest.approx(0.3, abs=0.08)
+    assert torch.equal(changed[~is_grey], many[~is_grey])
+
+
+def test_new_kinds_of_draws_leave_the_others_as_they_were():
+    """A run of an earlier version goes on with the same changes."""
+    (row,) = draw(3, 1, np.array([7]))
+    assert DRAWS[:11] == (
+        "flip", "crop", "crop_x", "crop_y", "brightness", "contrast", "saturation", "blur", "noise", "jpeg", "own",
+    )  # fmt: skip
+    assert np.array_equal(row[:11], np.random.default_rng([3, 1, 7]).random(11, np.float32))
+
+
+def test_pseudo_fakes_are_a_share_of_the_clips():
+    draws = draw(0, 0, np.arange(500))
+    for share in (0.0, 0.3, 1.0):
+        assert is_self_blended(draws, AugmentSettings(self_blend=share)).mean() == pytest.approx(share, abs=0.06)
 
 
 def test_colour(clips):
@@ -132,7 +161,7 @@ def test_colour(clips):
 
 def test_everything_off_changes_nothing(clips):
     off = AugmentSettings(flip=0.0, crop=1.0, brightness=0.0, contrast=0.0, saturation=0.0)
-    assert torch.equal(augment(clips, off, 0, 0, NUMBERS), clips)
+    assert torch.equal(augment(clips, off, draw(0, 0, NUMBERS)), clips)
 
 
 def test_normalise_and_to_float():

@@ -7,7 +7,14 @@ import pytest
 import torch
 from PIL import Image
 
-from trainer.transforms.degrade import batch_blur, batch_frame_dropout, batch_jpeg, batch_noise, hashed_uniform
+from trainer.transforms.degrade import (
+    batch_blur,
+    batch_downscale,
+    batch_frame_dropout,
+    batch_jpeg,
+    batch_noise,
+    hashed_uniform,
+)
 
 SEEDS = torch.tensor([3, 14, 15], dtype=torch.int32)
 
@@ -49,6 +56,16 @@ def test_blur_is_a_gaussian_of_the_clips_own_width():
 def test_blur_does_not_darken_the_edges(clips):
     white = torch.ones_like(clips)
     assert torch.allclose(batch_blur(white, of(0.5, 2, 9)), white, atol=1e-5)
+
+
+def test_downscaling_is_that_of_pillow_for_each_clip_by_its_own_factor():
+    clips = torch.rand(4, 2, 3, 24, 24)
+    found = batch_downscale(clips, of(1, 4, 2.4, 24))
+    for own, clip, size in zip(found.numpy(), clips.numpy(), (24, 6, 10, 1), strict=True):
+        for change, frame in zip(own.reshape(-1, 24, 24), clip.reshape(-1, 24, 24), strict=True):
+            small = Image.fromarray(frame).resize((size, size), Image.Resampling.BILINEAR)
+            assert np.abs(change - small.resize((24, 24), Image.Resampling.BILINEAR)).max() < 1e-4
+    assert torch.equal(found[0], clips[0])
 
 
 def test_noise_has_the_clips_strength_and_differs_between_frames():

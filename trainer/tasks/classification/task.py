@@ -29,6 +29,7 @@ from trainer.evaluation.metrics import (
 from trainer.evaluation.predictions import Predictions, ReportPart, Scored
 from trainer.evaluation.weighted import predict
 from trainer.models.build import build_model
+from trainer.shards.pairs import real_and_fake
 from trainer.shards.shard_set import ShardSet, class_counts
 from trainer.tasks.base import Loss, Prediction, Task
 from trainer.tasks.classification.classes import match_classes
@@ -71,6 +72,9 @@ class Classification(Task):
 
     def perfect_outputs(self, labels: np.ndarray, num_classes: int) -> np.ndarray:
         return np.eye(num_classes)[labels]
+
+    def real_and_fake(self, shards: ShardSet) -> tuple[int, int]:
+        return real_and_fake(shards.classes, "augment.self_blend")
 
     def match_classes(self, shards: ShardSet, classes: list[str], meant: Mapping[str, str]) -> ShardSet:
         return match_classes(shards, classes, meant)
@@ -180,7 +184,7 @@ def check_weighing(settings: Settings) -> None:
     """Raises SettingsError where two settings change how much a class counts."""
     unset = {"class_weights": False, "alpha": -1}
     weighing = [key for key, value in unset.items() if getattr(settings.loss, key, value) != value]
-    drawn = [name for name in ("balanced", "weights") if getattr(settings.data, name)]
+    drawn = [name for name in ("balanced", "pairs", "weights") if getattr(settings.data, name)]
     if drawn and weighing:
         raise SettingsError(
             f"data.{drawn[0]} and loss.{weighing[0]} both change how much a class counts; use one of them"

@@ -17,12 +17,16 @@ def whole(tmp_path_factory):
     return celebdf(tmp_path_factory.mktemp("whole"))
 
 
+@pytest.fixture(scope="module")
+def built(whole):
+    return plan(whole)
+
+
 def first_person(job):
     return re.match(r"id\d+", job.path.stem)[0]
 
 
-def test_the_official_test_list(whole):
-    built = plan(whole)
+def test_the_official_test_list(built):
     found = counts(built)
     assert (found["test", "real"], found["test", "fake"]) == (178, 340)
     assert sum(found.values()) == 590 + 300 + 5639
@@ -36,8 +40,8 @@ def test_the_official_test_list(whole):
     )
 
 
-def test_val_is_drawn_by_the_first_person(whole):
-    rest = [job for job in jobs(plan(whole)) if job.split != "test" and job.path.stem.startswith("id")]
+def test_val_is_drawn_by_the_first_person(built):
+    rest = [job for job in jobs(built) if job.split != "test" and job.path.stem.startswith("id")]
     val = {first_person(job) for job in rest if job.split == "val"}
     assert val and val.isdisjoint(first_person(job) for job in rest if job.split == "train")
     assert 0.03 < sum(job.split == "val" for job in rest) / len(rest) < 0.2
