@@ -59,6 +59,17 @@ shardify/video/resize.py video/test_resize.py
 shardify/video/container.py video/test_container.py
   - "protocol_whitelist": "none",
   + "protocol_whitelist": "file,http",
+shardify/audio/waveform.py audio/test_waveform.py audio/test_clip_sound.py
+  - own = expected if frame.pts is None else frame.time
+  + own = expected
+  - frames.append(self._silence())
+  + frames.extend([])
+shardify/audio/log_mel.py audio/test_log_mel.py
+  - squares = np.square(parts, out=parts).mean(axis=1)
+  + squares = np.square(parts.mean(axis=1))
+shardify/build/encode.py build/test_sound.py
+  - sounds = clip_sounds(beside, parts, member, video.start_seconds + job.sound.offset)
+  + sounds = clip_sounds(beside, parts, member, job.sound.offset)
 shardify/format/members/frames.py format/members/test_frames.py
   - quality=self.quality, subsampling=0)
   + quality=self.quality, subsampling=2)
