@@ -23,14 +23,15 @@ BEHAVIOURS = tuple(f"{motion}-{call}" for motion in MOTIONS for call in CALLS)
 SECONDS = 2.0
 SAMPLE_RATE = 16_000  # Hz
 NOISE_STD = 10.0  # of 255
-TURNS = (0.7, 1.6)  # of the circle in a clip
+RADIUS, ORBIT = (0.14, 0.19), (0.18, 0.24)  # of the animal and of its circle, in picture heights
+TURNS = (1.2, 2.0)  # of the circle in a clip
 PITCH = (600.0, 1500.0)  # Hz, where a chirp is lowest
 SWEEP = (1.8, 2.6)  # the highest of its pitches over the lowest
 
 
 def frames_of(rng: np.random.Generator, species: str, motion: str, count: int, side: int) -> np.ndarray:
     """A round patch of fur on its way around a point on grass: uint8 (count, side, side, 3), RGB."""
-    radius, orbit = side * rng.uniform(0.14, 0.19), side * rng.uniform(0.2, 0.26)
+    radius, orbit = side * rng.uniform(*RADIUS), side * rng.uniform(*ORBIT)
     middle = side / 2 + side * rng.uniform(-0.06, 0.06, 2)
     sign = 1 if motion == "clockwise" else -1  # y points down
     angle = rng.uniform(0, 2 * np.pi) + sign * 2 * np.pi * rng.uniform(*TURNS) * np.arange(count) / count

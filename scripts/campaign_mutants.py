@@ -37,6 +37,9 @@ shardify/video/sampling.py video/test_sampling.py
   + return _cut([k * num_frames // parts for k in range(parts)], frames)
   - end = times[-1] + (last_duration if last_duration > 0 else median_duration(times))
   + end = times[-1] + median_duration(times)
+shardify/video/piece.py video/test_piece.py
+  - key=lambda time: round((time - first) * tick)
+  + key=lambda time: round(time * tick)
 shardify/video/timeline.py video/test_timeline.py
   - while entry > 0 and packets[entries[entry]].pts > packet.pts:
   + while entry > 1 and packets[entries[entry]].pts > packet.pts:
@@ -71,16 +74,15 @@ shardify/storage/table.py storage/test_table.py
 shardify/sources/splits.py sources/test_splits.py
   - f"{seed}:{group}"
   + f"{group}"
-  - if movable and len(spare) > 1:
-  + if movable:
 shardify/sources/groups.py sources/test_groups.py
   - self._parent[other] = root
   + self._parent[root] = root
-  - re.compile(r"^(\\d{3})(?:_(\\d{3}))?$")
-  + re.compile(r"^(\\d{3})(?:_\\d{3})?$")
+shardify/sources/layouts/names.py sources/test_groups.py
+  - [one for one in match.groups() if one]
+  + [one for one in match.groups()[:1] if one]
 shardify/sources/catalog.py sources/test_catalog.py
-  - rank = {"real": 0, "fake": 1}
-  + rank = {"real": 1, "fake": 0}
+  - {name: meaning == "fake" for
+  + {name: meaning == "real" for
 shardify/sources/boxes.py sources/test_boxes.py
   - width * (1 + 2 * margin), height * (1 + 2 * margin))
   + width * (1 + margin), height * (1 + margin))
@@ -98,6 +100,12 @@ trainer/data/order.py data/test_order.py
   + rng = np.random.default_rng([seed, 0])
   - return batch[places % len(batch)], places < len(batch)
   + return batch[places % len(batch)], places >= 0
+trainer/shards/pairs.py shards/test_pairs.py
+  - found.append(own[place % len(own)])
+  + found.append(own[0])
+trainer/engine/sam.py engine/test_sam.py
+  - kept = [*moved, *model.buffers()]
+  + kept = moved
 trainer/shards/shard_set.py shards/test_shard_set.py
   - if check and self.has_crc and crc32(payload) != record[f"{name}_crc"]:
   + if check and self.has_crc and len(payload) != length:
@@ -106,6 +114,11 @@ trainer/shards/shard_set.py shards/test_shard_set.py
 trainer/shards/splits.py shards/test_shard_set.py
   - splits = islice(splitter.split(train, labels, groups), share.numerator)
   + splits = islice(splitter.split(train, labels, train), share.numerator)
+trainer/shards/mix.py shards/test_mix.py
+  - shift = {field: int(ends[field]) + 1 for
+  + shift = {field: int(ends[field]) for
+  - return connected_components(links, directed=False)[1][groups]
+  + return groups
 trainer/data/loader.py data/test_decoder.py data/test_loader_elsewhere.py
   - mask[decoded[i]] = False
   + mask[decoded[i]] = True
@@ -117,9 +130,6 @@ trainer/data/loader.py data/test_loader.py::test_for_any_training_loop
 trainer/data/transfer.py data/test_loader.py
   - return torch.from_numpy(values.numpy().copy(order="C"))
   + return values
-trainer/data/cache.py data/test_decoder.py
-  - own = np.flatnonzero(is_own)
-  + own = np.arange(len(is_own))
 trainer/transforms/clips.py transforms/test_augment.py
   - constant(tuple((2 * i + 1) * stored // (2 * frames) for i in range(frames)), clips.device)
   + constant(tuple(i * stored // frames for i in range(frames)), clips.device)
@@ -129,31 +139,30 @@ trainer/transforms/augment.py transforms/test_augment.py
 trainer/evaluation/metrics.py evaluation/test_metrics.py
   - thresholds[np.argmax(hits - false_alarms)]
   + thresholds[np.argmax(hits)]
-  - return float(np.interp(0, excess, false_alarms))
-  + return float(false_alarms[np.abs(excess).argmin()])
-  - np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
-  + np.split(order, np.arange(1, len(order)))
+trainer/evaluation/metrics.py evaluation/test_weighted.py
+  - place = np.unique(groups, return_inverse=True)[1]
+  + place = np.arange(len(groups))
+trainer/evaluation/weighted.py evaluation/test_weighted.py
+  - return left - low / (high - low) * (right - left)
+  + return np.where(-low < high, left, right)
 trainer/evaluation/metrics.py test_predict_as_built.py::test_means_by_video
   - return labels[first], sums / counts[:, None]
   + return labels[first], sums
 trainer/evaluation/worst_clips.py evaluation/test_worst_clips.py
-  - source = html.escape(rows.get(key, {}).get("source", ""))
-  + source = rows.get(key, {}).get("source", "")
+  - source = html.escape(rows.get(number, {}).get("source", ""))
+  + source = rows.get(number, {}).get("source", "")
+trainer/tasks/classification/task.py tasks/classification/test_calibration.py
+  - return softmax(outputs / self.temperature if self.calibrate else outputs)
+  + return softmax(outputs)
 trainer/tasks/classification/losses.py tasks/classification/test_losses.py
   - weights = class_counts.sum() / (len(class_counts) * class_counts.clip(1))
   + weights = class_counts / class_counts.sum()
-trainer/models/precision.py models/test_precision.py
-  - with without_autocast(weight.device):
-  + with nullcontext():
 trainer/models/gradient_checkpointing.py models/test_gradient_checkpointing.py
   - norm._buffers.update(buffers)
   + norm._buffers.update(norm._buffers)
 trainer/torch_files.py test_saved_model.py::test_nothing_is_unpickled_but_tensors_and_plain_values
   - weights_only=True
   + weights_only=False
-trainer/engine/optimizer.py engine/test_optimizer.py
-  - return (step + 1) / warmup_steps
-  + return step / warmup_steps
 trainer/engine/ema.py engine/test_ema.py
   - torch._foreach_lerp_(averages, values, 1 - decay)
   + torch._foreach_lerp_(averages, values, decay)

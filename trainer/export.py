@@ -1,7 +1,7 @@
 """The command `trainer.export`: a run's best model for other programs.
 
 python -m trainer.export --run runs/x --format onnx
-python -m trainer.export --run runs/x --format onnx --quantise --shards shards/
+python -m trainer.export --run runs/x --format onnx --quantise
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ FOLDER = click.Path(path_type=Path)
 @model_option
 @click.option("--format", "kind", type=click.Choice(list(SUFFIX)), required=True)
 @click.option("-o", "--out", type=FOLDER, help="[default: RUN/models/exported.SUFFIX]")
+@click.option("--quantise", "is_smaller", is_flag=True, help="Of onnx: also write an int8 model, and compare them.")
 @click.option(
-    "--quantise", "is_smaller", is_flag=True, help="Also write an int8 model, and compare: with onnx, --shards."
-)
-@click.option(
-    "--shards", type=FOLDER, multiple=True, help="What the run was trained on, for --quantise; may be repeated."
+    "--shards",
+    type=FOLDER,
+    multiple=True,
+    help="For --quantise; may be repeated.  [default: what the run was trained on]",
 )
 def main(
     run: Path, model_class: str | None, kind: str, out: Path | None, is_smaller: bool, shards: tuple[Path, ...]
@@ -37,8 +38,8 @@ def main(
     """Write a run's best model as safetensors weights, a torch.export program or ONNX, and check its scores."""
     path = out or run / "models" / f"exported{SUFFIX[kind]}"
     with failures_as_one_line():
-        if is_smaller and (kind != "onnx" or not shards):
-            raise SettingsError("--quantise takes --format onnx, and as --shards what the run was trained on")
+        if is_smaller and kind != "onnx":
+            raise SettingsError(f"--quantise is for --format onnx, not for {kind}")
         difference = export(run, kind, path, model_class)
         click.echo(f"{path}: scores differ from the run's by at most {difference:.1e}")
         if is_smaller:

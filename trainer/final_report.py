@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from shardify.storage.local import write_atomically
 from trainer.config.settings import is_custom
 from trainer.devices import gpu
 from trainer.devices.gpu import gpu_memory
@@ -39,6 +41,7 @@ def final_report(run: Run) -> dict:
     predictions = run.engine.evaluate(run.loaders["test"]) if split == "test" else validation
     task, threshold, classes = run.task, best["threshold"], run.shards.classes
     task.temperature = best["temperature"]
+    further = task.further_results(run.engine.evaluate, run.loaders[split], predictions)
     record = {
         "run": run.out.name,
         "test": task.by_head(task.split_figures(predictions, split, threshold)),
@@ -54,6 +57,8 @@ def final_report(run: Run) -> dict:
             if run.settings.calibrate and task.temperature == 1:
                 logger.warning(f"calibrate is true, but scores stay as they are: {NO_TEMPERATURE}")
             part = task.report(predictions, classes, threshold)
+            for name, content in further.items():
+                write_atomically(run.out / "results" / name, (json.dumps(content, indent=1) + "\n").encode())
             report.write_results(run.out / "results", record, run.shards, predictions, part)
     return record
 
@@ -78,6 +83,7 @@ def describe_run(run: Run) -> dict:
         "heads": {head.name: head.classes for head in shards.heads},
         "shards": {
             "folder": shards.name,
+            "folders": [str(part.folder) for part in shards.parts or (shards,)],
             "fingerprint": shards.fingerprint,
             "clips": {name: len(loader.numbers) for name, loader in run.loaders.items()},
             "clips_per_class": {
@@ -89,6 +95,7 @@ def describe_run(run: Run) -> dict:
         },
         "model": {
             "name": settings.model.name,
+            "described": settings.model.described,
             "backbone": None if is_custom(settings.model) else settings.model.backbone,
             "weights": progress.weights_origin,
             "parameters": sum(parameter.numel() for parameter in run.model.parameters()),

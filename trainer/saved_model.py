@@ -23,6 +23,7 @@ from shardify.storage.local import file_sha256, rename, write_atomically
 from trainer.config.load import from_dict
 from trainer.config.settings import Settings
 from trainer.devices.gpu import check_gpu
+from trainer.devices.memory import move_model
 from trainer.errors import TrainerError
 from trainer.models.custom import with_named_class
 from trainer.shards.shard_set import input_shape, videos_of
@@ -96,10 +97,8 @@ def load_saved(run: Path, device: torch.device, model_class: str | None = None) 
         raise TrainerError(f"{path}: cannot be read ({error}); train again, or restore the file") from error
     settings = dataclasses.replace(settings, model=with_named_class(settings.model, model_class, path))
     check_gpu(device)
-    # the weights come from the file; what only helps training is left out
-    plain = dataclasses.replace(settings.model, weights="none", compile=False, gradient_checkpointing=False)
     try:
-        model = task.build_model(plain, len(saved["classes"]), saved["size"])
+        model = task.build_model(settings.model.for_saved_weights(), len(saved["classes"]), saved["size"])
         model.load_state_dict(weights)
     except TrainerError as error:
         raise type(error)(f"{path}: {error}") from error
@@ -109,7 +108,8 @@ def load_saved(run: Path, device: torch.device, model_class: str | None = None) 
             f"{path}: does not fit {settings.model.name} as it is here ({reason}); if an earlier version has saved it, "
             f"use that one, or train again"
         ) from error
-    model.to(device, memory_format=torch.channels_last).eval()
+    move_model(model, device)
+    model.eval()
     task.temperature = known["temperature"]
     return SavedModel(model, task, settings, **known, class_counts=counts)
 

@@ -95,7 +95,7 @@ def begin_in_folder(run: Run, log: RunLog) -> None:
     with run.group.failing_together():
         if run.group.is_main:
             settle_best_model(run.out, progress)
-            if report.remove_results(run.out / "results", run.task.plots):
+            if report.remove_results(run.out / "results", run.task.plots, run.task.further_files):
                 logger.info(f"the results of an earlier end of {run.out} are removed; new ones come at this end")
             write_atomically(run.out / "config.yaml", yaml.safe_dump(run.settings.to_dict(), sort_keys=False).encode())
             log.open(run.out, {"command": shlex.join(sys.argv), **flatten(run.settings.to_dict())})
@@ -150,7 +150,8 @@ def prepare(settings: Settings, names: Path | list[Path], out: Path, group: Grou
         if settings.data.max_per_class:
             splits["train"] = limit_per_class(shards, splits["train"], settings.data.max_per_class, settings.seed)
         settings, about_labels = task.check_data(settings, shards, splits)
-        notes += about_labels
+        settings, chosen = task.resolve(settings, group.device)
+        notes += about_labels + chosen
         if checkpoint:
             check_resumable(checkpoint, settings.to_dict(), shards.fingerprint)
         # model

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ TOLERANCE = 0.02  # seconds between where a frame begins and where the one befor
 STEP_BACK = 0.5  # seconds; a clock that steps back further has begun anew
 BEFORE, AFTER = 2.0, 1.0  # seconds around a span that are decoded as well: decoders and windows reach over its ends
 MAX_SECONDS = 360_000  # of a time: more is damage
-MAX_FRAME_SECONDS = 60  # of a frame: more is a made-up sample rate
+MAX_FRAME_SECONDS, MAX_SOURCE_RATE = 60, 1_000_000  # of a frame, and in Hz: more is a made-up sample rate
 MAX_PACKETS = 1 << 31  # the worker's CPU time ends long files
 
 
@@ -76,40 +77,37 @@ class Waveform:
         stretch = None
         for start, frame in frames:
             if stretch and not stretch.continues(start, frame):
-                yield self._sound(stretch.end())
+                yield from self._blocks_of(stretch.end)
                 if start < stretch.expected - STEP_BACK:
                     self.errors += 1
                     return
                 stretch = None
-            try:
-                stretch = stretch or _Stretch(start, frame, self._rate)
-                block = stretch.add(frame)
-            except (av.error.FFmpegError, ValueError):  # a layout that libav cannot resample
-                self.errors += 1
-                stretch = None
-                continue
-            if block:
-                yield self._sound(block)
+            stretch = stretch or _Stretch(start, frame, self._rate)
+            yield from self._blocks_of(functools.partial(stretch.add, frame))
         if stretch:
-            yield self._sound(stretch.end())
+            yield from self._blocks_of(stretch.end)
 
-    def _sound(self, block: Block) -> Block:
-        """The block without what is no number (samples may be stored as floats)."""
-        if np.isfinite(block.samples).all():
-            return block
-        self.errors += 1
-        return block._replace(samples=np.nan_to_num(block.samples, nan=0.0, posinf=0.0, neginf=0.0))
+    def _blocks_of(self, give: Callable[[], Block | None]) -> Iterator[Block]:
+        """The block, where one is given, without what is no number (samples may be stored as floats)."""
+        try:
+            block = give()
+        except (av.error.FFmpegError, ValueError):  # a rate or layout that libav cannot resample
+            self.errors += 1
+            return
+        if block and not np.isfinite(block.samples).all():
+            self.errors += 1
+            block = block._replace(samples=np.nan_to_num(block.samples, nan=0.0, posinf=0.0, neginf=0.0))
+        if block:
+            yield block
 
     def _frames(self, stream: av.audio.stream.AudioStream) -> Iterator[tuple[float, av.AudioFrame]]:
         """Decoded frames with their times in seconds on the clock of the spans."""
         expected = 0.0
         for packet in self._packets(stream):
             for frame in self._decode(stream, packet):
-                if not (frame.samples and 0 < frame.samples / max(frame.sample_rate, 1) <= MAX_FRAME_SECONDS):
-                    self.errors += 1
-                    continue
                 own = expected if frame.pts is None else frame.time
-                if abs(own) > MAX_SECONDS:
+                is_long = frame.samples > MAX_FRAME_SECONDS * frame.sample_rate
+                if is_long or frame.sample_rate > MAX_SOURCE_RATE or abs(own) > MAX_SECONDS:
                     self.errors += 1
                     continue
                 expected = own + frame.samples / frame.sample_rate
@@ -159,12 +157,8 @@ class _Stretch:
 
     def __init__(self, start: float, frame: av.AudioFrame, rate: int) -> None:
         self.expected = self._start = start  # seconds
-        self._kind, self._rate, self._channels, self._taken = (
-            _kind(frame),
-            frame.sample_rate,
-            frame.layout.nb_channels,
-            0,
-        )
+        self._kind, self._rate, self._channels = _kind(frame), frame.sample_rate, frame.layout.nb_channels
+        self._taken = 0  # samples of the source
         self._fifo, self._resampler = av.AudioFifo(), av.AudioResampler("fltp", rate=rate)
         self._at, self._begins = round(start * rate), True
 
@@ -185,10 +179,9 @@ class _Stretch:
 
     def _give(self, ends: bool) -> Block:
         frame = self._fifo.read()
-        frames = [
-            *(self._resampler.resample(frame) if frame else []),
-            *(self._resampler.resample(None) if ends else []),
-        ]
+        frames = self._resampler.resample(frame) if frame else []
+        if ends:
+            frames += self._resampler.resample(None)
         parts = [np.empty((self._channels, 0), np.float32), *(part.to_ndarray() for part in frames)]
         block = Block(self._at, np.concatenate(parts, axis=1), self._begins, ends)
         self._at, self._begins = self._at + block.samples.shape[1], False

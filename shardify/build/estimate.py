@@ -36,11 +36,12 @@ TABLES = 4  # index.json, samples.npy, samples.csv, README.md
 
 @dataclass(frozen=True)
 class Measured:
-    """One video of the sample; `bytes` is what its clips take in a tar."""
+    """One video of the sample; `bytes` is what its clips take in a tar, `sounding` counts those with sound."""
 
     seconds: float
     clips: int
     bytes: int
+    sounding: int
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,9 @@ class Estimate:
         sampled = len(self.measured) + self.failures.total()
         lines = [f"of {sampled} videos decoded to see, {len(self.measured)} ok, {self.failures.total()} failed"]
         lines += failure_lines(self.failures)
+        if self.measured and self.settings.audio != "none":
+            sounding, clips = (sum(getattr(video, name) for video in self.measured) for name in ("sounding", "clips"))
+            lines.append(f"{sounding} of their {clips} clips have sound")
         if not self.measured:
             return [*lines, "no video of the sample gave a clip; see the reasons above"]
         lines.append(
@@ -188,7 +192,8 @@ def measure(job: Job, settings: BuildSettings, faces_model: Path | None) -> Meas
     """In a worker process: what one video takes. Raises as `make_samples`."""
     start = time.perf_counter()
     samples = make_samples(job, settings, faces_model)
-    return Measured(time.perf_counter() - start, len(samples), sum(map(_tar_bytes, samples)))
+    seconds, sounding = time.perf_counter() - start, sum(sample.row.get("mel_present", False) for sample in samples)
+    return Measured(seconds, len(samples), sum(map(_tar_bytes, samples)), sounding)
 
 
 def _tar_bytes(sample: Sample) -> int:

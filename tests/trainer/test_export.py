@@ -17,10 +17,12 @@ from torch import nn
 from shardify.video.sampling import plan_constant_rate
 from trainer import load_model
 from trainer.config.load import load_settings
+from trainer.errors import SettingsError
 from trainer.export import main
 from trainer.models.build import build_model
 from trainer.saved_model import load_saved
 from trainer.tools.export import deployable, export
+from trainer.tools.quantise import quantise
 from trainer.transforms.device_constants import _made
 
 
@@ -87,9 +89,11 @@ def check_int8(folder, printed):
     assert [len(line.split()) for line in printed.splitlines() if line.split()[:1] == ["accuracy"]] == [3]
 
 
-def test_int8_needs_onnx_and_the_shards(run):
-    result = CliRunner().invoke(main, ["--run", str(run), "--format", "onnx", "--quantise"])
-    assert result.exit_code == 2 and result.output.startswith("error: --quantise takes --format onnx, and as --shards")
+def test_int8_needs_onnx_and_the_shards(run, tmp_path):
+    result = CliRunner().invoke(main, ["--run", str(run), "--format", "torch", "--quantise"])
+    assert (result.exit_code, result.output) == (2, "error: --quantise is for --format onnx, not for torch\n")
+    with pytest.raises(SettingsError, match="does not say on which shards"):
+        quantise(run, tmp_path / "model.onnx", ())
 
 
 def test_the_program_needs_nothing_but_torch_and_uint8_clips(tmp_path):

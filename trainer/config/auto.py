@@ -15,14 +15,18 @@ OF_RESNET_LSTM = (
     "backbone", "weights", "drop_path", "differences", "temporal", "lstm_hidden", "lstm_layers", "attention_heads",
     "pool", "head", "dropout",
 )  # fmt: skip
-OF_THE_MACHINE = ("model.backbone", "model.batch_norm", "batch_size", "metric")
+OF_THE_MACHINE = (
+    "model.backbone", "model.batch_norm", "model.video.encoder", "model.audio.encoder", "batch_size", "metric",
+)  # fmt: skip
 
 
 def check_used(settings: Settings) -> None:
     """Raises SettingsError where a setting would do nothing, since a custom model has no such part."""
     model = settings.model
+    if not is_custom(model):
+        return
     idle = [name for name in OF_RESNET_LSTM if getattr(model, name) != getattr(ModelSettings, name)]
-    if is_custom(model) and idle:
+    if idle:
         raise SettingsError(
             f"model.{idle[0]} is {getattr(model, idle[0])}, but only resnet_lstm has it, not {model.name}; leave it "
             f"out, or give your class an argument and pass that with model.options"
@@ -33,9 +37,11 @@ def take_over(settings: Settings, earlier: dict) -> Settings:
     """The settings of a resumed run: it keeps what `auto` came to in its first part, whatever that would be now."""
     values, known = settings.to_dict(), flatten(earlier)
     for key in OF_THE_MACHINE:
-        group, _, name = key.rpartition(".")
-        place = values[group] if group else values
-        if place[name] == "auto" and known.get(key, "loss") != "loss":  # that may stand in for an undefined metric,
+        *groups, name = key.split(".")
+        place = values
+        for group in groups:
+            place = place.get(group, {})
+        if place.get(name) == "auto" and known.get(key, "loss") != "loss":  # that may stand in for an undefined metric,
             place[name] = known[key]  # which is found out again, with the note that says so
     return from_dict(values)
 

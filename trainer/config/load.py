@@ -29,7 +29,13 @@ OTHER_WORDS = {  # setting: what other tools call it
     "model.lstm_hidden": "hidden_size hidden_dim",
     "model.lstm_layers": "num_layers",
     "model.attention_heads": "num_heads",
-    "model.dropout": "drop_rate dropout_rate",
+    "model.dropout": "drop_rate dropout_rate dropout",
+    "model.video.encoder": "video_encoder video_feature_dim video_model",
+    "model.video.freeze": "freeze_backbone",
+    "model.audio.encoder": "audio_encoder audio_feature_dim audio_model input_channels",
+    "model.fusion.width": "fusion_hidden_dim fusion_dim",
+    "model.fusion.layers": "fusion_num_layers",
+    "model.fusion.heads": "fusion_num_heads",
     "model.gradient_checkpointing": "grad_checkpointing activation_checkpointing",
     "optimizer.lr": "learning_rate base_lr init_lr",
     "optimizer.weight_decay": "wd",
@@ -136,6 +142,8 @@ def _choose(groups: dict[str, type], values: dict, prefix: str) -> tuple[type, d
     Raises SettingsError for a setting of another group; one with its default is left out: files of 0.2.0 hold them all.
     """
     name = values.get("name", next(iter(groups)))
+    if isinstance(name, str) and ":" in name:  # a class of the user's own, which the first group knows
+        return next(iter(groups.values())), values
     if name not in [*groups]:
         raise SettingsError(f"{prefix}name is {name!r}; it must be one of {', '.join(groups)}")
     own = dict(values)
@@ -144,7 +152,7 @@ def _choose(groups: dict[str, type], values: dict, prefix: str) -> tuple[type, d
         if owners and name not in owners:
             group = next(iter(owners.values()))
             value = _convert(own.pop(key), _hints(group)[key], f"{prefix}{key}")
-            if value != getattr(group, key):
+            if value != getattr(group(), key):
                 raise SettingsError(f"{prefix}{key} is {value}, but it belongs to {', '.join(owners)}, not to {name}")
     return groups[name], own
 

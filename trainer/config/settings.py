@@ -77,6 +77,18 @@ class ModelSettings:
         if self.compile and self.gradient_checkpointing:
             raise SettingsError("model.compile and model.gradient_checkpointing do not work together; use one of them")
 
+    @property
+    def described(self) -> str:
+        """The model in words."""
+        return self.name if is_custom(self) else f"{self.name} on {self.backbone}"
+
+    def for_saved_weights(self) -> ModelSettings:
+        """The same model, whose weights will come from a run's file."""
+        return dataclasses.replace(self, weights="none")
+
+
+MODELS: dict[str, type] = {"resnet_lstm": ModelSettings}  # by name, the default first; tasks may bring their own
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerSettings:
@@ -164,6 +176,9 @@ class AugmentSettings:
     cutout: Share = 0.0  # largest side of a black square, as a share of the frame
     cutout_p: Share = 1.0
     self_blend: Share = 0.0  # share of real clips that become pseudo-fakes
+    frequency_mask: Share = 0.0  # of spectrograms: largest share of the bands that are masked
+    time_mask: Share = 0.0  # largest share of the columns
+    gain: NotNegative = 0.0  # largest change of loudness, dB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,7 +202,7 @@ class Settings:
     max_hours: Positive | None = None  # checkpoint and stop before this; Kaggle ends sessions at 12
     tensorboard: bool = False  # events in the run's folder
     profile: bool = False  # a profiler trace of some steps in the run's folder
-    model: ModelSettings = field(default_factory=ModelSettings)
+    model: Annotated[ModelSettings, MODELS] = field(default_factory=ModelSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     loss: Annotated[LossSettings, LOSSES] = field(default_factory=lambda: next(iter(LOSSES.values()))())
     scheduler: Annotated[SchedulerSettings, SCHEDULERS] = field(default_factory=PlateauSettings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -31,11 +32,20 @@ def empty_values(members: dict[str, Member], count: int, *, stored: bool = False
     }
 
 
+def presence(samples: np.ndarray, members: Iterable[str], numbers: np.ndarray, device: torch.device) -> Values:
+    """NAME_present, bool (B,) on the device, of each of the members that clips may lack; samples: of samples.npy."""
+    fields = [f"{name}_present" for name in members if f"{name}_present" in samples.dtype.names]
+    return {
+        field: torch.from_numpy(samples[field][numbers].astype(bool)).to(device, non_blocking=True) for field in fields
+    }
+
+
 @dataclass(frozen=True)
 class Batch:
     """Clips on the device. What is learned of them is looked up by their numbers."""
 
-    members: Values  # as models take them: frames uint8 (B, T, 3, S, S), channels last in memory
+    # as models take them: frames uint8 (B, T, 3, S, S), channels last in memory; of a member that clips may lack also
+    members: Values  # NAME_present, bool (B,)
     numbers: np.ndarray  # int64 (B,), the clips' numbers in samples.npy
     mask: np.ndarray  # bool (B,), False where a clip only pads
     # int64 (B, 2), what augmentation is drawn from: the number in the order (not of a clip that stands in for it),
@@ -46,6 +56,10 @@ class Batch:
     def clips(self) -> Tensor:
         """The first member."""
         return next(iter(self.members.values()))
+
+    def others(self, chosen: slice = slice(None)) -> Values:
+        """The members after the first one, of the chosen clips."""
+        return {name: values[chosen] for name, values in list(self.members.items())[1:]}
 
 
 @dataclass

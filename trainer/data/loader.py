@@ -27,7 +27,7 @@ from trainer.data.arguments import (
     open_and_tell,
     order_arguments,
 )
-from trainer.data.batches import Batch, ClipDataset, Pass, Pending, Values
+from trainer.data.batches import Batch, ClipDataset, Pass, Pending, Values, presence
 from trainer.data.cache import ClipCache, make_caches
 from trainer.data.decoder import ClipDecoder, Payloads
 from trainer.data.order import count_repeats, epoch_order, num_steps, paired_order, rank_batch
@@ -65,7 +65,7 @@ class ClipLoader:
         self.options = make_options({"batch_size": batch_size, "members": members, "device": device, **options})
         self.device = check_device(device)
         self.shards = shards if isinstance(shards, ShardSet) else open_and_tell(shards)
-        self._members, self._split = choose_members(members, self.shards), split
+        self._members, self.split = choose_members(members, self.shards), split
         known, numbers = self.shards.numbers(split), self.options.numbers  # which refuses what is no split
         self.numbers = known if numbers is None else check_numbers(numbers, len(self.shards.samples))
         self.dataset = ClipDataset(self.numbers)
@@ -128,7 +128,7 @@ class ClipLoader:
         self.epoch, self._first_step = self._position = state["epoch"], state["step"]
 
     def __reduce__(self) -> tuple:
-        arguments = {"shards": self.shards, "split": self._split, **vars(self.options)}
+        arguments = {"shards": self.shards, "split": self.split, **vars(self.options)}
         del arguments["allot"]  # belongs to this process
         return _remake, (type(self), arguments, self.epoch, self._first_step)
 
@@ -278,6 +278,7 @@ class ClipLoader:
             else:
                 numbers[decoded[i]] = found[i]
         arranged = {name: member.arrange(clips[name]) for name, member in self._members.items()}
+        arranged |= presence(self.shards.samples, self._members, numbers, self.device)
         return Batch(arranged, numbers, mask, pending.seeds)
 
     def _decode(self, number: int, payloads: Payloads | Exception, out: Values) -> int | None:

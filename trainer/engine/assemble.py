@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from trainer.config.auto import with_model
 from trainer.config.settings import Settings
+from trainer.data.arguments import choose_members
 from trainer.data.cache import TIERS, choose_cache, explain_choice
 from trainer.data.loader import ClipLoader
 from trainer.data.order import num_steps
 from trainer.devices.distributed import Group
+from trainer.devices.memory import move_model
 from trainer.engine.ema import MovingAverage
 from trainer.engine.engine import Engine
 from trainer.engine.evaluate import choose_dtype
@@ -29,11 +30,10 @@ from trainer.tasks import task_of
 def make_model(settings: Settings, shards: ShardSet, numbers: np.ndarray, checkpoint: dict | None) -> nn.Module:
     """The model to train on the clips of these numbers; with a checkpoint, whose weights will replace these, it needs
     no pretrained ones."""
-    if checkpoint:
-        settings = with_model(settings, weights="none")
+    own = settings.model.for_saved_weights() if checkpoint else settings.model
     _, size = input_shape(shards, settings.data.frames, settings.data.size)
     task = task_of(settings, shards.heads, shards.members)
-    model = task.build_model(settings.model, len(shards.classes), size)
+    model = task.build_model(own, len(shards.classes), size)
     if checkpoint:
         model.weights_origin = checkpoint["progress"]["weights_origin"]
     task.fit(model, task.labels(shards)[numbers])
@@ -49,7 +49,8 @@ def choose_run_cache(
 
     All ranks take what the least of them has room for.
     """
-    num_bytes = sum(map(len, splits.values())) * shards.first_member.num_bytes
+    members = choose_members(members_read(settings, shards), shards).values()
+    num_bytes = sum(map(len, splits.values())) * sum(member.num_bytes for member in members)
     choices = group.gather(np.array([TIERS.index(choose_cache(settings.data.cache, num_bytes, group.device))]))
     cache = TIERS[choices.max()]
     notes = [explain_choice(cache, num_bytes, group.device)] if settings.data.cache == "auto" else []
@@ -65,6 +66,7 @@ def make_loaders(
             shards,
             split,
             settings.batch_size,
+            members=members_read(settings, shards),
             seed=settings.seed,
             device=group.device,
             numbers=numbers,
@@ -84,10 +86,15 @@ def make_loaders(
     }
 
 
+def members_read(settings: Settings, shards: ShardSet) -> list[str]:
+    """The names of the members that the task reads, the frames first."""
+    return [shards.first_member.name, *task_of(settings, shards.heads, shards.members).other_members]
+
+
 def make_engine(settings: Settings, shards: ShardSet, numbers: np.ndarray, model: nn.Module, group: Group) -> Engine:
     """The engine that trains the model, moved to the group's device. numbers: of the clips to train on, int64 (N,)."""
     allow_single_values(model)
-    model.to(group.device, memory_format=torch.channels_last)
+    move_model(model, group.device)
     group.broadcast([*model.parameters(), *model.buffers()])  # a custom model may draw them by a generator of its own
     dtype = choose_dtype(settings.amp, group.device)
     optimizer = build_optimizer(model, settings.optimizer)

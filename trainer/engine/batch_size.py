@@ -13,9 +13,10 @@ from torch import nn
 
 from shardify.machine import is_out_of_memory
 from trainer.config.settings import Settings
-from trainer.data.batches import Batch
+from trainer.data.arguments import choose_members
+from trainer.data.batches import Batch, empty_values, presence
 from trainer.devices.distributed import Group
-from trainer.engine.assemble import make_engine
+from trainer.engine.assemble import make_engine, members_read
 from trainer.errors import SettingsError
 from trainer.shards.shard_set import ShardSet
 
@@ -100,11 +101,14 @@ def take_steps(
     settings = dataclasses.replace(settings, batch_size=size)
     engine = make_engine(settings, shards, numbers, model, Group(0, 1, device))
     engine.begin_epoch(settings.epochs - 1)
-    member = shards.first_member
-    clips = torch.randint(0, 256, (size, *member.shape), dtype=torch.uint8, device=device)
+    members = choose_members(members_read(settings, shards), shards)
+    values = {name: made.zero_() for name, made in empty_values(members, size, device=device).items()}
+    values[shards.first_member.name].random_(0, 256)
     chosen = np.resize(numbers, size)
     seeds = np.stack((chosen, np.arange(size)), axis=1)
-    batch = Batch({member.name: member.arrange(clips)}, chosen, np.ones(size, bool), seeds)
+    arranged = {name: member.arrange(values[name]) for name, member in members.items()}
+    arranged |= presence(shards.samples, members, chosen, device)
+    batch = Batch(arranged, chosen, np.ones(size, bool), seeds)
     sums = engine.new_sums()
     for _ in range(STEPS):
         engine.guard.keep()

@@ -155,11 +155,12 @@ class Engine:
             with record_function("augment"):
                 clips = to_float(batch.clips[chosen], settings.data.frames, settings.data.size)
                 clips = augment(clips, settings.augment, draws[chosen], blended[chosen])
+                inputs = self.task.inputs(normalise(clips), batch.others(chosen), epoch, batch.seeds[chosen])
             # ranks exchange their gradients with the last part
             is_last = part is parts[-1] or self.group.world == 1
             with nullcontext() if is_last else self.learner.no_sync():
                 with record_function("forward"), self.autocast():
-                    outputs = self.learner(normalise(clips))
+                    outputs = self.learner(*inputs)
                 losses = self.loss(outputs, labels[chosen]) * counts[chosen]
                 with record_function("backward"), self._recomputing():
                     self.scaler.scale((losses.sum(0) / share).sum()).backward()
@@ -167,8 +168,8 @@ class Engine:
             values = self.task.clip_values(outputs.detach(), labels[chosen])
             values = {name: value * mask[chosen] for name, value in values.items()}
             columns = zip(self.task.loss_parts, by_part(losses.detach()), by_part(counts[chosen]), strict=True)
-            for part, loss, count in columns:
-                values |= {f"loss{part}": loss, f"clips{part}": count}
+            for name, loss, count in columns:
+                values |= {f"loss{name}": loss, f"clips{name}": count}
             torch._foreach_add_(list(added.values()), [values[name].double().sum() for name in added])
         return added
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from trainer.config.settings import DataSettings
+from trainer.data.batches import Batch
 from trainer.data.loader import ClipLoader
 from trainer.devices.distributed import Group
 from trainer.devices.memory import in_parts
@@ -45,13 +46,17 @@ def evaluate(
     """
     model.eval()
 
+    def outputs_of(batch: Batch, chosen: slice) -> Tensor:
+        clips = normalise(to_float(batch.clips[chosen], data.frames, data.size))
+        return model(*learned.task.inputs(clips, batch.others(chosen)))
+
     def one_pass(parts: int) -> tuple[np.ndarray, np.ndarray]:
         """The numbers and the outputs of this rank's clips."""
         numbers, masks, outputs = [], [], []
         for batch in loader.batches(epoch=0):
             with autocast(group.device, dtype):
-                pieces = batch.clips.chunk(parts)
-                out = torch.cat([model(normalise(to_float(clips, data.frames, data.size))) for clips in pieces])
+                pieces = np.array_split(np.arange(len(batch.mask)), min(parts, len(batch.mask)))
+                out = torch.cat([outputs_of(batch, slice(piece[0], piece[-1] + 1)) for piece in pieces])
             numbers.append(batch.numbers)
             masks.append(batch.mask)
             outputs.append(out.float())  # on the device: to take it from there would make the CPU wait for the GPU

@@ -36,9 +36,9 @@ def write_history(
     show(partial(plot_history, rows, curves, limits, best_epoch), results / "training_history.png")
 
 
-def remove_results(results: Path, pictures: Iterable[str]) -> bool:
-    """Whether an earlier end of the run, after fewer epochs, had left what `write_results` writes."""
-    written = [results / name for name in RESULTS] + [results / "evaluation" / name for name in pictures]
+def remove_results(results: Path, pictures: Iterable[str], further: Iterable[str] = ()) -> bool:
+    """Whether an earlier end of the run, after fewer epochs, had left what `write_results` writes, or further files."""
+    written = [results / name for name in (*RESULTS, *further)] + [results / "evaluation" / name for name in pictures]
     found = [path for path in written if path.exists()]
     for path in found:
         path.unlink()
@@ -83,8 +83,7 @@ def report_text(record: dict, part: ReportPart) -> str:
     what = "test" if test["split"] == "test" else "VALIDATION (there is no test split; the model was chosen on these)"
     lines = [
         f"Run {record['run']}: {record['shards']['folder']}, {classes_in_words(record['heads'])}",
-        f"{model['name']}{f' on {name}' if (name := model['backbone']) else ''}, {model['parameters']:,} parameters, "
-        f"weights: {model['weights']}",
+        f"{model['described']}, {model['parameters']:,} parameters, weights: {model['weights']}",
         f"{environ['device']}, {environ['precision']}, torch {environ['torch']}",
         "",
         f"best epoch {record['best_epoch']} of {record['epochs_trained']}, by validation's {record['metric']}",

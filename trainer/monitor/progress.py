@@ -13,7 +13,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from shardify.text import duration
-from trainer.config.settings import is_custom
 from trainer.devices import gpu
 from trainer.devices.gpu import gpu_memory
 from trainer.evaluation.report import classes_in_words
@@ -139,7 +138,6 @@ def show_opening(run: Run) -> None:
     is_new = not (run.progress.epoch or run.progress.step)
     if is_new and settings.model.weights == "auto" and weights.startswith("random"):
         logger.warning(f"weights are {weights}; training starts from scratch")
-    model = settings.model.name if is_custom(settings.model) else f"resnet_lstm on {settings.model.backbone}"
     counts = ", ".join(f"{len(loader.numbers)} {split}" for split, loader in loaders.items())
     size = sum(parameter.numel() for parameter in run.model.parameters()) / 1e6
     use, why = gpu.gpu_use(run.group.device)
@@ -152,7 +150,8 @@ def show_opening(run: Run) -> None:
     classes = classes_in_words({head.name: head.classes for head in shards.heads})
     logger.info(f"{shards.name}: {counts} clips of {frames} frames, {side} px{stored}; {classes}")
     logger.info(
-        f"{model}, {size:.1f} M parameters; {where['device']}, {where['precision']}; cache: {loaders['train'].cache}"
+        f"{settings.model.described}, {size:.1f} M parameters; {where['device']}, {where['precision']}; "
+        f"cache: {loaders['train'].cache}"
     )
 
 

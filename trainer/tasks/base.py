@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from shardify.format.members import Member
 from shardify.format.records import Head
 from trainer.config.settings import ModelSettings, Settings
+from trainer.data.batches import Values
+from trainer.data.loader import ClipLoader
 from trainer.errors import SettingsError
 from trainer.evaluation.metrics import Figures, Measures
 from trainer.evaluation.predictions import Predictions, ReportPart, Scored
@@ -63,7 +65,9 @@ class Task(ABC):
     loss_parts: tuple[str, ...] = ("",)  # what follows `loss` and `clips` in the names of a step's sums, for each loss
     train_metrics: dict[str, str]  # what a step sums over its clips: the metric that its mean is called
     metric_limits: tuple[float, float] | None = None  # of the axis on which the history's plot shows them
+    other_members: tuple[str, ...] = ()  # of each clip, that are read beside its frames
     plots: tuple[str, ...]  # the files that `report` draws, in results/evaluation/
+    further_files: tuple[str, ...] = ()  # that `further_results` gives, in results/
     predicts_classes = False  # whether outputs are one per class
     temperature = 1.0  # of the scores, as validation has fitted it; who reads a saved model sets it
     keeps_classes = False  # whether clips are held out so that train and val have every class
@@ -81,6 +85,10 @@ class Task(ABC):
     @abstractmethod
     def check_settings(self, settings: Settings) -> None:
         """Raises SettingsError where settings other than the metric do not go with the task."""
+
+    def resolve(self, settings: Settings, device: torch.device) -> tuple[Settings, list[str]]:
+        """The settings with what `auto` comes to in those of the task's own model, and notes. Raises SettingsError."""
+        return settings, []
 
     # the data
 
@@ -153,6 +161,22 @@ class Task(ABC):
     def fit(self, model: nn.Module, labels: np.ndarray) -> None:  # noqa: B027 (most models need nothing)
         """Take over from the labels of train, (N,), what the model needs to know of them before training."""
 
+    def inputs(
+        self, clips: Tensor, members: Values, epoch: int | None = None, seeds: np.ndarray | None = None
+    ) -> tuple[Tensor, ...]:
+        """What the model is called with: clips as it gets them, and what it takes of the other members of a batch.
+
+        epoch, seeds: in training, what augmentation of the other members is drawn from; seeds as of a Batch.
+        """
+        return (clips,)
+
+    def attention(self, model: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        """How much the model attends to each moment, float (B, moments) of `video` and `audio`; {} where it does not.
+
+        inputs: as of `inputs`.
+        """
+        return {}
+
     @abstractmethod
     def build_loss(self, model: nn.Module, class_counts: np.ndarray, device: torch.device) -> Loss:
         """The loss per clip of a model that is on `device`; class_counts: of the clips of train, as of `class_counts`.
@@ -223,6 +247,15 @@ class Task(ABC):
         closer together. videos: which one each clip comes from, (N,).
         """
         return {"threshold": None, "video_threshold": None, "temperature": 1.0}
+
+    def further_results(
+        self, evaluate: Callable[..., Predictions], loader: ClipLoader, predictions: Predictions
+    ) -> dict[str, dict]:
+        """File in results/: its content, of what takes more than one evaluation of the best model.
+
+        evaluate: gives the predictions of a loader; predictions: those of `loader`. All ranks call it together.
+        """
+        return {}
 
     def maximises(self, metric: str) -> bool:
         """Whether more of the metric is better."""

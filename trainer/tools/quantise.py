@@ -31,16 +31,17 @@ def quantise(run: Path, path: Path, shards: tuple[Path, ...], model_class: str |
 
     Static quantisation by onnxruntime: each weight has a scale per output channel, each activation the range that it
     has on clips of the run's validation split. LSTMs, and what lies between int8 operators, stay float32. shards: the
-    folders that the run was trained on. Raises TrainerError, FormatError.
+    folders that the run was trained on; empty: as the run says. Raises TrainerError, FormatError.
     """
     import torch
 
     from trainer.saved_model import load_saved
     from trainer.shards.mix import open_all
     from trainer.tools.evaluate import check_fits
+    from trainer.tools.scoring import folders_of
 
     saved = load_saved(run, torch.device("cpu"), model_class)
-    opened = open_all(shards, saved.settings.data.sheet_frames)
+    opened = open_all(folders_of(run, shards), saved.settings.data.sheet_frames)
     check_fits(saved, opened, "train")
     opened = saved.task.match_classes(opened, saved.classes, {})
     loader = _validation(saved, opened)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
 from trainer.data.loader import ClipLoader
 from trainer.devices.distributed import Group
 from trainer.engine.evaluate import Learned, choose_dtype, evaluate
+from trainer.errors import SettingsError
 from trainer.evaluation.predictions import Predictions, source_rows
 from trainer.saved_model import SavedModel
 from trainer.shards.shard_set import ShardSet
@@ -37,6 +40,23 @@ def split_loader(saved: SavedModel, shards: ShardSet, split: str, group: Group, 
         shards, split, saved.settings.batch_size, shuffle=False, device=group.device, on_error=data.on_error,
         max_errors=data.max_errors, cache=cache,
     )  # fmt: skip
+
+
+def folders_of(run: Path, given: tuple[Path, ...]) -> tuple[Path, ...]:
+    """The shards that the user has given, else those that the run was trained on.
+
+    Raises SettingsError where these are not there, or are not known.
+    """
+    if given:
+        return given
+    try:
+        results = json.loads((run / "results" / "experiment_results.json").read_text(encoding="utf-8"))
+        folders = tuple(map(Path, results["shards"]["folders"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SettingsError(f"{run}: does not say on which shards it was trained; pass them with --shards") from error
+    if missing := [folder for folder in folders if not folder.exists()]:
+        raise SettingsError(f"{missing[0]}: is not there, and {run} was trained on it; pass its place with --shards")
+    return folders
 
 
 def predict_split(saved: SavedModel, loader: ClipLoader, group: Group) -> Predictions:

@@ -11,6 +11,8 @@ from media import numbered_video
 from sound import FPS, FRAMES, click_at, sound_file, sounding_video
 
 from shardify.build.encode import make_samples
+from shardify.build.estimate import estimate_build
+from shardify.build.request import BuildRequest, Changes
 from shardify.cli.main import main
 from shardify.errors import UsageError, VideoError
 from shardify.format.index import read_index, read_rows
@@ -18,7 +20,6 @@ from shardify.format.members.mel import FLOOR
 from shardify.format.settings import BuildSettings
 from shardify.format.tar import read_shard
 from shardify.tools.info import describe
-from shardify.tools.recover import propose_npy
 from shardify.tools.repair import repair_folder
 from shardify.tools.verify import verify_folder
 
@@ -55,7 +56,8 @@ def copy(shards, tmp_path):
 
 def records(folder):
     """What the records say, by source."""
-    found = [json.loads(content) for name, _, content in read_shard(folder / "train-000000.tar") if "json" in name]
+    (tar,) = folder.glob("*.tar")
+    found = [json.loads(content) for name, _, content in read_shard(tar) if "json" in name]
     return {record["source"]: record for record in found}
 
 
@@ -106,10 +108,23 @@ def test_a_flipped_bit_of_the_sound_is_found_and_repaired(data, copy, shards, ke
     assert path.read_bytes() == before and verify_folder(copy, 1) == []
 
 
-def test_samples_npy_can_be_made_again(copy):
-    before = (copy / "samples.npy").read_bytes()
-    meta, rows = read_index(copy).meta, read_rows(copy)
-    assert next(iter(propose_npy(copy, meta, rows))) == before
+def test_damaged_tables_are_made_again(data, copy):
+    for name in ("samples.npy", "samples.csv"):
+        before = (copy / name).read_bytes()
+        (copy / name).write_bytes(before[:200] + b"x" + before[201:])
+        assert verify_folder(copy, 1) != []
+        repair_folder(data, copy)
+        assert (copy / name).read_bytes() == before
+
+
+def test_clips_that_stay_keep_their_sound_when_others_are_dropped(data, copy):
+    rows = (data / "list.csv").read_text().splitlines()
+    (data / "fewer.csv").write_text("\n".join(rows[:2] + rows[3:]) + "\n")  # without silent.mkv
+    before = read_index(copy).samples["mel_present"].tolist()
+    options = {"manifest": data / "fewer.csv", "val_fraction": 0.0, "test_fraction": 0.0, "workers": 1, **SOUND}
+    run_build(data, copy, changes=Changes(prune=True), **options)
+    assert sum(before) - sum(read_index(copy).samples["mel_present"].tolist()) == 1
+    assert len(records(copy)) == 3 and verify_folder(copy, 1) == []
 
 
 def test_the_preview_shows_the_spectrogram_below_the_frames(shards, tmp_path):
@@ -120,6 +135,12 @@ def test_the_preview_shows_the_spectrogram_below_the_frames(shards, tmp_path):
     assert Image.open(tmp_path / "p.png").size == (4 * 32, 2 * (28 + 32 + 8))
 
 
+def test_an_estimate_says_how_many_clips_have_sound(data):
+    settings = BuildSettings(frames=4, size=32, **SOUND)
+    request = BuildRequest(data, None, settings, manifest=data / "list.csv", workers=1)
+    assert "3 of their 4 clips have sound" in estimate_build(request).lines()
+
+
 def test_require_fails_what_has_no_sound(data):
     settings = BuildSettings(frames=4, size=32, clips=2, **SOUND | {"audio": "require"})
     with pytest.raises(VideoError, match=r"^no sound \(refused by --audio require\)$"):
@@ -128,6 +149,14 @@ def test_require_fails_what_has_no_sound(data):
     late = sounding_video(data / "late.mkv", start=0.8)
     with pytest.raises(VideoError, match=r"^no sound in its clip 0 "):
         make_samples(make_job(late), settings)
+
+
+def test_strict_refuses_damaged_sound(data):
+    path = sounding_video(data / "nan.mkv", lambda times: np.nan * times, codec="pcm_f32le")
+    (sample,) = make_samples(make_job(path), BuildSettings(frames=4, size=32, **SOUND))
+    assert json.loads(sample.members["json"])["audio_errors"] > 0
+    with pytest.raises(VideoError, match=r"^damaged: \d+ errors in its sound \(refused by --strict\)$"):
+        make_samples(make_job(path), BuildSettings(frames=4, size=32, strict=True, **SOUND))
 
 
 def test_a_changed_sound_file_is_noticed(data, copy, tmp_path, caplog):

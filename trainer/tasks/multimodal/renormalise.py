@@ -1,0 +1,24 @@
+"""Normalised clips as an encoder expects them that was trained with another mean and deviation than ImageNet's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from trainer.transforms.clips import MEAN, STD
+
+
+class Renormalise(nn.Module):
+    """Clips normalised over ImageNet as an encoder expects them, by its own mean and deviation."""
+
+    def __init__(self, mean: Sequence[float], deviation: Sequence[float]) -> None:
+        super().__init__()
+        factor = torch.tensor(STD) / torch.tensor(deviation)
+        shift = (torch.tensor(MEAN) - torch.tensor(mean)) / torch.tensor(deviation)
+        self.register_buffer("factor", factor.view(3, 1, 1), persistent=False)
+        self.register_buffer("shift", shift.view(3, 1, 1), persistent=False)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        return clips * self.factor + self.shift
