@@ -168,8 +168,8 @@ class Engine:
             values = self.task.clip_values(outputs.detach(), labels[chosen])
             values = {name: value * mask[chosen] for name, value in values.items()}
             columns = zip(self.task.loss_parts, by_part(losses.detach()), by_part(counts[chosen]), strict=True)
-            for part, loss, count in columns:
-                values |= {f"loss{part}": loss, f"clips{part}": count}
+            for name, loss, count in columns:
+                values |= {f"loss{name}": loss, f"clips{name}": count}
             torch._foreach_add_(list(added.values()), [values[name].double().sum() for name in added])
         return added
 

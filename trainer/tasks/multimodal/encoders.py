@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from collections import OrderedDict
 from pathlib import Path
 
 import torchvision
 from torch import Tensor, nn
+from torchvision.models import WeightsEnum
 from torchvision.models.video import R3D_18_Weights, r3d_18
 
 from trainer.errors import SettingsError
@@ -42,8 +44,8 @@ class ResNet3D(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        whole, own = r3d_18(), R3D_18_Weights.DEFAULT.transforms()
-        self.layers = nn.Sequential(whole.stem, whole.layer1, whole.layer2, whole.layer3, whole.layer4)
+        own = R3D_18_Weights.DEFAULT.transforms()
+        self.layers = _without_classifier(r3d_18())
         self.renormalise = Renormalise(own.mean, own.std)
 
     def forward(self, clips: Tensor) -> Tensor:
@@ -71,10 +73,15 @@ class ResNetAudio(nn.Module):
         whole = torchvision.models.resnet18()
         whole.conv1 = nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False)
         self.norm = nn.BatchNorm2d(1)
-        self.layers = nn.Sequential(*list(whole.children())[:-2])
+        self.layers = _without_classifier(whole)
 
     def forward(self, mel: Tensor) -> Tensor:
         return self.layers(self.norm(mel)).mean(2).transpose(1, 2)
+
+
+def _without_classifier(whole: nn.Module) -> nn.Sequential:
+    """A torchvision ResNet without its pool and classifier, its parts by their names."""
+    return nn.Sequential(OrderedDict(list(whole.named_children())[:-2]))
 
 
 def _convolution(kind: type[nn.Module], norm: type[nn.Module], inputs: int, outputs: int, stride) -> list[nn.Module]:
@@ -91,9 +98,7 @@ def make_video(settings: VideoSettings, frames: int, size: int) -> tuple[nn.Modu
     if settings.encoder != "r3d_18":
         return hub.make_encoder(settings, frames, size)
     encoder = ResNet3D()
-    names = [name for name, _ in r3d_18().named_children()][:-2]  # those of `layers`, without pool and classifier
-    origin = _load(encoder.layers, names, "model.video", settings.weights, R3D_18_Weights.DEFAULT)
-    return encoder, origin
+    return encoder, _load(encoder.layers, "model.video", settings.weights, R3D_18_Weights.DEFAULT)
 
 
 def make_audio(settings: AudioSettings) -> tuple[nn.Module, str]:
@@ -101,9 +106,8 @@ def make_audio(settings: AudioSettings) -> tuple[nn.Module, str]:
     if settings.encoder == "tiny":
         return _tiny(TinyAudio(), "model.audio", settings.weights)
     encoder = ResNetAudio()
-    names = [name for name, _ in torchvision.models.resnet18().named_children()][:-2]
     default = torchvision.models.ResNet18_Weights.DEFAULT
-    return encoder, _load(encoder.layers, names, "model.audio", settings.weights, default)
+    return encoder, _load(encoder.layers, "model.audio", settings.weights, default)
 
 
 def _tiny(encoder: nn.Module, group: str, weights: str) -> tuple[nn.Module, str]:
@@ -112,25 +116,25 @@ def _tiny(encoder: nn.Module, group: str, weights: str) -> tuple[nn.Module, str]
     return encoder, "random"
 
 
-def _load(layers: nn.Sequential, names: list[str], group: str, weights: str, enum) -> str:
-    """Load what torchvision calls `names` into layers in this order; where it came from. Raises SettingsError."""
+def _load(layers: nn.Module, group: str, weights: str, published: WeightsEnum) -> str:
+    """Load published weights, or those of a file, whose classifier is left out; where they came from.
+
+    Raises SettingsError where they do not fit.
+    """
     if weights == "none":
         return "random"
     if weights in NO_FILE:
         try:
-            state = enum.get_state_dict(progress=False, check_hash=True)
+            state = published.get_state_dict(progress=False, check_hash=True)
         except (OSError, RuntimeError):
-            return f"random ({enum.url.rsplit('/', 1)[-1]} is not cached and cannot be fetched)"
-        origin = f"torchvision {enum}"
+            return f"random ({published.url.rsplit('/', 1)[-1]} is not cached and cannot be fetched)"
+        origin = f"torchvision {published}"
     else:
         state, origin = read_weights(Path(weights)), weights
-    own = layers.state_dict()
-    theirs = {f"{names[int(key.partition('.')[0])]}.{key.partition('.')[2]}": key for key in own}
-    prefix = prefix_of(state, list(theirs))
-    found = {own_key: state[prefix + key] for key, own_key in theirs.items() if prefix + key in state}
-    first = next(iter(own))
-    if own[first].ndim == 4 and first in found:
-        found[first] = found[first].sum(1, keepdim=True)  # over RGB
+    own, prefix = layers.state_dict(), prefix_of(state, layers)
+    found = {name: state[prefix + name] for name in own if prefix + name in state}
+    if group == "model.audio" and "conv1.weight" in found:
+        found["conv1.weight"] = found["conv1.weight"].sum(1, keepdim=True)  # over RGB
     try:
         layers.load_state_dict(found)
     except RuntimeError as error:

@@ -7,29 +7,25 @@ cache first: without a network, the hub's own functions wait for half a minute.
 from __future__ import annotations
 
 import json
-import os
 import re
-import socket
+from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from trainer.errors import SettingsError
-from trainer.models.weights import prefix_of, read_weights
+from trainer.models.weights import HUB_TIMEOUT_SECONDS, ON_THE_HUB, prefix_of, read_weights
 from trainer.tasks.multimodal.renormalise import Renormalise
 from trainer.tasks.multimodal.settings import VideoSettings
 from trainer.transforms.clips import MEAN, STD
 
 DEFAULT = "MCG-NJU/videomae-base-finetuned-kinetics"  # what `auto` looks for; its weights are CC-BY-NC-4.0
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 LEFT_OUT = (  # of a config.json: what decides no shape
     "id2label", "label2id", "architectures", "torch_dtype", "dtype", "transformers_version", "_name_or_path",
 )  # fmt: skip
 INSTALL = "pip install 'shardify[multimodal]', or pip install transformers"
-CONNECT_SECONDS = 3
 OLD_BIAS = re.compile(r"(attention\.attention)\.([qv])_bias$")  # of VideoMAE up to transformers 4
 
 
@@ -39,7 +35,7 @@ def find_file(name: str, files: tuple[str, ...]) -> Path | None:
     if folder.is_dir():
         return next((folder / file for file in files if (folder / file).is_file()), None)
     try:
-        from huggingface_hub import hf_hub_download, try_to_load_from_cache
+        from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
         from huggingface_hub.errors import EntryNotFoundError
     except ImportError:
         return None
@@ -49,39 +45,19 @@ def find_file(name: str, files: tuple[str, ...]) -> Path | None:
                 return Path(cached)
         except ValueError:  # what is no name of a model
             return None
-    if not is_reachable():
-        return None
     for file in files:
         try:
+            get_hf_file_metadata(hf_hub_url(name, file), timeout=HUB_TIMEOUT_SECONDS)  # a download tries for 24 seconds
             return Path(hf_hub_download(name, file))
         except EntryNotFoundError:
             continue
-        except Exception:  # it raises a dozen types where there is no such model, no access or no network
+        except Exception:  # a dozen types where there is no such model, no access or no network
             return None
     return None
 
 
-def is_reachable() -> bool:
-    """Whether the hub answers, found out in seconds."""
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        return False
-    if os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
-        return True  # it is for the proxy to say
-    place = urlsplit(constants.ENDPOINT)
-    try:
-        port = place.port or (443 if place.scheme == "https" else 80)
-        socket.create_connection((place.hostname, port), CONNECT_SECONDS).close()
-    except OSError:
-        return False
-    return True
-
-
 def is_installed() -> bool:
     """Whether transformers is there, without importing it."""
-    from importlib.util import find_spec
-
     return find_spec("transformers") is not None
 
 
@@ -89,7 +65,7 @@ def find_default() -> tuple[str, str]:
     """The encoder that `auto` comes to where it can be had, "" where it cannot, and why not."""
     if not is_installed():
         return "", f"transformers is not installed ({INSTALL})"
-    if find_file(DEFAULT, ("config.json",)) is None or find_file(DEFAULT, WEIGHTS) is None:
+    if find_file(DEFAULT, ("config.json",)) is None or find_file(DEFAULT, ON_THE_HUB) is None:
         return "", f"{DEFAULT} is not in the hub's cache here and cannot be fetched"
     return DEFAULT, ""
 
@@ -188,13 +164,13 @@ def make_encoder(settings: VideoSettings, frames: int, size: int) -> tuple[nn.Mo
     if settings.weights == "none":
         return encoder, "random"
     wanted = settings.encoder if settings.weights == "auto" else settings.weights
-    path = Path(wanted) if Path(wanted).is_file() else find_file(wanted, WEIGHTS)
+    path = Path(wanted) if Path(wanted).is_file() else find_file(wanted, ON_THE_HUB)
     if path is None:
         if settings.weights == "auto" and settings.options.keys() <= {"model_type"}:
             return encoder, "random"  # a type of model has no weights
         raise SettingsError(
-            f"model.video.weights: {wanted} has no {' or '.join(WEIGHTS)} here, and none can be fetched; download the "
-            f"model elsewhere and pass its folder, or use model.video.weights=none"
+            f"model.video.weights: {wanted} has no {' or '.join(ON_THE_HUB)} here, and none can be fetched; download "
+            f"the model elsewhere and pass its folder, or use model.video.weights=none"
         )
     load_weights(encoder.model, path)
     return encoder, wanted
@@ -206,8 +182,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
     Raises SettingsError where a tensor of the model is not in it: the library would draw that by chance.
     """
     state = {OLD_BIAS.sub(_new_bias, key): value for key, value in read_weights(path).items()}
-    own = model.state_dict()
-    prefix = prefix_of(state, list(own))
+    own, prefix = model.state_dict(), prefix_of(state, model)
     missing = [name for name in own if prefix + name not in state]
     odd = [name for name in own if name not in missing and state[prefix + name].shape != own[name].shape]
     if missing or odd:

@@ -94,8 +94,8 @@ def test_weights_of_resnet18_come_from_a_file_summed_over_colours(tmp_path):
     settings = ("model.audio.encoder=resnet18", f"model.audio.weights={tmp_path / 'w.pth'}", "model.audio.freeze=true")
     model = make(*settings, "model.modalities=[audio]").train()
     audio = model.encoders["audio"]
-    assert torch.equal(audio.layers[0].weight, whole.conv1.weight.sum(1, keepdim=True))
-    assert torch.equal(audio.layers[7][1].conv2.weight, whole.layer4[1].conv2.weight)
+    assert torch.equal(audio.layers.conv1.weight, whole.conv1.weight.sum(1, keepdim=True))
+    assert torch.equal(audio.layers.layer4[1].conv2.weight, whole.layer4[1].conv2.weight)
     assert not audio.training and model.training and not any(p.requires_grad for p in audio.parameters())
 
 
