@@ -27,8 +27,6 @@ from shardify.format.members.mel import Mel
 from shardify.text import human_bytes
 from shardify.video.container import open_video
 
-BLOCK = 1024  # samples
-
 
 def make_video(path: Path, seconds: int, codec: str, rate: int, layout: str) -> Path:
     """A still picture with noise."""
@@ -40,14 +38,15 @@ def make_video(path: Path, seconds: int, codec: str, rate: int, layout: str) -> 
         track = container.add_stream(codec, rate=rate, layout=layout)
         track.codec_context.open()
         convert = av.AudioResampler(track.codec_context.format.name, layout, rate)
+        block = track.codec_context.frame_size or rate  # samples of a packet
         picture = np.zeros((32, 32, 3), np.uint8)
         for number in range(seconds):
             frame = av.VideoFrame.from_ndarray(picture)
             frame.pts, frame.time_base = number, Fraction(1)
             container.mux(video.encode(frame))
-            for start in range(number * rate, (number + 1) * rate, BLOCK):
-                at = start % (noise.shape[1] - BLOCK)
-                sound = av.AudioFrame.from_ndarray(np.ascontiguousarray(noise[:, at : at + BLOCK]), "fltp", layout)
+            for start in range(number * rate, (number + 1) * rate, block):
+                at = start % (noise.shape[1] - block)
+                sound = av.AudioFrame.from_ndarray(np.ascontiguousarray(noise[:, at : at + block]), "fltp", layout)
                 sound.sample_rate = rate
                 for part in convert.resample(sound):
                     part.pts = None

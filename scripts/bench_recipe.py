@@ -36,11 +36,12 @@ from trainer.evaluation.weighted import binary_figures
 from trainer.shards.shard_set import open_shards
 from trainer.tools.robustness import DEGRADATIONS, degraded
 
-PEOPLE = {"train": 120, "test": 80}
-EPOCHS = 10
+PEOPLE = {"train": 120, "test": 60}
+UNSEEN = KINDS[1:]  # in turn; the first kind is always seen
+EPOCHS = 8
 PLAIN = (
-    f"epochs={EPOCHS}", "batch_size=16", "amp=float32", "optimizer.lr=2e-3", "scheduler.name=cosine",
-    "data.cache=ram", "data.workers=1", "data.balanced=true", "data.frames=2",
+    f"epochs={EPOCHS}", "batch_size=32", "amp=float32", "optimizer.lr=4e-3", "scheduler.name=cosine",
+    "data.cache=ram", "data.workers=1", "data.balanced=true", "data.frames=1",
     "model.backbone=tiny", "model.weights=none", "model.batch_norm=train", "model.differences=false",
     "model.lstm_hidden=0", "model.attention_heads=0",
     "augment.crop=1", "augment.brightness=0", "augment.contrast=0", "augment.saturation=0",
@@ -131,7 +132,7 @@ class Results:
 
     def mean_auc(self, arm: str, scores: str, unseen: str | None = None) -> np.ndarray:
         """Over seeds and over the kinds that were left out, or of one: of the unseen kind; degraded: of all kinds."""
-        trials = [Trial(kind, arm, seed) for kind in ([unseen] if unseen else KINDS) for seed in range(self.seeds)]
+        trials = [Trial(kind, arm, seed) for kind in ([unseen] if unseen else UNSEEN) for seed in range(self.seeds)]
         return np.mean([self.auc(t, scores, (t.unseen,) if scores == "whole" else KINDS) for t in trials], 0)
 
 
@@ -144,9 +145,9 @@ def cell(values: np.ndarray, sign: str = "") -> str:
 def show(results: Results) -> None:
     """Print both tables, and write each trial's figure."""
     plain = results.mean_auc("plain", "whole")
-    print(f"\n| AUC of the unseen kind | {' | '.join(KINDS)} | mean | less plain |\n{'|---' * (len(KINDS) + 3)}|")
+    print(f"\n| AUC of the unseen kind | {' | '.join(UNSEEN)} | mean | less plain |\n{'|---' * (len(UNSEEN) + 3)}|")
     for arm in ARMS:
-        mean, own = results.mean_auc(arm, "whole"), (results.mean_auc(arm, "whole", kind)[0] for kind in KINDS)
+        mean, own = results.mean_auc(arm, "whole"), (results.mean_auc(arm, "whole", kind)[0] for kind in UNSEEN)
         difference = "" if arm == "plain" else cell(mean - plain, "+")
         print(f"| {arm} | {' | '.join(f'{value:.3f}' for value in own)} | {cell(mean)} | {difference} |")
     print(f"\n| AUC over all kinds | {' | '.join(ROBUST_ARMS)} |\n{'|---' * (len(ROBUST_ARMS) + 1)}|")
@@ -156,7 +157,7 @@ def show(results: Results) -> None:
     with (results.work / "trials.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("unseen", "arm", "seed", "auc"))
-        for unseen, arm, seed in itertools.product(KINDS, ARMS, range(results.seeds)):
+        for unseen, arm, seed in itertools.product(UNSEEN, ARMS, range(results.seeds)):
             writer.writerow((unseen, arm, seed, f"{results.auc(Trial(unseen, arm, seed), 'whole', (unseen,))[0]:.4f}"))
 
 
@@ -168,7 +169,7 @@ def main(work: Path, seeds: int, workers: int) -> None:
     """Train without each kind of fake in turn, in each way, and print the tables. WORK: where results are kept."""
     (work / "results").mkdir(parents=True, exist_ok=True)
     make_shards(work)
-    trials = [Trial(kind, arm, seed) for seed in range(seeds) for arm in ARMS for kind in KINDS]
+    trials = [Trial(kind, arm, seed) for seed in range(seeds) for arm in ARMS for kind in UNSEEN]
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         left = [trial for trial in trials if not (work / "results" / trial.file).exists()]
         running = {pool.submit(run_trial, work, trial): trial for trial in left}

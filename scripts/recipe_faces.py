@@ -6,7 +6,7 @@ replaced before the noise comes, by one of
     colour   itself in other colours            (a swap that was not matched to the light)
     soft     itself with fewer pixels           (a generator of a lower resolution)
     grid     itself under a pattern of pixels   (a generator's upsampling)
-    swap     the same place of another face, of half the difference in mean colour
+    swap     the same place of another face
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from make_demo_videos import write_video
 
 KINDS = ("colour", "soft", "grid", "swap")
 PIXELS, FRAMES = 32, 4
-NOISE_STD = (2, 5)  # of 255
+NOISE_STD = (1, 4)  # of 255
 ENCODING = ("mp4", "libx264", "yuv444p", {"crf": "14", "preset": "superfast"}, 3.0)  # as in make_demo_videos.py
 
 
@@ -41,15 +41,15 @@ def clip(identity: tuple[int, ...], kind: str) -> np.ndarray:
 def _inner(rng: np.random.Generator, still: np.ndarray, kind: str) -> np.ndarray:
     """What stands in the place of the face's inner region, float32 (PIXELS, PIXELS, 3)."""
     if kind == "colour":
-        return still * np.exp(rng.normal(0, 0.2, 3)).astype(np.float32)
+        return still * np.exp(rng.normal(0, 0.3, 3)).astype(np.float32)
     if kind == "soft":
         small = still.reshape(PIXELS // 2, 2, PIXELS // 2, 2, 3).mean((1, 3))
         return small.repeat(2, 0).repeat(2, 1)
     if kind == "grid":
         y, x = np.mgrid[:PIXELS, :PIXELS]
-        return still + rng.uniform(8, 16) * ((-1.0) ** (x + y)).astype(np.float32)[..., None]
-    other, mask = demo_faces.face(rng, PIXELS, PIXELS)
-    return other + 0.5 * (mask * (still - other)).sum((0, 1)) / mask.sum()
+        return still + rng.uniform(12, 24) * ((-1.0) ** (x + y)).astype(np.float32)[..., None]
+    other, _ = demo_faces.face(rng, PIXELS, PIXELS)
+    return other
 
 
 def make_videos(data: Path, people: dict[str, int]) -> Path:

@@ -24,6 +24,7 @@ from trainer.audit import main as audit
 from trainer.config.load import all_keys, load_settings
 from trainer.config.settings import Settings
 from trainer.evaluate import main as evaluate
+from trainer.explain import main as explain
 from trainer.export import main as export
 from trainer.predict import main as predict
 
@@ -37,6 +38,7 @@ COMMANDS = {f"shardify {name}": command for name, command in shardify.commands.i
     "python -m trainer.evaluate": evaluate,
     "python -m trainer.predict": predict,
     "python -m trainer.export": export,
+    "python -m trainer.explain": explain,
     "python -m trainer.audit": audit,
 }
 NOT_RUN = {  # beginning of a command → why; of our own ones the options are parsed all the same
@@ -62,8 +64,11 @@ NOT_RUN = {  # beginning of a command → why; of our own ones the options are p
     "shardify kaggle shards/ --id owner/my-clips --title 'My clips' --upload": "sends; tests/shardify/kaggle/test_kaggle.py does",  # noqa: E501
     "shardify kaggle shards/ --id owner/my-clips --title 'My clips' --new-version": "sends; tests/shardify/kaggle/test_kaggle.py does",  # noqa: E501
     "python -m trainer --shards shards/ --devices 2": "needs two GPUs",
+    "python -m trainer --shards shards/ --set model.backbone=resnet18": "takes long; tests/trainer/models/test_backbones.py builds it",  # noqa: E501
     "python -m trainer.evaluate --run runs/x --shards ff/shards": "tests/trainer/tools/test_evaluate.py does it",
     "python -m trainer.export --run runs/x": "takes long; tests/trainer/test_export.py does it",
+    "python -m trainer --shards shards/ --set model.name=multimodal": "tests/trainer/tasks/multimodal/ does it",
+    "python -m trainer.explain": "needs a run on sound; tests/trainer/test_explain.py has one",
     "energon ": "tests/test_interoperability.py does it",
 }
 SMALL = (  # where a command says nothing else
@@ -126,19 +131,11 @@ def place(tmp_path_factory):
     request = BuildRequest(root / "data", root / "shards", settings, manifest=root / "videos.csv")
     assert build(request).ok_inputs == 18
     shutil.copytree(root / "shards", root / "shards-2")
+    shutil.copytree(ROOT / "configs", root / "configs")
     with pytest.MonkeyPatch.context() as here:
         here.chdir(root)
         assert call("python -m trainer --shards shards/ --out runs/x", here).exit_code == 0
-    save_random_weights(root / "resnet18" / "model.safetensors")
     return root
-
-
-def save_random_weights(path):
-    from safetensors.torch import save_file
-    from timm import create_model
-
-    path.parent.mkdir()
-    save_file(create_model("resnet18").state_dict(), path)
 
 
 def call(command, monkeypatch):

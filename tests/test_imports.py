@@ -28,7 +28,7 @@ LEVELS = {
     ),
     "trainer": (
         "__main__",
-        "train evaluate predict export audit",
+        "train evaluate predict export explain audit",
         "tools",
         "final_report",
         "monitor saved_model",

@@ -102,22 +102,22 @@ class SpanMel:
 
         samples: (C, n), of which the first is number `at`; beyond them there is silence.
         """
-        size, num_windows = self._bands.size, self._columns * self._per_column
+        size = self._bands.size
+        numbers = self._numbers(ends[0], min(ends[1], at + samples.shape[1] + size - 1))
+        if not len(numbers):
+            return
+        if self._power is None:
+            self._power = np.zeros((self._columns, self._mels))
         padded = np.pad(samples, ((0, 0), (size, size)))
         views = np.lib.stride_tricks.sliding_window_view(padded, size, axis=1)
-        numbers = self._numbers(ends[0], min(ends[1], at + samples.shape[1] + size - 1), num_windows)
         batch = max(1, BATCH // (self._bands.fft_size * len(samples)))
         for part in np.array_split(numbers, range(batch, len(numbers), batch)):
-            if not len(part):
-                continue
-            if self._power is None:
-                self._power = np.zeros((self._columns, self._mels))
             windows = views[:, self._firsts(part) - at + size].swapaxes(0, 1)
             np.add.at(self._power, part // self._per_column, self._bands(windows))
 
-    def _numbers(self, after: int, until: int, num_windows: int) -> np.ndarray:
+    def _numbers(self, after: int, until: int) -> np.ndarray:
         """Of the windows whose end is above `after` and at most `until`."""
-        size = self._bands.size
+        size, num_windows = self._bands.size, self._columns * self._per_column
         if self._hop:  # about, with some to spare
             low, high = ((end - size // 2 - self._start) / self._hop for end in (after, until))
             numbers = np.arange(max(0, math.floor(low) - 2), min(num_windows, math.ceil(high) + 2))

@@ -18,7 +18,7 @@ TOLERANCE = 0.02  # seconds between where a frame begins and where the one befor
 STEP_BACK = 0.5  # seconds; a clock that steps back further has begun anew
 BEFORE, AFTER = 2.0, 1.0  # seconds around a span that are decoded as well: decoders and windows reach over its ends
 MAX_SECONDS = 360_000  # of a time: more is damage
-MAX_FRAME_SECONDS = 60  # of a frame: more is a made-up sample rate
+MAX_FRAME_SECONDS, MAX_SOURCE_RATE = 60, 1_000_000  # of a frame, and in Hz: more is a made-up sample rate
 MAX_PACKETS = 1 << 31  # the worker's CPU time ends long files
 
 
@@ -105,11 +105,9 @@ class Waveform:
         expected = 0.0
         for packet in self._packets(stream):
             for frame in self._decode(stream, packet):
-                if not (frame.samples and 0 < frame.samples / max(frame.sample_rate, 1) <= MAX_FRAME_SECONDS):
-                    self.errors += 1
-                    continue
                 own = expected if frame.pts is None else frame.time
-                if abs(own) > MAX_SECONDS:
+                is_long = frame.samples > MAX_FRAME_SECONDS * frame.sample_rate
+                if is_long or frame.sample_rate > MAX_SOURCE_RATE or abs(own) > MAX_SECONDS:
                     self.errors += 1
                     continue
                 expected = own + frame.samples / frame.sample_rate

@@ -105,6 +105,8 @@ def _sounds(job: Job, settings: BuildSettings, file: VideoFile, video: DecodedVi
                 fingerprint = open_fingerprint(beside.file, beside.size_bytes, settings.full_hash)
         except VideoError as error:
             raise VideoError(f"its sound file {job.sound.name}: {error}") from error
+    if settings.strict and sounds[0].errors:
+        raise VideoError(f"damaged: {sounds[0].errors} errors in its sound (refused by --strict)")
     silent = [number for number, sound in enumerate(sounds) if not sound.is_present]
     if settings.audio == "require" and silent:
         what = "no sound" if len(silent) == len(sounds) else f"no sound in its clip {silent[0]}"

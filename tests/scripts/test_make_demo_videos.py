@@ -90,7 +90,7 @@ def test_no_property_of_a_file_tells_its_kind(probes: dict[Path, dict]) -> None:
 
 
 def test_the_audit_finds_no_shortcut(data_set: Path, tmp_path: Path) -> None:
-    build(BuildRequest(data_set, tmp_path / "shards", BuildSettings(frames=2, size=8), workers=2))
+    build(BuildRequest(data_set, tmp_path / "shards", BuildSettings(frames=2, size=8), workers=1))
     result = CliRunner().invoke(audit, ["--shards", str(tmp_path / "shards")])
     assert result.exit_code == 0, result.output
     assert "WARNING" not in result.output

@@ -18,6 +18,7 @@ def skipped_steps(record):
     return [note for note in record["notes"] if "steps were skipped" in note]
 
 
+LINEAR = ("model.name=runs:MeanColours", "metric=loss", "optimizer.lr=0.03")  # better with every epoch
 RESUMED = {
     "plain": (),
     "more": (
@@ -54,29 +55,29 @@ def test_a_run_goes_on_from_any_step_bit_for_bit(shards_folder, tmp_path, name, 
 def test_time_is_over(shards_folder, tmp_path):
     out = tmp_path / "run"
     with pytest.raises(Interrupted, match=rf"max_hours is over at epoch 1, step 1;.*--out {out} --resume") as caught:
-        run_small(shards_folder, out, "max_hours=1e-9")
+        run_small(shards_folder, out, *LINEAR, "max_hours=1e-9")
     assert caught.value.exit_code == 75
-    record = run_small(shards_folder, out, "max_hours=1", resume=True)
+    record = run_small(shards_folder, out, *LINEAR, "max_hours=1", resume=True)
     assert record["epochs_trained"] == 2
 
 
 def test_resume_starts_where_nothing_is_and_stops_where_all_is_done(shards_folder, tmp_path, capfd):
-    first = run_small(shards_folder, tmp_path / "run", resume=True)
+    first = run_small(shards_folder, tmp_path / "run", *LINEAR, resume=True)
     said = capfd.readouterr().err
     assert f"nothing to resume in {tmp_path / 'run'}: starting at epoch 1\n" in said and "resuming" not in said
-    assert run_small(shards_folder, tmp_path / "run", resume=True) == first
+    assert run_small(shards_folder, tmp_path / "run", *LINEAR, resume=True) == first
     assert "is complete" in capfd.readouterr().err
-    more = run_small(shards_folder, tmp_path / "run", "epochs=3", resume=True)
+    more = run_small(shards_folder, tmp_path / "run", *LINEAR, "epochs=3", resume=True)
     assert (more["epochs_trained"], len(history(tmp_path / "run"))) == (3, 3)
 
 
 def test_resume_falls_back_from_a_damaged_checkpoint(shards_folder, tmp_path, capfd):
     out = tmp_path / "run"
-    run_small(shards_folder, out)
+    run_small(shards_folder, out, *LINEAR)
     expected = history(out)
     newest = max((out / "checkpoints").iterdir())
     newest.write_bytes(newest.read_bytes()[:1000])
-    run_small(shards_folder, out, resume=True)
+    run_small(shards_folder, out, *LINEAR, resume=True)
     said = capfd.readouterr().err
     assert f"{newest} is damaged" in said
     assert "resuming at epoch 2, step 0" in said
@@ -103,19 +104,19 @@ def damage_checkpoints(out):
 )
 def test_a_run_that_has_lost_a_part_is_not_overwritten(shards_folder, tmp_path, damage, message):
     out = tmp_path / "run"
-    run_small(shards_folder, out, "epochs=1")
+    run_small(shards_folder, out, *LINEAR, "epochs=1")
     damage(out)
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     with pytest.raises(TrainerError, match=message) as caught:
-        run_small(shards_folder, out, resume=True)
+        run_small(shards_folder, out, *LINEAR, resume=True)
     assert str(out) in str(caught.value) and "another --out" in str(caught.value)
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
 def test_a_complete_run_needs_no_model_to_say_so(shards_folder, tmp_path):
-    record = run_small(shards_folder, tmp_path / "run", "epochs=1")
+    record = run_small(shards_folder, tmp_path / "run", *LINEAR, "epochs=1")
     (tmp_path / "run" / "models" / "best_model.pth").unlink()
-    assert run_small(shards_folder, tmp_path / "run", "epochs=1", resume=True) == record
+    assert run_small(shards_folder, tmp_path / "run", *LINEAR, "epochs=1", resume=True) == record
 
 
 def test_only_a_run_that_begins_starts_from_scratch(shards_folder, tmp_path, capfd):
@@ -172,9 +173,6 @@ def kill_at(monkeypatch):
 
     yield begin
     monkeypatch.setattr(os, "replace", replace)
-
-
-LINEAR = ("model.name=runs:MeanColours", "metric=loss", "optimizer.lr=0.03")  # better with every epoch
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,8 @@ def test_the_same_settings_give_the_same_run(shards_folder, tmp_path):
 
 
 def test_checkpoints_within_an_epoch(shards_folder, tmp_path):
-    run_small(shards_folder, tmp_path / "run", "checkpoint_every_steps=1", "keep_checkpoints=99")
+    every_step = ("model.name=runs:MeanColours", "checkpoint_every_steps=1", "keep_checkpoints=99")
+    run_small(shards_folder, tmp_path / "run", *every_step)
     names = sorted(path.name[:13] for path in (tmp_path / "run" / "checkpoints").iterdir())
     assert names == [f"step-{step:08d}" for step in range(1, 7)]
 
@@ -203,7 +204,8 @@ def test_damaged_clips_are_counted_in_the_results(own_shards, tmp_path):
     with open(shards.shard(number), "r+b") as file:
         file.seek(int(shards.samples["frames_offset"][number]))
         file.write(b"??")
-    record = run_small(own_shards, tmp_path / "run", "data.on_error=skip", "data.max_errors=0.2")
+    own = ("model.name=runs:MeanColours", "data.on_error=skip", "data.max_errors=0.2")
+    record = run_small(own_shards, tmp_path / "run", *own)
     assert record["test"]["clips"] == 7
     assert [shards.key(number) in line for line in record["damaged_clips"]] == [True]
     assert "1 damaged clips were skipped" in record["notes"]

@@ -44,8 +44,8 @@ def paired_order(pairs: np.ndarray, count: int, seed: int, epoch: int) -> np.nda
 
     pairs: int (P, 2); none is drawn a second time before each has come once.
     """
-    rng = np.random.default_rng([seed, epoch])
-    return pairs[_repeated(np.arange(len(pairs)), math.ceil(count / 2), rng)].reshape(-1)[:count]
+    chosen = _repeated(np.arange(len(pairs)), math.ceil(count / 2), np.random.default_rng([seed, epoch]))
+    return pairs[chosen].reshape(-1)[:count]
 
 
 def _weighted(

@@ -178,6 +178,13 @@ class Task(ABC):
         """
         return (clips,)
 
+    def attention(self, model: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        """How much the model attends to each moment, float (B, moments) of `video` and `audio`; {} where it does not.
+
+        inputs: as of `inputs`.
+        """
+        return {}
+
     @abstractmethod
     def build_loss(self, model: nn.Module, class_counts: np.ndarray, device: torch.device) -> Loss:
         """The loss per clip of a model that is on `device`; class_counts: of the clips of train, as of `class_counts`.

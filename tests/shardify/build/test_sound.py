@@ -151,6 +151,14 @@ def test_require_fails_what_has_no_sound(data):
         make_samples(make_job(late), settings)
 
 
+def test_strict_refuses_damaged_sound(data):
+    path = sounding_video(data / "nan.mkv", lambda times: np.nan * times, codec="pcm_f32le")
+    (sample,) = make_samples(make_job(path), BuildSettings(frames=4, size=32, **SOUND))
+    assert json.loads(sample.members["json"])["audio_errors"] > 0
+    with pytest.raises(VideoError, match=r"^damaged: \d+ errors in its sound \(refused by --strict\)$"):
+        make_samples(make_job(path), BuildSettings(frames=4, size=32, strict=True, **SOUND))
+
+
 def test_a_changed_sound_file_is_noticed(data, copy, tmp_path, caplog):
     moved = shutil.copytree(data, tmp_path / "data")
     sound_file(moved / "beside.wav", np.zeros((1, 9000)), 16_000)

@@ -75,8 +75,7 @@ def test_pixel_formats_as_the_ffmpeg_program(tmp_path, pixel_format, codec):
 
 # AVCOL_SPC and AVCOL_RANGE numbers
 @needs_ffmpeg
-@pytest.mark.parametrize("matrix", [1, 4, 5, 6, 7, 9])
-@pytest.mark.parametrize("colour_range", [1, 2])
+@pytest.mark.parametrize(("matrix", "colour_range"), [(1, 1), (4, 1), (5, 1), (6, 1), (7, 1), (9, 1), (1, 2), (5, 2)])
 def test_matrix_and_range_as_the_stream_says(tmp_path, matrix, colour_range):
     def tag(frame):
         frame.colorspace, frame.color_range = matrix, colour_range

@@ -32,7 +32,7 @@ def build_set(root, real, fake):
         lines.append(f"{path.relative_to(data)},{path.parent.name},test,{kind}")
     (root / "videos.csv").write_text("\n".join(lines) + "\n")
     settings = BuildSettings(frames=FRAMES, size=SIZE, clips=2)
-    build(BuildRequest(data, root / "shards", settings, manifest=root / "videos.csv", workers=2))
+    build(BuildRequest(data, root / "shards", settings, manifest=root / "videos.csv", workers=1))
     return root / "shards"
 
 

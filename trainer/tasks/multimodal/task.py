@@ -74,6 +74,9 @@ class _VideoAndSound(Task):
             has_video, has_sound = self._drop(has_video, has_sound, draws[:, 5], draws[:, 6])
         return clips, mel, torch.stack((has_video, has_sound), dim=1)
 
+    def attention(self, model: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        return model.attention(*inputs)
+
     def further_results(
         self, evaluate: Callable[..., Predictions], loader: ClipLoader, predictions: Predictions
     ) -> dict[str, dict]:

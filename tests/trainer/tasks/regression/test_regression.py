@@ -38,7 +38,7 @@ def lit_folder(data_folder, tmp_path_factory):
         lines.append(f"{name},face,{name.parts[0]},{target}")
     (made / "videos.csv").write_text("\n".join(lines) + "\n")
     settings = BuildSettings(frames=FRAMES, size=SIZE, shard_size=8)
-    build(BuildRequest(data_folder, made / "shards", settings, manifest=made / "videos.csv", workers=2))
+    build(BuildRequest(data_folder, made / "shards", settings, manifest=made / "videos.csv", workers=1))
     return made / "shards"
 
 
