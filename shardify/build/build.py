@@ -25,7 +25,7 @@ from shardify.errors import UsageError
 from shardify.faces.detector import detector_version, open_detector
 from shardify.format import index
 from shardify.format.members import members_of
-from shardify.format.shard import read_journal
+from shardify.format.shard import journal_path, read_journal
 from shardify.format.words import SPLITS
 from shardify.interrupt import Interrupts
 from shardify.progress import Progress
@@ -143,6 +143,8 @@ def build_shards(request: BuildRequest, shards: list[ShardPlan], decoders: Count
     resumed = len(shards) - len(missing)
     if resumed:
         logger.info(f"resuming: {resumed} of {len(shards)} shards are finished already")
+    if again := sum(journal_path(out, shard.name).exists() for shard in missing):
+        logger.info(f"built again: {again} shards, since other videos or libraries were there, or their tar is damaged")
     in_hand = 0
 
     def jobs() -> Iterator[Job]:

@@ -66,7 +66,7 @@ def test_parts_in_any_order_and_twice_at_once(data, reference, tmp_path):
     assert tree(out) == reference
 
 
-def test_a_part_that_is_cut_off_and_a_tar_that_is_damaged_are_made_good(data, reference, tmp_path, monkeypatch):
+def test_a_part_that_is_cut_off_and_a_tar_that_is_damaged_are_made_good(data, reference, tmp_path, monkeypatch, caplog):
     out, request = tmp_path / "s", request_of(data, tmp_path / "s")
 
     def interrupted(*arguments, **options):
@@ -83,7 +83,9 @@ def test_a_part_that_is_cut_off_and_a_tar_that_is_damaged_are_made_good(data, re
     assert len(tars) == 1
     first.write_bytes(first.read_bytes()[:-1])
     (out / ".train-000001.tar.0123abcd.tmp").touch()  # of a part that was killed
+    caplog.set_level("INFO", "shardify")
     build_part(request, Part(2, 2))
+    assert "built again: 1 shards, since other videos or libraries were there, or their tar is damaged" in caplog.text
     assert run_build(data, out).resumed_shards < len(list(out.glob("*.tar")))
     assert tree(out) == reference
 
