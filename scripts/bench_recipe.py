@@ -58,9 +58,12 @@ ELEMENTS = {
     "self_blend": ("augment.self_blend=0.3",),
     "sam": ("optimizer.sam_rho=0.05",),
 }
-ARMS = {"plain": (), **ELEMENTS, "all": sum(ELEMENTS.values(), ())}
+ARMS = {
+    "plain": (), **ELEMENTS, "pairs and self_blend": ELEMENTS["pairs"] + ELEMENTS["self_blend"],
+    "all": sum(ELEMENTS.values(), ()),
+}  # fmt: skip
 DEGRADED = {"jpeg": (80, 60, 40, 20), "blur": (0.5, 1), "downscale": (2,), "noise": (0.02, 0.05, 0.1)}
-ROBUST_ARMS = ("plain", "augment", "all")
+ROBUST_ARMS = ("plain", "augment", "pairs and self_blend", "all")
 RESAMPLES = 1000
 
 

@@ -222,7 +222,8 @@ def train_and_evaluate(shards_folder, group):
     """Two epochs, and an evaluation, of a model whose first weights the ranks do not agree on."""
     torch.manual_seed(group.rank)
     model, shards = Partly(2), open_shards(shards_folder)
-    settings = load_settings(None, (*SMALL, "model.name=runs:Partly", "accumulate=2", "ema=0.5"))
+    overrides = ("model.name=runs:Partly", "accumulate=2", "ema=0.5", "optimizer.sam_rho=0.1")
+    settings = load_settings(None, (*SMALL, *overrides))
     engine = make_engine(settings, shards, shards.numbers("train"), model, group)
     train, val = (ClipLoader(shards, split, 8, rank=group.rank, world=group.world) for split in ("train", "val"))
     sums = engine.new_sums()
