@@ -29,7 +29,7 @@ OTHER_WORDS = {  # setting: what other tools call it
     "model.lstm_hidden": "hidden_size hidden_dim",
     "model.lstm_layers": "num_layers",
     "model.attention_heads": "num_heads",
-    "model.dropout": "drop_rate dropout_rate dropout",
+    "model.dropout": "drop_rate dropout_rate",
     "model.video.encoder": "video_encoder video_feature_dim video_model",
     "model.video.freeze": "freeze_backbone",
     "model.audio.encoder": "audio_encoder audio_feature_dim audio_model input_channels",
