@@ -24,7 +24,7 @@ OTHER_WORDS = {  # setting: what other tools call it
     "early_stopping": "early_stopping_patience early_stop",
     "metric": "monitor metric_for_best_model",
     "amp": "precision mixed_precision fp16 bf16 use_amp",
-    "model.backbone": "arch architecture encoder model_name",
+    "model.backbone": "arch architecture model_name",
     "model.weights": "pretrained checkpoint",
     "model.lstm_hidden": "hidden_size hidden_dim",
     "model.lstm_layers": "num_layers",
