@@ -69,6 +69,7 @@ def test_what_does_not_go_with_the_task_is_refused(shards_folder, tmp_path):
         (("model.modalities=[]",), r"use \[video, audio\], \[video\] or \[audio\]"),
         (("model.modality_dropout=0.1",), "the one modality is video"),
         (("model.fusion.heads=3",), "model.fusion.heads is 3; it must divide model.fusion.width, which is 16"),
+        (("augment.gain=3",), "augment.gain is 3.0, but no sound is trained on here"),
         (("model.backbone=tiny",), "model.backbone is tiny, but it belongs to resnet_lstm, not to multimodal"),
         (("model.video.freeze=true",), "its weights are random and would never learn"),
         (("model.video.encoder=no/such",), "model.video.encoder: no/such is neither tiny"),
