@@ -1,10 +1,10 @@
 """What sound costs a build: CPU per second of sound, and the memory that an hour of it takes.
 
-    python scripts/bench_audio.py [--minutes 5] [--hour]
+    python scripts/bench_audio.py [--minutes 5] [--ultrasound 60]
 
 The sound of a made video is decoded, placed and transformed as in a build with `--audio auto`: 48 kHz stereo AAC in
-mp4, in clips of two seconds. With --hour also an hour at 250 kHz, mono PCM in mov, as ultrasound is recorded
-(1.8 GB of disk), in a process that is held to the memory of a build's worker; it takes some minutes.
+mp4, in clips of two seconds. With --ultrasound also so many minutes at 250 kHz, mono PCM in mov, as rodents are
+recorded, as one clip (an hour takes 1.8 GB of disk). Both in a process that is held to the memory of a build's worker.
 """
 
 from __future__ import annotations
@@ -81,23 +81,23 @@ def in_worker(jobs: list[tuple]) -> Iterator[tuple[float, int]]:
 
 @click.command()
 @click.option("--minutes", default=5, show_default=True, help="Length of the AAC sound.")
-@click.option("--hour", is_flag=True, help="Also an hour at 250 kHz.")
-def main(minutes: int, hour: bool) -> None:
+@click.option("--ultrasound", default=0, help="Minutes of sound at 250 kHz.")
+def main(minutes: int, ultrasound: int) -> None:
     common = {"columns": 256, "window": 25.0, "hop": 10.0}
     speech = Mel(rate=16_000, mels=128, low=20.0, high=8000.0, **common)
-    ultrasound = Mel(rate=250_000, mels=128, low=1000.0, high=125_000.0, **common)
+    calls = Mel(rate=250_000, mels=128, low=1000.0, high=125_000.0, **common)
     with tempfile.TemporaryDirectory() as folder:
         seconds = 60 * minutes
         path = make_video(Path(folder, "a.mp4"), seconds, "aac", 48_000, "stereo")
         runs = list(in_worker([(path, speech, seconds, max(1, seconds // 2))] * 3))
         per_second = sorted(spent for spent, _ in runs)[1] / seconds * 1000
         click.echo(f"AAC 48 kHz stereo: {per_second:.1f} ms CPU per second, {human_bytes(runs[0][1])} resident")
-        if hour:
-            path = make_video(Path(folder, "b.mov"), 3600, "pcm_s16le", 250_000, "mono")
-            ((spent, memory),) = in_worker([(path, ultrasound, 3600, 1)])
+        if ultrasound:
+            path = make_video(Path(folder, "b.mov"), 60 * ultrasound, "pcm_s16le", 250_000, "mono")
+            ((spent, memory),) = in_worker([(path, calls, 60 * ultrasound, 1)])
             click.echo(
-                f"an hour at 250 kHz: {spent:.0f} s CPU, {human_bytes(memory)} resident; a worker may have "
-                f"{human_bytes(MEMORY_BYTES)}"
+                f"{ultrasound} minutes at 250 kHz: {spent:.0f} s CPU, {human_bytes(memory)} resident; a worker may "
+                f"have {human_bytes(MEMORY_BYTES)}"
             )
 
 

@@ -34,7 +34,7 @@ from trainer.evaluation.metrics import softmax
 from trainer.evaluation.predictions import source_rows
 from trainer.evaluation.weighted import binary_figures
 from trainer.shards.shard_set import open_shards
-from trainer.tools.robustness import DEGRADATIONS, DegradedLoader
+from trainer.tools.robustness import DEGRADATIONS, degraded
 
 PEOPLE = {"train": 120, "test": 60}
 UNSEEN = KINDS[1:]  # in turn; the first kind is always seen
@@ -106,7 +106,7 @@ def run_trial(work: Path, trial: Trial) -> None:
         engine.train_epoch(loaders["train"], epoch, 0, engine.new_sums(), lambda step: False)
     scores = {"whole": softmax(engine.evaluate(loaders["test"]).outputs)[:, 1]}
     for name, strength in degradations() if trial.arm in ROBUST_ARMS else ():
-        worse = DegradedLoader(loaders["test"], DEGRADATIONS[name].apply, strength)
+        worse = degraded(loaders["test"], DEGRADATIONS[name].apply, strength)
         scores[f"{name} {strength:g}"] = softmax(engine.evaluate(worse).outputs)[:, 1]
     test = splits["test"]
     np.savez(work / "results" / trial.file, people=people[test], kinds=kinds[test], **scores)

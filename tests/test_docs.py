@@ -64,10 +64,10 @@ NOT_RUN = {  # beginning of a command → why; of our own ones the options are p
     "shardify kaggle shards/ --id owner/my-clips --title 'My clips' --upload": "sends; tests/shardify/kaggle/test_kaggle.py does",  # noqa: E501
     "shardify kaggle shards/ --id owner/my-clips --title 'My clips' --new-version": "sends; tests/shardify/kaggle/test_kaggle.py does",  # noqa: E501
     "python -m trainer --shards shards/ --devices 2": "needs two GPUs",
-    "python -m trainer --shards shards/ --set model.backbone=resnet18": "takes long; tests/trainer/models/test_models.py builds it",  # noqa: E501
+    "python -m trainer --shards shards/ --set model.backbone=resnet18": "takes long; tests/trainer/models/test_backbones.py builds it",  # noqa: E501
     "python -m trainer.evaluate --run runs/x --shards ff/shards": "tests/trainer/tools/test_evaluate.py does it",
     "python -m trainer.export --run runs/x": "takes long; tests/trainer/test_export.py does it",
-    "python -m trainer --shards shards/ --set model.name=multimodal": "tests/trainer/tasks/multimodal/test_run.py does it",
+    "python -m trainer --shards shards/ --set model.name=multimodal": "tests/trainer/tasks/multimodal/ does it",
     "python -m trainer.explain": "needs a run on sound; tests/trainer/test_explain.py has one",
     "energon ": "tests/test_interoperability.py does it",
 }
@@ -207,8 +207,9 @@ def test_every_option_has_a_row_and_every_row_an_option(name):
     rows = re.findall(r"^\| (`-[^|]*) \|", section, re.MULTILINE)
     documented = {option for row in rows for option in re.findall(r"`([^`]+)`", row)}
     if name == "shardify plan":
-        assert "options of `build` but `--dry-run`" in section
-        assert options_of(COMMANDS[name]) == options_of(COMMANDS["shardify build"]) - {"--dry-run"}
+        assert "options of `build` but `--dry-run`, `--plan-only` and `--part`" in section
+        own = {"--dry-run", "--plan-only", "--part"}
+        assert options_of(COMMANDS[name]) == options_of(COMMANDS["shardify build"]) - own
     else:
         assert documented == options_of(COMMANDS[name])
 

@@ -157,10 +157,11 @@ class _Stretch:
 
     def __init__(self, start: float, frame: av.AudioFrame, rate: int) -> None:
         self.expected = self._start = start  # seconds
-        self._kind, self._rate, self._channels = _kind(frame), frame.sample_rate, frame.layout.nb_channels
+        self._kind, self._rate, self._layout = _kind(frame), frame.sample_rate, frame.layout
         self._taken = 0  # samples of the source
-        self._fifo, self._resampler = av.AudioFifo(), av.AudioResampler("fltp", rate=rate)
-        self._at, self._begins = round(start * rate), True
+        self._fifo, self._to_floats = av.AudioFifo(), av.AudioResampler("flt")
+        self._resampler, self._wanted_rate = av.AudioResampler("flt", rate=rate), rate
+        self._first = self._at = round(start * rate)
 
     def continues(self, start: float, frame: av.AudioFrame) -> bool:
         return abs(start - self.expected) <= TOLERANCE and _kind(frame) == self._kind
@@ -174,18 +175,29 @@ class _Stretch:
         return self._give(ends=False) if self._fifo.samples >= self._rate else None
 
     def end(self) -> Block:
-        """The rest, with what the resampler still holds, without which up to 500 samples would be lost."""
+        """The rest, with what the resampler still holds, which may be all of it."""
         return self._give(ends=True)
 
     def _give(self, ends: bool) -> Block:
         frame = self._fifo.read()
-        frames = self._resampler.resample(frame) if frame else []
+        frames = self._to_floats.resample(frame) if frame else []
         if ends:
-            frames += self._resampler.resample(None)
-        parts = [np.empty((self._channels, 0), np.float32), *(part.to_ndarray() for part in frames)]
-        block = Block(self._at, np.concatenate(parts, axis=1), self._begins, ends)
-        self._at, self._begins = self._at + block.samples.shape[1], False
+            frames.append(self._silence())
+        resampled = [part for frame in frames for part in self._resampler.resample(frame)]
+        # channels in turns: of more than seven that lie apart, PyAV 18 reads one too many
+        parts = [np.empty(0, np.float32), *(part.to_ndarray()[0] for part in resampled)]
+        samples = np.ascontiguousarray(np.concatenate(parts).reshape(-1, self._layout.nb_channels).T)
+        end = self._first + max(1, round(self._taken * self._wanted_rate / self._rate))
+        block = Block(self._at, samples[:, : end - self._at], self._at == self._first, ends)
+        self._at += block.samples.shape[1]
         return block
+
+    def _silence(self) -> av.AudioFrame:
+        """As much as pushes all sound out of the resampler, whose own end mirrors it, and needs some for that."""
+        frame = av.AudioFrame("flt", self._layout, self._rate // 20 + 64)
+        frame.sample_rate = self._rate
+        frame.planes[0].update(bytes(frame.planes[0].buffer_size))
+        return frame
 
 
 def choose_sound(container: av.container.InputContainer) -> av.audio.stream.AudioStream | None:

@@ -25,7 +25,7 @@ from shardify.errors import UsageError
 from shardify.faces.detector import detector_version, open_detector
 from shardify.format import index
 from shardify.format.members import members_of
-from shardify.format.shard import read_journal
+from shardify.format.shard import journal_path, read_journal
 from shardify.format.words import SPLITS
 from shardify.interrupt import Interrupts
 from shardify.progress import Progress
@@ -77,7 +77,7 @@ def build(request: BuildRequest) -> BuildReport:
             return _report(catalog, plan, previous.meta, previous.rows, start)
         commit.begin(out, settings)
         decoders = Counter()
-        entries, resumed = _build_shards(request, plan.shards, decoders)
+        entries, resumed = build_shards(request, plan.shards, decoders)
         entries += [rewrite_shard(out, rewrite, members_of(settings)) for rewrite in rewrites]
         if previous:
             commit.give_up(out, previous.rewritten)
@@ -106,18 +106,25 @@ def plan_after(previous: Previous | None, catalog: Catalog, request: BuildReques
         raise UsageError(f"{twins[0].removeprefix('warning: ')}; refused by --strict")
     if request.settings.audio != "none":
         mel_bands(members_of(request.settings)["mel"])  # bands too narrow are no failure of each video
-    if plan.shards and request.settings.faces:
-        _check_detector(request, previous)
-    if plan.shards and request.settings.decoder == "cuda":
-        from shardify.video.nvdec import check_cuda
-
-        check_cuda()
+    if plan.shards:
+        check_machine(request)
+        if request.settings.faces:
+            _check_detector(request, previous)
     return previous, plan
 
 
+def check_machine(request: BuildRequest) -> None:
+    """Raises UsageError where this machine lacks the detector of faces or the decoder that is asked for."""
+    if request.settings.faces:
+        open_detector(request.faces_model)
+    if request.settings.decoder == "cuda":
+        from shardify.video.nvdec import check_cuda
+
+        check_cuda()
+
+
 def _check_detector(request: BuildRequest, previous: Previous | None) -> None:
-    """Raises UsageError where the detector of faces is missing, or is not the one that the folder was built with."""
-    open_detector(request.faces_model)
+    """Raises UsageError where the detector of faces is not the one that the folder was built with."""
     here = detector_version(request.settings.faces_model)
     for shard in index.all_shards(previous.meta) if previous else []:
         if (other := shard["versions"].get("faces")) != here:
@@ -127,7 +134,7 @@ def _check_detector(request: BuildRequest, previous: Previous | None) -> None:
             )
 
 
-def _build_shards(request: BuildRequest, shards: list[ShardPlan], decoders: Counter) -> tuple[list[dict], int]:
+def build_shards(request: BuildRequest, shards: list[ShardPlan], decoders: Counter) -> tuple[list[dict], int]:
     """Journal entries of all shards in plan order, and how many of them were finished already."""
     out, settings = request.out, request.settings
     ids = {shard.name: plan_hash(shard, settings) for shard in shards}
@@ -136,6 +143,8 @@ def _build_shards(request: BuildRequest, shards: list[ShardPlan], decoders: Coun
     resumed = len(shards) - len(missing)
     if resumed:
         logger.info(f"resuming: {resumed} of {len(shards)} shards are finished already")
+    if again := sum(journal_path(out, shard.name).exists() for shard in missing):
+        logger.info(f"built again: {again} shards, since other videos or libraries were there, or their tar is damaged")
     in_hand = 0
 
     def jobs() -> Iterator[Job]:

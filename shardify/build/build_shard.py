@@ -50,12 +50,12 @@ def plan_hash(shard: ShardPlan, settings: BuildSettings) -> str:
     states = []
     for job in shard.jobs:
         named = [job.source, job.labels, job.classes, job.target, job.group, job.kind, job.original]
-        sound = [job.sound.name, job.sound.offset, _state(job.sound.path)] if job.sound else []
-        states.append([*named, job.box, _state(job.path), *sound])
+        sound = [job.sound.name, job.sound.offset, file_state(job.sound.path)] if job.sound else []
+        states.append([*named, job.box, file_state(job.path), *sound])
     return sha256(json_bytes([VERSION, settings.to_dict(), library_versions(settings), shard.name, states]))
 
 
-def _state(path: Path) -> list[int]:
+def file_state(path: Path) -> list[int]:
     """What of a file changes when it does; empty where there is none."""
     try:
         here = os.stat(path)

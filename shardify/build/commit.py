@@ -3,33 +3,44 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
+import secrets
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from shardify.build.previous import UNFINISHED
-from shardify.errors import BusyError
+from shardify.build.previous import PLAN, UNFINISHED
+from shardify.errors import BusyError, ShardifyError
 from shardify.format.index import TABLES, json_bytes
 from shardify.format.schema import SHARD
 from shardify.format.settings import BuildSettings
 from shardify.format.shard import journal_path
 from shardify.storage.local import list_names, rename, write_atomically
 
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF)
+
 
 @contextlib.contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
-    """Hold the folder for one build; the kernel lets go of it when the process ends, however it ends.
+def lock_folder(folder: Path, shared: bool = False) -> Iterator[None]:
+    """Hold the folder for one build, or `shared` with others for a part of one; the kernel lets go when they end.
 
-    Raises BusyError when another build holds it.
+    Raises BusyError when another build holds it, ShardifyError where its file system has no locks.
     """
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise BusyError(f"{folder}: another build is running here; wait for it to end") from error
+            raise BusyError(f"{folder}: another build is running here, or a part of one; wait for it to end") from error
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            raise ShardifyError(
+                f"{folder}: its file system has no locks ({error.strerror}); mount it with them "
+                f"(Lustre: -o flock; NFS: version 4, or without -o nolock), or build on a local disk"
+            ) from error
         yield
     finally:
         os.close(descriptor)
@@ -40,7 +51,7 @@ def begin(folder: Path, settings: BuildSettings) -> None:
     note = json_bytes(settings.to_dict())
     path = folder / UNFINISHED
     if not (folder / "index.json").exists() and not (path.exists() and path.read_bytes() == note):
-        write_atomically(path, note)
+        write_atomically(path, note, f".{secrets.token_hex(4)}")  # parts may do so at once
 
 
 def commit(folder: Path, files: dict[str, bytes]) -> None:
@@ -62,6 +73,14 @@ def roll_forward(folder: Path) -> None:
         rename(folder / ".new-index.json", folder / "index.json")
 
 
+def check_settled(folder: Path) -> None:
+    """Raises ShardifyError where a commit was cut off, which only a whole build may finish."""
+    if (folder / ".new-index.json").exists():
+        raise ShardifyError(
+            f"{folder}: an earlier build was cut off as it wrote its tables; run it once more, without --part"
+        )
+
+
 def give_up(folder: Path, names: Collection[str]) -> None:
     """Leave an empty journal entry for shards that the next index will not name: then they are leftovers."""
     for name in names:
@@ -76,7 +95,7 @@ def remove_leftovers(folder: Path, indexed: Collection[str], wanted: Collection[
     is_built = (folder / "index.json").exists()
     for name in list_names(folder):
         shard = name[1:].removesuffix(".json")
-        if (name.startswith(".") and name.endswith(".tmp")) or (name == UNFINISHED and is_built):
+        if (name.startswith(".") and name.endswith(".tmp")) or (name in (UNFINISHED, PLAN) and is_built):
             (folder / name).unlink()
         elif name.startswith(".") and SHARD.fullmatch(shard) and shard not in wanted:
             if shard not in indexed:

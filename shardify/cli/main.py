@@ -99,7 +99,7 @@ def build_options(command):
     @functools.wraps(command)
     @click.pass_context
     def wrapped(context: click.Context, data: Path, shards: Path | None, **options):
-        own = {"dry_run": options.pop("dry_run")} if "dry_run" in options else {}
+        own = {name: options.pop(name) for name in ("dry_run", "plan_only", "part") if name in options}
         return command(_request(data, shards, _with_config(context, options)), **own)
 
     for option in reversed(BUILD_OPTIONS):
@@ -124,14 +124,21 @@ for command in COMMANDS:
 @one_line_errors
 @build_options
 @click.option("--dry-run", is_flag=True, help="Estimate as `shardify plan` does; write nothing.")
-def build(request: BuildRequest, dry_run: bool) -> None:
+@click.option("--plan-only", is_flag=True, help="Write the plan that --part follows; build nothing.")
+@click.option("--part", metavar="I/N", help="Build every N-th shard from I on (0 to N), for one of N machines.")
+def build(request: BuildRequest, dry_run: bool, plan_only: bool, part: str | None) -> None:
     """Turn every video below DATA into clips in the folder SHARDS.
 
     DATA holds a known data set as it was downloaded, train|val|test/CLASS/…, or CLASS/… only. Run it again to resume
     after an interruption, or to add the videos that have come since.
     """
+    if sum((dry_run, plan_only, part is not None)) > 1:
+        raise UsageError("--dry-run, --plan-only and --part exclude each other; pass one of them")
     if dry_run:
         _show_estimate(request)
+        return
+    if plan_only or part is not None:
+        _build_in_parts(request, part)
         return
     from shardify.build.build import build as run_build
 
@@ -153,6 +160,26 @@ def plan(request: BuildRequest) -> None:
     and nothing is written. Where SHARDS holds a build already, only what is new in DATA counts.
     """
     _show_estimate(request)
+
+
+def _build_in_parts(request: BuildRequest, part: str | None) -> None:
+    """Build one part, or make the plan where none is given."""
+    from shardify.build.parts.build_part import build_part, make_plan
+    from shardify.build.parts.plan_file import Part
+
+    if part is None:
+        shards = make_plan(request)
+        show(f"planned: {len(shards)} shards of {sum(len(shard.jobs) for shard in shards)} videos")
+        show("next: the same command with --part 1/N to N/N instead of --plan-only, then with neither")
+        return
+    report = build_part(request, Part.of(part))
+    show(
+        f"part {part}: {report.shards} shards, {report.resumed_shards} of them finished before; {report.failed_inputs} "
+        f"videos failed"
+    )
+    show(f"all parts: {report.finished} of {report.planned} shards are finished")
+    if report.finished == report.planned:
+        show("next: the same command without --part, which writes the tables")
 
 
 def _show_estimate(request: BuildRequest) -> None:

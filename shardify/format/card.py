@@ -65,5 +65,6 @@ def _counts(meta: dict, samples: np.ndarray, used: list[str]) -> str:
 
 
 def _table(top: list[str], body: dict[str, list[int]]) -> str:
-    lines = [top, ["---"] * len(top), *([split, *map(str, counts)] for split, counts in body.items())]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    rows = [top, *([split, *map(str, counts)] for split, counts in body.items())]
+    head, *lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([head, "|" + "---|" * len(top), *lines])

@@ -74,14 +74,14 @@ class Timeline:
 
 
 def demux(
-    stream: av.stream.Stream, logs: Sequence[tuple[int, str, str]] = (), most: int = MAX_PACKETS
+    stream: av.stream.Stream, logs: Sequence[tuple[int, str, str]] = (), most: int | None = None
 ) -> Iterator[av.Packet]:
-    """The stream's packets from where it stands, so many at most; `logs` is what libav has logged about the file.
+    """The stream's packets from where it stands, `most` (MAX_PACKETS) of them; `logs` is what libav has said of it.
 
     Raises BrokenOffError where the file breaks off, and VideoError at the first encrypted packet (without
     the key it decodes to noise, if at all) and where there are too many.
     """
-    packets = stream.container.demux(stream)
+    packets, most = stream.container.demux(stream), MAX_PACKETS if most is None else most
     for number in count():
         try:
             packet = next(packets, None)

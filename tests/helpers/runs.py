@@ -27,6 +27,10 @@ SMALL = (
     "epochs=2", "batch_size=8", "model.backbone=tiny", "model.weights=none", "model.lstm_hidden=8",
     "model.attention_heads=2", "optimizer.lr=3e-3",
 )  # fmt: skip
+MULTIMODAL = (
+    "model.name=multimodal", "epochs=2", "batch_size=8", "model.video.encoder=tiny", "model.audio.encoder=tiny",
+    "model.fusion={width: 16, heads: 2, layers: 1}", "optimizer.lr=3e-3",
+)  # fmt: skip
 ALONE = Group(0, 1, CPU)
 torch.set_num_threads(1)  # threads that wait for each other on busy cores take longer than one alone
 show_log("trainer")  # as the commands do
@@ -50,6 +54,12 @@ def run_small(shards: Path, out: Path, *overrides: str, resume: bool = False, gr
     small = [text for text in SMALL if not (is_own and text.startswith("model."))]
     with quick_results():
         return train(load_settings(None, (*small, *overrides)), shards, out, group, resume)
+
+
+def run_multimodal(shards: Path, out: Path, *overrides: str, resume: bool = False) -> dict:
+    """The same of a tiny model of video and sound."""
+    with quick_results():
+        return train(load_settings(None, (*MULTIMODAL, *overrides)), shards, out, ALONE, resume)
 
 
 def evaluation_of(run: Path, shards: Path, split: str = "test", **options) -> dict:

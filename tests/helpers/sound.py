@@ -130,8 +130,8 @@ def _sounds(sound, samples_of: Callable, start: float, end: float, gap: tuple[fl
 def _frame(sound, samples: np.ndarray, number: int) -> av.AudioFrame:
     context = sound.codec_context
     channels = context.layout.nb_channels
-    samples = np.ascontiguousarray(np.broadcast_to(samples, (channels, samples.shape[1])), np.float32)
-    frame = av.AudioFrame.from_ndarray(samples, "fltp", context.layout.name)
+    in_turns = np.broadcast_to(samples, (channels, samples.shape[1])).T.reshape(1, -1)
+    frame = av.AudioFrame.from_ndarray(in_turns.astype(np.float32), "flt", context.layout.name)
     frame.sample_rate = context.sample_rate
     (frame,) = _converter(context.format.name, context.layout.name, context.sample_rate).resample(frame)
     frame.pts, frame.time_base = number, Fraction(1, context.sample_rate)

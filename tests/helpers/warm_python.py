@@ -76,7 +76,8 @@ def _answer(connection: socket.socket) -> None:
 
     def wait() -> None:
         process.join()
-        connection.send(str(process.exitcode).encode())
+        with contextlib.suppress(OSError):  # the program may have been killed
+            connection.send(str(process.exitcode).encode())
         os._exit(0)
 
     threading.Thread(target=wait).start()

@@ -49,7 +49,7 @@ def choose_run_cache(
 
     All ranks take what the least of them has room for.
     """
-    members = choose_members(members_read(settings, shards), shards).values()
+    members = choose_members(task_of(settings, shards.heads, shards.members).read_members(shards), shards).values()
     num_bytes = sum(map(len, splits.values())) * sum(member.num_bytes for member in members)
     choices = group.gather(np.array([TIERS.index(choose_cache(settings.data.cache, num_bytes, group.device))]))
     cache = TIERS[choices.max()]
@@ -61,12 +61,13 @@ def make_loaders(
     settings: Settings, shards: ShardSet, splits: dict[str, np.ndarray], cache: str, group: Group
 ) -> dict[str, ClipLoader]:
     """One loader per split."""
+    members = task_of(settings, shards.heads, shards.members).read_members(shards)
     return {
         split: ClipLoader(
             shards,
             split,
             settings.batch_size,
-            members=members_read(settings, shards),
+            members=members,
             seed=settings.seed,
             device=group.device,
             numbers=numbers,
@@ -84,11 +85,6 @@ def make_loaders(
         )
         for split, numbers in splits.items()
     }
-
-
-def members_read(settings: Settings, shards: ShardSet) -> list[str]:
-    """The names of the members that the task reads, the frames first."""
-    return [shards.first_member.name, *task_of(settings, shards.heads, shards.members).other_members]
 
 
 def make_engine(settings: Settings, shards: ShardSet, numbers: np.ndarray, model: nn.Module, group: Group) -> Engine:

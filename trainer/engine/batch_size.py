@@ -16,7 +16,7 @@ from trainer.config.settings import Settings
 from trainer.data.arguments import choose_members
 from trainer.data.batches import Batch, empty_values, presence
 from trainer.devices.distributed import Group
-from trainer.engine.assemble import make_engine, members_read
+from trainer.engine.assemble import make_engine
 from trainer.errors import SettingsError
 from trainer.shards.shard_set import ShardSet
 
@@ -101,7 +101,7 @@ def take_steps(
     settings = dataclasses.replace(settings, batch_size=size)
     engine = make_engine(settings, shards, numbers, model, Group(0, 1, device))
     engine.begin_epoch(settings.epochs - 1)
-    members = choose_members(members_read(settings, shards), shards)
+    members = choose_members(engine.task.read_members(shards), shards)
     values = {name: made.zero_() for name, made in empty_values(members, size, device=device).items()}
     values[shards.first_member.name].random_(0, 256)
     chosen = np.resize(numbers, size)

@@ -15,7 +15,7 @@ class Freezing:
 
     A frozen stage of the backbone has no gradients and runs as in evaluation: batch norm by its running statistics,
     which stay as they are, and no dropout of layers. With all_but_norms the backbone runs as in training and only its
-    norms learn (LayerNorm tuning, docs/models.md). Raises SettingsError where the model has no backbone, or that none.
+    norms learn (LayerNorm tuning, docs/models.md). Raises SettingsError where the model has no backbone or no norms.
     """
 
     def __init__(self, model: nn.Module, settings: ModelSettings) -> None:
@@ -39,7 +39,7 @@ class Freezing:
                     "model.freeze is all_but_norms, but the backbone has no norms that learn; use backbone"
                 )
             for parameter in backbone.parameters():
-                parameter.requires_grad_(parameter in norms)
+                parameter.requires_grad_(parameter.requires_grad and parameter in norms)
 
     def begin_epoch(self, epoch: int) -> bool:
         """Put the model into the epoch's training mode; True where other parameters learn than before."""

@@ -56,7 +56,7 @@ def attention_page(title: str, clips: Sequence[Explained]) -> str:
 def _figure(clip: Explained) -> str:
     parts = [_image(_side_by_side(clip.frames), "frames", "JPEG"), _strip(clip.attention.get("video"))]
     if clip.mel is not None:
-        parts += [_image(_spectrogram(clip.mel), "mel", "PNG"), _strip(clip.attention.get("audio"))]
+        parts += [_image(spectrogram_picture(clip.mel), "mel", "PNG"), _strip(clip.attention.get("audio"))]
     elif "audio" in clip.attention:
         parts.append("<small>no sound</small>")
     lines = "<br>".join(map(html.escape, clip.lines))
@@ -70,8 +70,8 @@ def _side_by_side(frames: np.ndarray) -> Image.Image:
     return picture
 
 
-def _spectrogram(mel: np.ndarray) -> Image.Image:
-    """Dark where it is loud, the lowest band at the bottom."""
+def spectrogram_picture(mel: np.ndarray) -> Image.Image:
+    """A log mel spectrogram, float (M, F): dark where it is loud, the lowest band at the bottom."""
     low, high = np.percentile(mel, (5, 99.8))
     grey = 255 - 255 * ((mel - low) / max(high - low, 1e-6)).clip(0, 1)
     return Image.fromarray(grey[::-1].round().astype(np.uint8))

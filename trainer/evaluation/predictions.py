@@ -82,14 +82,15 @@ def source_rows(shards: ShardSet) -> dict[int, dict[str, str]]:
 def prediction_rows(
     shards: ShardSet, numbers: np.ndarray, part: ReportPart, rows: dict[int, dict[str, str]]
 ) -> list[dict[str, object]]:
-    """key, source and group of each clip, and the columns of the task's table.
+    """key, source and group of each clip, has_NAME of the members that it may lack, and the task's own columns.
 
     rows: of samples.csv, by the clips' numbers.
     """
-    whole = []
+    whole, names = [], [name for name in shards.members if f"{name}_present" in shards.samples.dtype.names]
     for number, own in zip(numbers, part.table, strict=True):
         key, row = shards.key(number), rows.get(int(number), {})
-        whole.append({"key": key, "source": row.get("source", ""), "group": row.get("group", ""), **own})
+        has = {f"has_{name}": bool(shards.samples[f"{name}_present"][number]) for name in names}
+        whole.append({"key": key, "source": row.get("source", ""), "group": row.get("group", ""), **has, **own})
     return whole
 
 

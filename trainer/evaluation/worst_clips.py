@@ -14,6 +14,7 @@ from PIL import Image
 from shardify.format.members.base import DAMAGE
 from shardify.format.members.frames import grid_shape, to_sheet
 from shardify.storage.local import write_atomically
+from trainer.evaluation.attention_page import spectrogram_picture
 from trainer.evaluation.predictions import Ranking
 from trainer.shards.shard_set import ShardSet
 
@@ -73,16 +74,20 @@ def _figure(shards: ShardSet, number: int, caption: str, share: float, rows: dic
 
 
 def _picture(shards: ShardSet, number: int) -> str:
-    """A clip's contact sheet as a data URL, or an empty one where the clip cannot be read."""
+    """A clip's contact sheet, with its spectrogram beneath, as a data URL; empty where the clip cannot be read."""
+    names = [shards.first_member.name, *(["mel"] if "mel" in shards.members else [])]
     try:
-        (payload,) = shards.read(number)
-        frames = shards.first_member.decode(payload)
+        payloads = zip(names, shards.read(number, names), strict=True)
+        frames, *mels = (shards.members[name].decode(payload) for name, payload in payloads)
     except DAMAGE:  # skipped in training too, and reported there
         return "data:,"
     unused = math.prod(grid_shape(len(frames))) - len(frames)
     white = np.full((unused, *frames.shape[1:]), 255, np.uint8)  # cells that are black look like frames
     picture = Image.fromarray(to_sheet(np.concatenate([frames, white])))
     picture.thumbnail((SHEET_PIXELS, SHEET_PIXELS))
+    for mel in mels:
+        beneath = spectrogram_picture(mel[0].astype(np.float32)).resize((picture.width, max(1, picture.width // 4)))
+        picture = Image.fromarray(np.concatenate([np.asarray(picture), np.asarray(beneath.convert("RGB"))]))
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=85)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

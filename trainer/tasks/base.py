@@ -75,6 +75,10 @@ class Task(ABC):
     def __init__(self, settings: Settings, heads: Sequence[Head], members: Mapping[str, Member]) -> None:
         """Raises SettingsError where a setting does not go with the task."""
         self.loss = settings.loss
+        if "mel" not in self.other_members:
+            for name in ("frequency_mask", "time_mask", "gain"):
+                if value := getattr(settings.augment, name):
+                    raise SettingsError(f"augment.{name} is {value}, but no sound is trained on here; leave it out")
         self.check_settings(settings)
         fits = ("auto", "loss", *self.metrics)
         if settings.metric not in fits:
@@ -85,6 +89,10 @@ class Task(ABC):
     @abstractmethod
     def check_settings(self, settings: Settings) -> None:
         """Raises SettingsError where settings other than the metric do not go with the task."""
+
+    def read_members(self, shards: ShardSet) -> list[str]:
+        """The names of the members that are read of each clip, the frames first."""
+        return [shards.first_member.name, *self.other_members]
 
     def resolve(self, settings: Settings, device: torch.device) -> tuple[Settings, list[str]]:
         """The settings with what `auto` comes to in those of the task's own model, and notes. Raises SettingsError."""

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from shardify.format.records import UNLABELLED
 from shardify.storage.local import check_writable, write_atomically
 from trainer.errors import TrainerError
 
 if TYPE_CHECKING:
     from trainer.data.batches import Batch
+    from trainer.evaluation.attention_page import Explained
     from trainer.saved_model import SavedModel
     from trainer.shards.shard_set import ShardSet
+    from trainer.tasks.base import Prediction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +66,7 @@ def explain(request: ExplainRequest, path: Path) -> int:
     return len(explained)
 
 
-def _explain(saved: SavedModel, shards: ShardSet, batch: Batch) -> list:
+def _explain(saved: SavedModel, shards: ShardSet, batch: Batch) -> list[Explained]:
     import torch
 
     from trainer.evaluation.attention_page import Explained
@@ -100,14 +103,14 @@ def _hears(batch: Batch, place: int) -> bool:
     return "mel" in batch.members and bool(batch.members["mel_present"][place])
 
 
-def _lines(shards: ShardSet, number: int, verdicts: Mapping) -> list[str]:
+def _lines(shards: ShardSet, number: int, verdicts: Mapping[str, Prediction]) -> list[str]:
     """What is predicted of each head, and what it is."""
     lines = []
     for head in shards.heads:
         said, label = verdicts[head.name], int(shards.samples[head.field][number])
-        truth = (
-            "has no label" if label < 0 else "right" if head.classes[label] == said.class_name else head.classes[label]
-        )
-        verb = "" if label < 0 or truth == "right" else "it is "
-        lines.append(f"{head.name}: {said.class_name} ({said.confidence:.0%}), {verb}{truth}")
+        if label == UNLABELLED:
+            known = "without a label"
+        else:
+            known = "right" if head.classes[label] == said.class_name else f"it is {head.classes[label]}"
+        lines.append(f"{head.name}: {said.class_name} ({said.confidence:.0%}), {known}")
     return lines

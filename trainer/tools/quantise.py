@@ -67,14 +67,16 @@ def _validation(saved: SavedModel, shards) -> ClipLoader:
     splits, _ = choose_splits(shards, data.val_fraction, saved.settings.seed, saved.task.keeps_classes)
     batch_size = max(1, saved.settings.batch_size // saved.settings.accumulate)
     return ClipLoader(
-        shards, "val", batch_size, numbers=splits["val"], shuffle=False, on_error=data.on_error,
-        max_errors=data.max_errors,
+        shards, "val", batch_size, members=saved.task.read_members(shards), numbers=splits["val"], shuffle=False,
+        on_error=data.on_error, max_errors=data.max_errors,
     )  # fmt: skip
 
 
 def _inputs(batch: Batch) -> dict[str, np.ndarray]:
     """What an exported model takes."""
-    return {"clips": np.ascontiguousarray(batch.clips.numpy())}
+    return {
+        name: np.ascontiguousarray(values.numpy()) for name, values in {"clips": batch.clips, **batch.others()}.items()
+    }
 
 
 def _write_int8(path: Path, smaller: Path, loader: ClipLoader) -> None:

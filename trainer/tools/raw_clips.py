@@ -20,8 +20,9 @@ from shardify.build.job import Job
 from shardify.errors import ShardifyError
 from shardify.faces.detector import open_detector
 from shardify.format.members import members_of
-from shardify.format.records import PRIMARY
+from shardify.format.records import OPTIONAL, PRIMARY
 from shardify.format.settings import BuildSettings
+from shardify.format.shard import Sample
 from shardify.sources.boxes import NO_BOX, match_boxes, read_boxes
 from shardify.sources.entries import find_videos
 from shardify.sources.source import Source, printable, unusable_name
@@ -33,6 +34,9 @@ from trainer.errors import TrainerError
 logger = logging.getLogger(__name__)
 
 Input = tuple[Job, str | None]  # a video or a picture, and why it has no score where that is known already
+# the N clips of a video by member, as they are stored, the frames uint8 (N, T, S, S, 3) first; and NAME_present, bool
+# (N,), of a member that clips may lack
+Clips = dict[str, np.ndarray]
 
 
 def settings_of(build: dict, run: Path, faces_model: Path | None = None) -> BuildSettings:
@@ -94,20 +98,38 @@ def _input(file: Path, name: str, box: Box | None, needs_box: bool, is_shared: b
 def clips_of_inputs(
     inputs: Sequence[Input], settings: BuildSettings, workers: int | None, timeout_seconds: float,
     faces_model: Path | None = None,
-) -> Iterator[tuple[str, np.ndarray | str]]:  # fmt: skip
-    """Each input's name with its clips, uint8 (N, T, S, S, 3), or with the reason why there are none, in order.
+) -> Iterator[tuple[str, Clips | str]]:  # fmt: skip
+    """Each input's name with its clips, or with the reason why there are none, in order.
 
     Decoded in processes of their own, as in a build; workers, timeout_seconds, faces_model: as of `pack_videos`.
     """
     usable = (job for job, reason in inputs if not reason)
     outcomes = pack_videos(usable, settings, workers=workers, timeout_seconds=timeout_seconds, faces_model=faces_model)
-    member = next(iter(members_of(settings).values()))
     for job, reason in inputs:
         outcome = reason or next(outcomes)
         if isinstance(outcome, str):
             yield printable(job.source), outcome
         else:
-            yield job.source, np.stack([member.decode(sample.members[member.extension]) for sample in outcome])
+            yield job.source, _decoded(outcome, settings)
+
+
+def _decoded(samples: list[Sample], settings: BuildSettings) -> Clips:
+    clips = {}
+    for name, member in members_of(settings).items():
+        clips[name] = np.stack([member.decode(sample.members[member.extension]) for sample in samples])
+        if name in OPTIONAL:
+            clips[f"{name}_present"] = np.array([sample.row[f"{name}_present"] for sample in samples], bool)
+    return clips
+
+
+def frames_alone(frames: np.ndarray, settings: BuildSettings) -> Clips:
+    """Clips of these frames, uint8 (N, T, S, S, 3), that lack all other members."""
+    first, *others = members_of(settings).values()
+    clips = {first.name: frames}
+    for member in others:
+        clips[member.name] = np.zeros((len(frames), *member.shape), member.dtype)
+        clips[f"{member.name}_present"] = np.zeros(len(frames), bool)
+    return clips
 
 
 def clips_of_frames(frames: np.ndarray, settings: BuildSettings) -> np.ndarray:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from shardify.text import duration
+from trainer.data.altered import AlteredLoader
 from trainer.data.batches import Batch
 from trainer.data.loader import ClipLoader
 from trainer.devices.distributed import Group
 from trainer.evaluation.predictions import Predictions
 from trainer.saved_model import SavedModel
-from trainer.shards.shard_set import ShardSet
 from trainer.tasks.levels import LEVELS, scored_levels
 from trainer.tools.scoring import DataSet, predict_split, split_loader
 from trainer.transforms.clips import to_float
@@ -48,32 +49,22 @@ DEGRADATIONS = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class DegradedLoader:
-    """A loader whose clips get worse, as uint8, before the model's own transforms; the same in every pass."""
+def degraded(loader: ClipLoader, apply: Degrade, strength: float) -> AlteredLoader:
+    """A loader whose clips get worse."""
+    return AlteredLoader(loader, partial(degrade, apply, strength))
 
-    loader: ClipLoader
-    apply: Degrade
-    strength: float
 
-    @property
-    def shards(self) -> ShardSet:
-        return self.loader.shards
+def degrade(apply: Degrade, strength: float, batch: Batch) -> Batch:
+    """A batch whose clips are worse, as uint8, before the model's own transforms; the same in every pass."""
+    seeds = torch.from_numpy(batch.numbers.astype(np.int32)).to(batch.clips.device)
 
-    @property
-    def batch_size(self) -> int:
-        return self.loader.batch_size
+    def worsen(clips: Tensor, seeds: Tensor) -> Tensor:
+        strengths = torch.full((len(clips),), float(strength), device=clips.device)
+        return apply(to_float(clips), strengths, seeds).mul(255).round().to(torch.uint8)
 
-    def batches(self, epoch: int) -> Iterator[Batch]:
-        for batch in self.loader.batches(epoch):
-            (name, clips), *_ = batch.members.items()
-            seeds = torch.from_numpy(batch.numbers.astype(np.int32)).to(clips.device)
-            pieces = zip(clips.split(AT_ONCE), seeds.split(AT_ONCE), strict=True)
-            yield replace(batch, members={name: torch.cat([self._degrade(*piece) for piece in pieces])})
-
-    def _degrade(self, clips: Tensor, seeds: Tensor) -> Tensor:
-        strength = torch.full((len(clips),), float(self.strength), device=clips.device)
-        return self.apply(to_float(clips), strength, seeds).mul(255).round().to(torch.uint8)
+    pieces = zip(batch.clips.split(AT_ONCE), seeds.split(AT_ONCE), strict=True)
+    first = next(iter(batch.members))
+    return replace(batch, members=batch.members | {first: torch.cat([worsen(*piece) for piece in pieces])})
 
 
 def robustness(
@@ -91,7 +82,7 @@ def robustness(
     begin = time.monotonic()
     with contextlib.closing(split_loader(saved, data_set.shards, split, group, cache="auto")) as loader:
         for done, (name, strength) in enumerate(passes, 1):
-            worse = DegradedLoader(loader, DEGRADATIONS[name].apply, strength)
+            worse = degraded(loader, DEGRADATIONS[name].apply, strength)
             found[name][strength] = headline_by_level(saved, data_set, predict_split(saved, worse, group))
             left = (len(passes) - done) * (time.monotonic() - begin) / done
             logger.info(f"{data_set.name}: {name} {strength:g}, {done} of {len(passes)} passes, {duration(left)} left")

@@ -37,8 +37,8 @@ def split_loader(saved: SavedModel, shards: ShardSet, split: str, group: Group, 
     """The clips of a split, in plan order."""
     data = saved.settings.data
     return ClipLoader(
-        shards, split, saved.settings.batch_size, shuffle=False, device=group.device, on_error=data.on_error,
-        max_errors=data.max_errors, cache=cache,
+        shards, split, saved.settings.batch_size, members=saved.task.read_members(shards), shuffle=False,
+        device=group.device, on_error=data.on_error, max_errors=data.max_errors, cache=cache,
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from shardify.format.settings import BuildSettings
 from trainer.devices.memory import in_parts
@@ -18,7 +19,15 @@ from trainer.engine.evaluate import autocast, choose_dtype
 from trainer.errors import SettingsError, TrainerError
 from trainer.saved_model import SavedModel, load_saved
 from trainer.tasks.base import Prediction
-from trainer.tools.raw_clips import Input, clips_of_frames, clips_of_inputs, find_inputs, settings_of
+from trainer.tools.raw_clips import (
+    Clips,
+    Input,
+    clips_of_frames,
+    clips_of_inputs,
+    find_inputs,
+    frames_alone,
+    settings_of,
+)
 from trainer.transforms.clips import normalise, to_float
 
 
@@ -120,7 +129,7 @@ class TrainedModel:
         waiting, count = [], 0
         for source, outcome in clips_of_inputs(inputs, self.build, workers, timeout_seconds, self.faces_model):
             waiting.append((source, outcome))
-            count += 0 if isinstance(outcome, str) else len(outcome)
+            count += 0 if isinstance(outcome, str) else len(_frames(outcome))
             if count >= self._most_clips:
                 yield from self._predict_clips(waiting)
                 waiting, count = [], 0
@@ -147,15 +156,17 @@ class TrainedModel:
             )
         else:
             clips = [clips_of_frames(video, self.build) for video in videos]
-        found = list(self._predict_clips([("", of_video) for of_video in clips]))
+        others = bool(self.saved.task.other_members)
+        whole = [frames_alone(of_video, self.build) if others else {"frames": of_video} for of_video in clips]
+        found = list(self._predict_clips([("", of_video) for of_video in whole]))
         return found if frames.ndim == 5 else found[0]
 
-    def _predict_clips(self, videos: Sequence[tuple[str, np.ndarray | str]]) -> Iterator[Prediction]:
-        """Of each source with its clips, uint8 (N, T, S, S, 3), or with the reason why there are none."""
+    def _predict_clips(self, videos: Sequence[tuple[str, Clips | str]]) -> Iterator[Prediction]:
+        """Of each source with its clips, or with the reason why there are none."""
         clips = [outcome for _, outcome in videos if not isinstance(outcome, str)]
         if clips:
-            outputs = self._outputs(np.concatenate(clips))
-            of_videos = iter(np.split(outputs, np.cumsum([len(of_video) for of_video in clips])[:-1]))
+            outputs = self._outputs({name: np.concatenate([each[name] for each in clips]) for name in clips[0]})
+            of_videos = iter(np.split(outputs, np.cumsum([len(_frames(of_video)) for of_video in clips])[:-1]))
         for source, outcome in videos:
             if isinstance(outcome, str):
                 yield Prediction(source=source, error=outcome)
@@ -163,18 +174,28 @@ class TrainedModel:
                 found = self.saved.task.verdict(next(of_videos), self.saved.classes, self.saved.video_threshold)
                 yield dataclasses.replace(found, source=source)
 
-    def _outputs(self, clips: np.ndarray) -> np.ndarray:
-        """The outputs, float32 (N, K), of uint8 clips (N, T, S, S, 3); in smaller parts where memory runs out."""
-        stored = torch.from_numpy(clips).permute(0, 1, 4, 2, 3)
+    def _outputs(self, clips: Clips) -> np.ndarray:
+        """The outputs, float32 (N, K), of N clips; in smaller parts where memory runs out."""
+        stored = torch.from_numpy(_frames(clips)).permute(0, 1, 4, 2, 3)
+        others = {name: torch.from_numpy(values) for name, values in list(clips.items())[1:]}
         fewest = math.ceil(len(stored) / self._most_clips)
 
+        saved, device = self.saved, self.device
+
+        def outputs_of(chosen: Tensor) -> Tensor:
+            piece = normalise(to_float(stored[chosen].to(device), saved.frames, saved.size))
+            members = {name: values[chosen].to(device) for name, values in others.items()}
+            return saved.model(*saved.task.inputs(piece, members)).float()
+
         def run(parts: int) -> np.ndarray:
-            saved, device = self.saved, self.device
             with torch.inference_mode(), autocast(device, choose_dtype(saved.settings.amp, device)):
-                pieces = (to_float(part.to(device), saved.frames, saved.size) for part in stored.chunk(parts))
-                outputs = torch.cat([saved.model(normalise(piece)).float() for piece in pieces])
+                outputs = torch.cat([outputs_of(chosen) for chosen in torch.arange(len(stored)).chunk(parts)])
             if parts > fewest:  # so that the next batch need not find it out again
                 self._most_clips = math.ceil(len(stored) / parts)
             return outputs.cpu().numpy()
 
         return in_parts(run, fewest, most=len(stored))
+
+
+def _frames(clips: Clips) -> np.ndarray:
+    return next(iter(clips.values()))

@@ -34,7 +34,8 @@ def data(tmp_path_factory):
     sounding_video(data / "own.mkv")
     sounding_video(data / "silent.mkv", lambda times: 0 * times)
     numbered_video(data / "without.mkv", FRAMES, size=(32, 32), codec="mpeg4", rate=FPS)
-    numbered_video(data / "beside.mkv", FRAMES, size=(32, 32), codec="mpeg4", rate=FPS)
+    later = range(10, 10 + FRAMES)  # the first frame is shown at 0.4 s
+    numbered_video(data / "beside.mkv", FRAMES, size=(32, 32), codec="mpeg4", rate=FPS, times=later)
     times = np.arange(-16_000, 32_000) / 16_000
     sound_file(data / "beside.wav", click_at(0.65)(times)[None], 16_000)
     rows = ["own.mkv,a,,", "silent.mkv,b,,", "without.mkv,a,,", "beside.mkv,b,beside.wav,-1.0"]

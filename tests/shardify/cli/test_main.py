@@ -144,6 +144,21 @@ def test_several_clips_of_a_video_share_group_and_split(videos, tmp_path):
     assert set(per_source.values()) == {3}
 
 
+def test_parts_say_how_far_all_of_them_are(videos, shards, tmp_path):
+    planned, first, second, last = (
+        call("build", videos, tmp_path / "out", *FAST, *part)
+        for part in (["--plan-only"], ["--part", "1/2"], ["--part", "2/2"], [])
+    )
+    assert "planned: 3 shards of 21 videos" in planned.output
+    assert "all parts: 1 of 3 shards are finished" in first.output and "next:" not in first.output
+    assert "part 2/2: 2 shards, 0 of them finished before; " in second.output
+    assert "next: the same command without --part" in second.output
+    assert last.exit_code == 0 and "resuming: 3 of 3 shards are finished" in last.output
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == {
+        path.name: path.read_bytes() for path in shards[0].iterdir()
+    }
+
+
 def test_config_file_and_command_line(videos, tmp_path):
     config = tmp_path / "build.yaml"
     config.write_text("size: 24\nframes: 9\nshard-size: 5\n")
@@ -163,6 +178,9 @@ def test_config_file_and_command_line(videos, tmp_path):
         (["--frames", "many"], 2, "'many' is not a valid integer"),
         (["--group-by", "("], 2, "no regular expression"),
         (["--config", "missing.yaml"], 2, "does not exist"),
+        (["--part", "5/4"], 2, "--part is 5/4; write it as i/n"),
+        (["--part", "1/4", "--prune"], 2, "--retry-failed, --prune and --rebuild-changed are for a whole build"),
+        (["--part", "1/4", "--plan-only"], 2, "--dry-run, --plan-only and --part exclude each other"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(videos, tmp_path, arguments, code, message):

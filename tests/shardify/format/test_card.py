@@ -20,4 +20,7 @@ def test_front_matter_names_each_splits_tars_and_the_table_counts():
         {"split": "test", "path": "test-*.tar"},
     ]
     assert "| train | 1 | 2 | 1 | 1 |" in body and "| test | 1 | 1 | 1 | 0 |" in body
-    assert "16 frames of 64×64 pixels" in body
+    assert "|---|---|---|---|---|\n" in body  # as in folders of earlier releases, which verify compares
+    assert "16 frames of 64×64 pixels" in body and "mel.npy" not in body
+    meta["members"] = {"mel": {"mels": 8, "columns": 32, "low": 20.0, "high": 8000.0}}
+    assert "`<key>.mel.npy` is its sound, float16 `(1, 8, 32)`" in card_bytes(meta, samples).decode()

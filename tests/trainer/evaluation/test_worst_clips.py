@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
+from two_members import add_mel
 
 from shardify.format.members.frames import Frames
 from shardify.format.records import Head
@@ -127,3 +128,16 @@ def test_what_the_threshold_makes_wrong_comes_before_what_it_makes_right():
     labels, scores = np.array([1, 0]), np.array([[0.7, 0.3], [0.75, 0.25]])
     assert worst_first(labels, scores, predict(scores, 0.2)).tolist() == [1, 0]
     assert worst_first(labels, scores, predict(scores, 0.5)).tolist() == [0, 1]
+
+
+def test_the_spectrogram_stands_beneath_the_frames(shards_folder, own_shards, tmp_path):
+    plain, heard = (
+        Image.open(io.BytesIO(base64.b64decode(re.search(r"data:image/jpeg;base64,([^\"]+)", page)[1])))
+        for page in (
+            page_of(folder, predictions_of(open_shards(folder)), tmp_path / name / "results" / "worst_clips.html")
+            for name, folder in (("plain", shards_folder), ("heard", add_mel(own_shards)))
+        )
+    )
+    assert heard.size == (plain.width, plain.height + plain.width // 4)
+    beneath = np.asarray(heard)[plain.height :]
+    assert np.ptp(beneath) > 100 and np.ptp(beneath, axis=2).max() < 10, "in grey"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from shardify.format.members import Member
 from shardify.format.records import UNLABELLED, Head
-from trainer.config.settings import ModelSettings, Settings
+from trainer.config.settings import AugmentSettings, ModelSettings, Settings
 from trainer.errors import FormatError, SettingsError
 from trainer.evaluation.metrics import Figures, Measures
 from trainer.evaluation.predictions import Predictions, Ranking, ReportPart, Scored
@@ -45,7 +45,7 @@ class SeveralHeads(Task):
         names = [head.name for head in heads]
         if MEAN in names:
             raise FormatError(f"a head of these shards is called {MEAN}, which means all of them; give it another name")
-        single = dataclasses.replace(settings, metric="auto")
+        single = dataclasses.replace(settings, metric="auto", augment=AugmentSettings())  # which is no head's own
         self.heads = {head.name: HeadTask(single, [head], members) for head in heads}
         ends = np.cumsum([0, *(len(head.classes) for head in heads)])
         self.slices = {name: slice(*ends[i : i + 2]) for i, name in enumerate(names)}  # of the outputs

@@ -6,6 +6,7 @@ import itertools
 from collections import OrderedDict
 from pathlib import Path
 
+import torch
 import torchvision
 from torch import Tensor, nn
 from torchvision.models import WeightsEnum
@@ -32,11 +33,15 @@ class TinyVideo(nn.Module):
             *_convolution(nn.Conv3d, nn.BatchNorm3d, 3, 16, stride=(1, 2, 2)),
             *_convolution(nn.Conv3d, nn.BatchNorm3d, 16, 32, stride=(2, 2, 2)),
             *_convolution(nn.Conv3d, nn.BatchNorm3d, 32, 64, stride=(1, 2, 2)),
-            nn.AdaptiveAvgPool3d((None, 2, 2)),
         )
 
     def forward(self, clips: Tensor) -> Tensor:
-        return self.layers(clips.transpose(1, 2)).transpose(1, 2).flatten(2)
+        maps = self.layers(clips.transpose(1, 2))  # (B, 64, T/2, h, w)
+        height, width = maps.shape[3:]
+        half, side = -(-height // 2), -(-width // 2)
+        rows = (maps[..., :half, :], maps[..., height - half :, :])
+        quarters = [part for row in rows for part in (row[..., :side], row[..., width - side :])]
+        return torch.cat([part.mean((3, 4)) for part in quarters], dim=1).transpose(1, 2)
 
 
 class ResNet3D(nn.Module):

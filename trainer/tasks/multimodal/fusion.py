@@ -64,7 +64,7 @@ class BottleneckFusion(nn.Module):
 
         kept: takes lists of the weights of attention in each layer, by modality; see `Block`.
         """
-        batch, own = len(present), {}
+        batch, own = present.shape[0], {}  # len() would fix it in an exported program
         for name, values in tokens.items():
             begin = self.classes[name].expand(batch, -1, -1)
             own[name] = torch.cat((begin, self.inputs[name](values) + self.positions[name]), dim=1)
@@ -82,7 +82,7 @@ class BottleneckFusion(nn.Module):
 
 def mean_of_present(values: list[Tensor], present: Tensor) -> Tensor:
     """The mean of tensors (B, …), one of each modality, over those present, bool (B, modalities); 0 for none."""
-    shape = (len(present), *[1] * (values[0].ndim - 1))
+    shape = (-1, *[1] * (values[0].ndim - 1))
     zero = torch.zeros((), dtype=values[0].dtype, device=values[0].device)
     chosen = [torch.where(own.view(shape), each, zero) for each, own in zip(values, present.unbind(1), strict=True)]
     return torch.stack(chosen).sum(0) / present.sum(1).clamp(min=1).view(shape)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from runs import MULTIMODAL
 from two_members import MEL
 
 from trainer.config.load import load_settings
@@ -11,15 +12,11 @@ from trainer.tasks import task_of
 from trainer.tasks.multimodal.model import MultimodalModel
 
 T, S, K = 5, 16, 4
-SMALL = (
-    "model.name=multimodal", "model.video.encoder=tiny", "model.audio.encoder=tiny",
-    "model.fusion={width: 16, heads: 2}",
-)  # fmt: skip
 
 
 def make(*overrides):
     torch.manual_seed(0)
-    return MultimodalModel(load_settings(None, (*SMALL, *overrides)).model, K, T, S, MEL)
+    return MultimodalModel(load_settings(None, (*MULTIMODAL, "model.fusion.layers=2", *overrides)).model, K, T, S, MEL)
 
 
 def clips_and_mels(count=4):
@@ -102,7 +99,7 @@ def test_weights_of_resnet18_come_from_a_file_summed_over_colours(tmp_path):
 def test_modality_dropout_depends_on_seed_epoch_and_clip_alone(shards_folder):
     shards = open_shards(shards_folder)
     task = task_of(
-        load_settings(None, (*SMALL, "model.modality_dropout=0.5", "seed=3")),
+        load_settings(None, (*MULTIMODAL, "model.modality_dropout=0.5", "seed=3")),
         shards.heads,
         shards.members | {"mel": MEL},
     )

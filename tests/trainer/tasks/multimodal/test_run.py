@@ -6,24 +6,13 @@ import shutil
 import pytest
 import torch
 from heads import add_side
-from runs import ALONE, best_weights, history, newest_weights, quick_results
+from runs import best_weights, history, newest_weights, run_multimodal
 from two_members import add_mel
 
-from trainer.config.load import load_settings
 from trainer.engine.checkpoint import load_newest
 from trainer.errors import FormatError, Interrupted, SettingsError
-from trainer.train import train
 
-SMALL = (
-    "model.name=multimodal", "epochs=2", "batch_size=8", "model.video.encoder=tiny", "model.audio.encoder=tiny",
-    "model.fusion={width: 16, heads: 2, layers: 1}", "optimizer.lr=3e-3",
-)  # fmt: skip
 WHOLE = ("model.modality_dropout=0.5", "augment.time_mask=0.3", "augment.frequency_mask=0.3", "augment.gain=6")
-
-
-def run(shards, out, *overrides, resume=False):
-    with quick_results():
-        return train(load_settings(None, (*SMALL, *overrides)), shards, out, ALONE, resume)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +25,7 @@ def with_sound(shards_folder, tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(with_sound, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "run"
-    return out, run(with_sound, out, *WHOLE)
+    return out, run_multimodal(with_sound, out, *WHOLE)
 
 
 def test_a_run_leaves_figures_of_each_head_and_what_each_modality_contributes(finished):
@@ -56,9 +45,9 @@ def test_a_run_leaves_figures_of_each_head_and_what_each_modality_contributes(fi
 def test_a_resumed_run_is_the_same(finished, with_sound, tmp_path):
     out, record = finished
     with pytest.raises(Interrupted):
-        run(with_sound, tmp_path / "run", *WHOLE, "max_hours=1e-9")
+        run_multimodal(with_sound, tmp_path / "run", *WHOLE, "max_hours=1e-9")
     assert load_newest(tmp_path / "run" / "checkpoints")["progress"]["step"] == 1
-    assert run(with_sound, tmp_path / "run", *WHOLE, resume=True)["test"] == record["test"]
+    assert run_multimodal(with_sound, tmp_path / "run", *WHOLE, resume=True)["test"] == record["test"]
     assert history(tmp_path / "run") == history(out)
     for weights in (newest_weights, best_weights):
         assert all(map(torch.equal, weights(out).values(), weights(tmp_path / "run").values()))
@@ -67,22 +56,23 @@ def test_a_resumed_run_is_the_same(finished, with_sound, tmp_path):
 def test_one_modality_alone_and_one_head(with_sound, shards_folder, tmp_path):
     one_head = add_mel(shutil.copytree(shards_folder, tmp_path / "shards"))
     for name, shards in (("video", shards_folder), ("audio", one_head)):
-        record = run(shards, tmp_path / name, f"model.modalities=[{name}]", "epochs=1")
+        record = run_multimodal(shards, tmp_path / name, f"model.modalities=[{name}]", "epochs=1")
         assert record["model"]["weights"] == f"{name}: random" and "auc_roc" in record["test"]
         assert not (tmp_path / name / "results" / "contribution.json").exists()
 
 
 def test_what_does_not_go_with_the_task_is_refused(shards_folder, tmp_path):
     with pytest.raises(FormatError, match=r"have no sound; build them with --audio auto, or .*modalities=\[video\]"):
-        run(shards_folder, tmp_path / "run")
+        run_multimodal(shards_folder, tmp_path / "run")
     for overrides, words in (
         (("loss.name=mse",), "loss.name is mse, but model.name=multimodal learns classes"),
         (("model.modalities=[]",), r"use \[video, audio\], \[video\] or \[audio\]"),
         (("model.modality_dropout=0.1",), "the one modality is video"),
         (("model.fusion.heads=3",), "model.fusion.heads is 3; it must divide model.fusion.width, which is 16"),
+        (("augment.gain=3",), "augment.gain is 3.0, but no sound is trained on here"),
         (("model.backbone=tiny",), "model.backbone is tiny, but it belongs to resnet_lstm, not to multimodal"),
         (("model.video.freeze=true",), "its weights are random and would never learn"),
         (("model.video.encoder=no/such",), "model.video.encoder: no/such is neither tiny"),
     ):
         with pytest.raises(SettingsError, match=words):
-            run(shards_folder, tmp_path / "run", "model.modalities=[video]", *overrides)
+            run_multimodal(shards_folder, tmp_path / "run", "model.modalities=[video]", *overrides)

@@ -1,0 +1,144 @@
+"""The plan of a build as a file in the shards folder, from which machines that build its parts take their shards.
+
+JSON lines: first what was asked for, the libraries and the names of all shards; then each shard with its jobs, the
+state of their files, and the hash of all that; last the SHA-256 of the lines before.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import secrets
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from shardify.build.build_shard import file_state, library_versions, plan_hash
+from shardify.build.job import Job
+from shardify.build.plan import ShardPlan
+from shardify.build.previous import PLAN
+from shardify.build.request import BuildRequest
+from shardify.errors import FormatError, ShardifyError, UsageError
+from shardify.sources.source import SoundFile
+from shardify.storage.local import file_sha256, write_atomically
+from shardify.video.piece import Piece
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of `count` parts of a build: every count-th shard of the plan, from `number` on; `count` itself is 0."""
+
+    number: int
+    count: int
+
+    @classmethod
+    def of(cls, text: str) -> Part:
+        """From `i/n`. Raises UsageError."""
+        number, _, count = text.partition("/")
+        if not (number.isdecimal() and count.isdecimal() and int(number) <= int(count) and int(count)):
+            raise UsageError(f"--part is {text}; write it as i/n with i from 0 to n, for example 3/100")
+        return cls(int(number), int(count))
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+
+def write_plan(request: BuildRequest, shards: list[ShardPlan]) -> None:
+    """Write the file, in place of one that is there."""
+    head = {
+        "asked": _asked(request),
+        "versions": library_versions(request.settings),
+        "shards": [shard.name for shard in shards],
+    }
+    lines = [json.dumps(line) for line in (head, *(_from_shard(shard, request) for shard in shards))]
+    payload = "".join(f"{line}\n" for line in lines).encode()
+    last = json.dumps({"sha256": hashlib.sha256(payload).hexdigest()})
+    write_atomically(request.out / PLAN, payload + f"{last}\n".encode(), f".{secrets.token_hex(4)}")
+
+
+def read_plan(request: BuildRequest, part: Part) -> tuple[list[ShardPlan], list[str]]:
+    """The shards of a part, and the names of all shards of the plan.
+
+    Raises FormatError where the file is damaged, UsageError where it was made with other options, ShardifyError where
+    this machine has other libraries or sees other files than the one that made it.
+    """
+    path = request.out / PLAN
+    again = "make it again with --plan-only"
+    try:
+        head, chosen = _read_lines(path, part)
+    except ValueError as error:
+        raise FormatError(f"{path}: is damaged ({error}); {again}") from error
+    if changed := _differences(head["asked"], _asked(request)):
+        raise UsageError(f"{path}: was made with other options ({changed}); pass the same, or {again}")
+    host = socket.gethostname()
+    if changed := _differences(head["versions"], library_versions(request.settings)):
+        raise ShardifyError(f"{host} has other libraries than the machine that made {path} ({changed}); install those")
+    shards = [_to_shard(line, request.data) for line in chosen]
+    for line, shard in zip(chosen, shards, strict=True):
+        if line["plan"] != plan_hash(shard, request.settings):
+            where = _other_file(line, shard) or f"{shard.name} is planned otherwise"
+            raise ShardifyError(f"{host} sees other files than the machine that made {path}: {where}; {again}")
+    return shards, head["shards"]
+
+
+def _asked(request: BuildRequest) -> dict:
+    """The options that shape the plan, by name."""
+    files = {name: getattr(request, name) for name in ("manifest", "split_file")}
+    hashes = {name: path and file_sha256(path) for name, path in files.items()}
+    return {**request.settings.to_dict(), "layout": request.layout, **hashes}
+
+
+def _differences(planned: dict, here: dict) -> str:
+    names = [name for name in here if here[name] != planned.get(name)]
+    return ", ".join(f"{name} {planned.get(name)} there, {here[name]} here" for name in names)
+
+
+def _from_shard(shard: ShardPlan, request: BuildRequest) -> dict:
+    jobs = []
+    for job in shard.jobs:
+        values = dataclasses.asdict(job) | {"path": _below(job.path, request.data)}
+        if job.sound:
+            values["sound"] = job.sound._replace(path=_below(job.sound.path, request.data))
+        jobs.append(values | {"states": _states(job)})
+    return {"split": shard.split, "number": shard.number, "plan": plan_hash(shard, request.settings), "jobs": jobs}
+
+
+def _to_shard(line: dict, data: Path) -> ShardPlan:
+    jobs = []
+    for values in line["jobs"]:
+        fields = {name: value for name, value in values.items() if name != "states"} | {"path": data / values["path"]}
+        fields["box"] = values["box"] and tuple(values["box"])
+        fields["piece"] = values["piece"] and Piece(*values["piece"])
+        if values["sound"]:
+            path, *others = values["sound"]
+            fields["sound"] = SoundFile(data / path, *others)
+        jobs.append(Job(**fields))
+    return ShardPlan(line["split"], line["number"], tuple(jobs))
+
+
+def _below(path: Path, data: Path) -> str:
+    """Relative to the data folder, which may lie elsewhere on another machine."""
+    return str(path.relative_to(data) if path.is_relative_to(data) else path.absolute())
+
+
+def _states(job: Job) -> list[list[int]]:
+    return [file_state(path) for path in (job.path, *([job.sound.path] if job.sound else []))]
+
+
+def _other_file(line: dict, shard: ShardPlan) -> str | None:
+    """Which of a shard's files differs from what was planned, and in what."""
+    for planned, job in zip(line["jobs"], shard.jobs, strict=True):
+        if planned["states"] != _states(job):
+            return f"{job.source} (bytes and time of change {planned['states']} there, {_states(job)} here)"
+    return None
+
+
+def _read_lines(path: Path, part: Part) -> tuple[dict, list[dict]]:
+    """The first line, and those of the part's shards. Raises ValueError where the last one has not their hash."""
+    with open(path, "rb") as file:
+        *lines, last = file
+    if json.loads(last) != {"sha256": hashlib.sha256(b"".join(lines)).hexdigest()}:
+        raise ValueError("its hash is another")
+    head, *shards = lines
+    return json.loads(head), [json.loads(line) for line in shards[part.number % part.count :: part.count]]
