@@ -133,10 +133,12 @@ class Results:
         people = np.unique(found["people"], return_inverse=True)[1][chosen]
         return binary_figures(found["kinds"][chosen] != "real", found[scores][chosen], self.times[people])["auc"]
 
-    def mean_auc(self, arm: str, scores: str, unseen: str | None = None) -> np.ndarray:
-        """Over seeds and over the kinds that were left out, or of one: of the unseen kind; degraded: of all kinds."""
-        trials = [Trial(kind, arm, seed) for kind in ([unseen] if unseen else UNSEEN) for seed in range(self.seeds)]
-        return np.mean([self.auc(t, scores, (t.unseen,) if scores == "whole" else KINDS) for t in trials], 0)
+    def mean_auc(
+        self, arm: str, scores: str = "whole", left_out: tuple[str, ...] = UNSEEN, whole: bool = False
+    ) -> np.ndarray:
+        """Over seeds and the kinds that were left out: of the unseen kind, or of all kinds as a whole."""
+        trials = [Trial(kind, arm, seed) for kind in left_out for seed in range(self.seeds)]
+        return np.mean([self.auc(trial, scores, KINDS if whole else (trial.unseen,)) for trial in trials], 0)
 
 
 def cell(values: np.ndarray, sign: str = "") -> str:
@@ -147,16 +149,16 @@ def cell(values: np.ndarray, sign: str = "") -> str:
 
 def show(results: Results) -> None:
     """Print both tables, and write each trial's figure."""
-    plain = results.mean_auc("plain", "whole")
+    plain = results.mean_auc("plain")
     print(f"\n| AUC of the unseen kind | {' | '.join(UNSEEN)} | mean | less plain |\n{'|---' * (len(UNSEEN) + 3)}|")
     for arm in ARMS:
-        mean, own = results.mean_auc(arm, "whole"), (results.mean_auc(arm, "whole", kind)[0] for kind in UNSEEN)
+        mean, own = results.mean_auc(arm), (results.mean_auc(arm, left_out=(kind,))[0] for kind in UNSEEN)
         difference = "" if arm == "plain" else cell(mean - plain, "+")
         print(f"| {arm} | {' | '.join(f'{value:.3f}' for value in own)} | {cell(mean)} | {difference} |")
     print(f"\n| AUC over all kinds | {' | '.join(ROBUST_ARMS)} |\n{'|---' * (len(ROBUST_ARMS) + 1)}|")
-    for name, strength in degradations():
-        row = (cell(results.mean_auc(arm, f"{name} {strength:g}")) for arm in ROBUST_ARMS)
-        print(f"| {name} {strength:g} | {' | '.join(row)} |")
+    for scores in ("whole", *(f"{name} {strength:g}" for name, strength in degradations())):
+        row = (cell(results.mean_auc(arm, scores, whole=True)) for arm in ROBUST_ARMS)
+        print(f"| {scores} | {' | '.join(row)} |")
     with (results.work / "trials.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("unseen", "arm", "seed", "auc"))

@@ -11,7 +11,7 @@ from trainer.config.load import flatten, load_settings
 from trainer.errors import Interrupted, SettingsError
 
 CONFIG = Path(__file__).parents[2] / "configs" / "deepfake.yaml"
-WHOLE = ("model.name=runs:Stopping", "augment.self_blend=0.3", "optimizer.sam_rho=0.05")
+WHOLE = ("model.name=runs:Stopping", "optimizer.sam_rho=0.05")
 
 
 @pytest.fixture(scope="module")

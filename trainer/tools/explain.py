@@ -57,7 +57,7 @@ def explain(request: ExplainRequest, path: Path) -> int:
     chosen = numbers[np.linspace(0, len(numbers) - 1, min(request.clips, len(numbers)), dtype=int)]
     loader = ClipLoader(
         shards, request.split, len(chosen), numbers=chosen, shuffle=False, device=group.device,
-        members=[shards.first_member.name, *saved.task.other_members],
+        members=saved.task.read_members(shards),
     )  # fmt: skip
     with contextlib.closing(loader):
         explained = [clip for batch in loader.batches(0) for clip in _explain(saved, shards, batch)]
