@@ -54,7 +54,7 @@ AUGMENT = (
 )  # fmt: skip
 ELEMENTS = {
     "augment": tuple(f"augment.{text}" for text in AUGMENT),
-    "pairs": ("data.pairs=true",),
+    "pairs": ("data.pairs=true", "data.balanced=false"),  # pairs are balanced
     "self_blend": ("augment.self_blend=0.3",),
     "sam": ("optimizer.sam_rho=0.05",),
 }

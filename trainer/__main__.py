@@ -75,7 +75,8 @@ def main(
 def end(code: int) -> None:
     """End with this exit code, which a launcher that was told to stop would not see otherwise."""
     if path := os.environ.get("TRAINER_EXIT_CODE"):
-        Path(path).write_text(str(code))
+        with contextlib.suppress(OSError):  # the launcher was killed
+            Path(path).write_text(str(code))
     sys.exit(code)
 
 

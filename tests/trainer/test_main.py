@@ -40,8 +40,9 @@ def test_help_is_quick_and_needs_no_heavy_library():
     """That of every command, in one process in which nobody can import one."""
     code = """if True:
         import importlib, sys
-        sys.modules |= dict.fromkeys(("torch", "torchvision", "timm", "matplotlib", "sklearn", "scipy", "av"))
-        for name in ("__main__", "evaluate", "predict", "export", "audit"):
+        heavy = ("torch", "torchvision", "timm", "transformers", "matplotlib", "sklearn", "scipy", "av")
+        sys.modules |= dict.fromkeys(heavy)
+        for name in ("__main__", "evaluate", "predict", "export", "audit", "explain"):
             importlib.import_module(f"trainer.{name}").main(["--help"], standalone_mode=False)
     """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -160,6 +161,12 @@ def test_no_shards_folder(command, tmp_path):
     assert os.listdir(tmp_path / "runs") == [], "the folder that was taken for the run"
     assert (code, printed, said.count("\n")) == (1, "", 1)
     assert said.startswith("error: nowhere: is not a folder, a tar or a data set mounted here (looked for nowhere, ")
+
+
+def test_a_killed_launcher_does_not_hide_what_is_wrong(command, monkeypatch, tmp_path):
+    monkeypatch.setenv("TRAINER_EXIT_CODE", str(tmp_path / "gone" / "3"))
+    code, _, error = command("--shards", tmp_path / "missing")
+    assert code == 1 and error.startswith("error: ") and error.count("\n") == 1
 
 
 def test_of_a_library_s_error_only_what_has_happened():

@@ -60,7 +60,7 @@ class LoaderOptions:
         share("max_errors", self.max_errors)
         if self.weights is not None:
             object.__setattr__(self, "weights", _finite_weights(self.weights))
-        for name in ("weights", "shuffle_shards") if self.pairs else ():
+        for name in ("weights", "shuffle_shards", "balanced") if self.pairs else ():
             if getattr(self, name):
                 raise SettingsError(f"pairs and {name} each say which clips come together; use one of them")
         if self.pairs and self.batch_size % 2:
@@ -68,6 +68,10 @@ class LoaderOptions:
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise SettingsError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(allowed)}")
+
+
+# of options that a loader's state may lack, since the version that made it did not have them
+DEFAULTS = {field.name: field.default for field in dataclasses.fields(LoaderOptions)}
 
 
 def make_options(options: dict[str, Any]) -> LoaderOptions:
@@ -113,8 +117,9 @@ def check_position(state: dict[str, Any], own: dict[str, Any], num_steps: int) -
     for name in ("epoch", "step"):
         _check_whole(f"the state's {name}", state.get(name))
     for name, value in own.items():
-        if state["step"] and state.get(name) != value:
-            raise SettingsError(f"{name} is {value}, the state has {state.get(name)}: make both alike, or set_epoch")
+        theirs = state.get(name, DEFAULTS.get(name))  # of a version that did not have it
+        if state["step"] and theirs != value:
+            raise SettingsError(f"{name} is {value}, the state has {theirs}: make both alike, or set_epoch")
     if state["step"] >= num_steps:
         raise SettingsError(f"the state's step is {state['step']}; an epoch has {num_steps} steps, counted from 0")
 

@@ -140,7 +140,7 @@ class Group:
         name, reason = f"left {next(self._waits)}", None
         try:
             yield
-        except Exception as error:
+        except BaseException as error:  # Ctrl-C among them
             reason = _reason(error)
             raise
         finally:

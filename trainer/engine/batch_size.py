@@ -37,7 +37,7 @@ def choose_batch_size(
     """
     most = max(1, min(MOST, len(numbers) // LEAST_STEPS // group.world))
     if group.device.type != "cuda":
-        size = min(ON_A_CPU, most) * group.world
+        size = rounded(min(ON_A_CPU, most) * group.world, settings)
         return size, f"batch_size auto: {size}, as on any CPU; memory is measured on GPUs only"
     free_bytes = torch.cuda.mem_get_info(group.device)[0] + torch.cuda.memory_reserved(group.device)
     budget_bytes = MEMORY_SHARE * free_bytes - cache_bytes
@@ -46,11 +46,16 @@ def choose_batch_size(
         return peak_bytes(settings, shards, numbers, model, group.device, size) <= budget_bytes
 
     mine = largest_fitting(fits, most)
-    size = int(group.gather(np.array([mine])).min()) * group.world
+    size = rounded(int(group.gather(np.array([mine])).min()) * group.world, settings)
     allowed = f"{budget_bytes / 1e9:.1f} GB of the GPU's memory allow"
     if 2 * mine > most:
         allowed = f"{LEAST_STEPS} steps an epoch and {MOST} clips per device at most; {allowed} more"
     return size, f"batch_size auto: {size} clips ({allowed})"
+
+
+def rounded(size: int, settings: Settings) -> int:
+    """The size, with data.pairs an even one, which tears none of them."""
+    return max(2, size // 2 * 2) if settings.data.pairs else size
 
 
 def largest_fitting(fits: Callable[[int], bool], most: int) -> int:

@@ -6,11 +6,13 @@ import dataclasses
 import hashlib
 import io
 import logging
+import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
+from shardify.machine import is_out_of_memory
 from shardify.storage.local import write_atomically
 from trainer.config.load import flatten, from_dict
 from trainer.config.run_folder import CHECKPOINT
@@ -135,14 +137,26 @@ def save_state(engine: Engine, progress: Progress, steps_per_epoch: int, out: Pa
 
 
 def load_state(engine: Engine, state: dict) -> Progress:
-    """Put the checkpoint's state back; the sums over all ranks go to rank 0."""
-    engine.model.load_state_dict(state["model"])
-    engine.optimizer.load_state_dict(state["optimizer"])
+    """Put the checkpoint's state back; the sums over all ranks go to rank 0.
+
+    Raises TrainerError where it does not fit the model as it is here, as after a version with another one.
+    """
+    try:
+        engine.model.load_state_dict(state["model"])
+        engine.optimizer.load_state_dict(state["optimizer"])
+        if engine.ema:
+            engine.ema.load_state_dict(state["ema"])
+    except (RuntimeError, ValueError) as error:  # torch's two kinds: of modules, of optimizers
+        if is_out_of_memory(error):
+            raise
+        reason = textwrap.shorten(str(error), 300, placeholder=" …")
+        raise TrainerError(
+            f"the checkpoint does not fit {engine.settings.model.name} as it is here ({reason}); if an earlier version "
+            f"has made it, resume with that one, or start a new run with another --out"
+        ) from error
     engine.schedule.load_state_dict(state["schedule"])
     if state["scaler"]:  # empty where the run was not in float16, as on another GPU
         engine.scaler.load_state_dict(state["scaler"])
-    if engine.ema:
-        engine.ema.load_state_dict(state["ema"])
     progress = Progress(**state["progress"])
     if isinstance(progress.sums, list):  # up to 0.2.0 they had no names, but this order
         progress.sums = dict(zip(engine.new_sums(), progress.sums, strict=True))

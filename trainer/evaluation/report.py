@@ -157,7 +157,7 @@ def _class_lines(record: dict) -> list[str]:
     head = ["class", *(f"{split} clips" for split in counts), *names]
     rows = [
         [name, *(f"{own[name]:,}" for own in counts.values()), *(_shown(figures[name][figure]) for figure in names)]
-        for name in next(iter(counts.values()))
+        for name in figures or record["classes"]
     ]
     return table_lines([head, *rows])
 

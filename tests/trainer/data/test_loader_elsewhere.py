@@ -57,6 +57,15 @@ def test_a_state_of_another_order_is_refused(shards_folder):
         next(iter(first))
 
 
+def test_a_state_of_a_version_without_pairs_has_none(shards_folder):
+    first = ClipLoader(shards_folder, batch_size=4)
+    next(iter(first))
+    state = {name: value for name, value in first.state_dict().items() if name != "pairs"}
+    other = ClipLoader(shards_folder, batch_size=4)
+    other.load_state_dict(state)
+    assert other.state_dict() == first.state_dict()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -71,6 +71,7 @@ def test_a_pass_goes_on_where_it_stopped(deepfakes):
         ({"batch_size": 5}, "batch_size is 5; with pairs"),
         ({"weights": [1]}, "pairs and weights"),
         ({"shuffle_shards": 2}, "pairs and shuffle_shards"),
+        ({"balanced": True}, "pairs and balanced"),
     ],
 )
 def test_what_does_not_go_with_pairs(deepfakes, options, message):

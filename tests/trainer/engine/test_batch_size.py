@@ -57,9 +57,13 @@ def test_a_trial_that_runs_out_of_memory(shards_folder):
     assert largest_fitting(fits, 64) == 4
 
 
-@pytest.mark.parametrize(("num_clips", "expected"), [(1000, 16), (60, 6), (5, 1)])
-def test_on_a_cpu_it_is_fixed_and_said(shards_folder, num_clips, expected):
-    settings = load_settings(None, (*SMALL, "batch_size=auto"))
+@pytest.mark.parametrize(
+    ("num_clips", "pairs", "expected"),
+    [(1000, "false", 16), (60, "false", 6), (5, "false", 1), (70, "true", 6), (5, "true", 2)],
+)
+def test_on_a_cpu_it_is_fixed_and_said(shards_folder, num_clips, pairs, expected):
+    """With pairs it is even."""
+    settings = load_settings(None, (*SMALL, "batch_size=auto", f"data.pairs={pairs}"))
     numbers = np.zeros(num_clips, np.int64)
     size, why = choose_batch_size(settings, open_shards(shards_folder), numbers, Hungry(2), Group(0, 1, CPU), 0)
     assert size == expected

@@ -9,6 +9,7 @@ from trainer.data.loader import ClipLoader
 from trainer.devices.distributed import Group
 from trainer.engine.assemble import make_engine
 from trainer.engine.checkpoint import Progress, load_newest, load_state, save_state
+from trainer.errors import TrainerError
 from trainer.shards.shard_set import open_shards
 
 
@@ -33,6 +34,17 @@ def test_the_gradients_scale_goes_along_where_both_have_one(shards_folder, tmp_p
     expected = {("float16", "float16"): 2.0**15, ("float32", "float16"): 2.0**16}.get((written, read), 1.0)
     assert second.scaler.get_scale() == expected
     assert all(map(torch.equal, first.model.state_dict().values(), second.model.state_dict().values()))
+
+
+def test_a_checkpoint_of_another_model_is_one_line(shards_folder, tmp_path):
+    shards = open_shards(shards_folder)
+    engine = engine_of(shards, "float32")
+    save_state(engine, Progress(), 5, tmp_path, shards.fingerprint)
+    state = load_newest(tmp_path / "checkpoints")
+    without_one = {**state["optimizer"], "param_groups": state["optimizer"]["param_groups"][1:]}
+    for changed in ({"model": {"other.weight": torch.zeros(1)}}, {"optimizer": without_one}):
+        with pytest.raises(TrainerError, match="does not fit resnet_lstm as it is here"):
+            load_state(engine, state | changed)
 
 
 def test_sums_without_names_are_those_of_0_2_0(shards_folder, tmp_path):

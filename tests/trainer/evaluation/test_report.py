@@ -107,12 +107,13 @@ def evaluation(**figures):
 
 def record_of(**changes):
     return {
-        "run": "run", "classes": ["a", "b"], "test": {"split": "test", "clips": 9, "loss": 0.5},
+        "run": "run", "classes": ["a", "b"], "heads": {"class": ["a", "b"]},
+        "test": {"split": "test", "clips": 9, "loss": 0.5},
         "evaluation": evaluation(accuracy=(0.75, [0.5, 0.875]), recall=(None, None)),
         "shards": {"folder": "shards", "clips_per_class": {
             "train": {"a": 1500, "b": 20, "c": 3}, "test": {"a": 5, "b": 4, "c": 0},
         }},
-        "model": {"name": "m", "backbone": "tiny", "parameters": 5, "weights": "random"},
+        "model": {"name": "m", "described": "m on tiny", "parameters": 5, "weights": "random"},
         "environment": {"device": "CPU", "precision": "float32", "torch": "2"}, "best_epoch": 3, "epochs_trained": 4,
         "metric": "loss", "threshold": 0.25, "test_intervals": {"accuracy": [0.5, 0.875]}, "notes": ["val has none"],
         "training": {"clips_per_second": 1.0, "data_wait": 0.0, "cache": "ram", "cache_hit_rate": 0.0},
