@@ -26,6 +26,7 @@ from trainer.shards.locate import find_shards
 
 # not preinstalled at Kaggle
 NOT_THERE = ("av", "webdataset", "simplejpeg", "zlib_ng", "pebble", "datasets", "onnx", "onnxruntime")
+OF_OTHERS = ("timm", "transformers")  # of other models and tasks
 DAC_OVERRIDE, DAC_READ_SEARCH, PR_CAPBSET_DROP = 1, 2, 24
 
 
@@ -36,8 +37,8 @@ def obey_permissions():
 
 
 def python(code, *arguments, cwd, **environment):
-    """A fresh interpreter that obeys permissions and lacks what Kaggle lacks."""
-    code = f"import sys; sys.modules |= dict.fromkeys({NOT_THERE!r})\n{code}"
+    """A fresh interpreter that obeys permissions and lacks what Kaggle lacks, and what others need."""
+    code = f"import sys; sys.modules |= dict.fromkeys({(*NOT_THERE, *OF_OTHERS)!r})\n{code}"
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", **environment}
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
