@@ -44,8 +44,10 @@ def norm_parameters(backbone: nn.Module) -> set[nn.Parameter]:
 
 
 def undecayed_parameters(model: nn.Module) -> set[nn.Parameter]:
-    """Parameters that weight decay leaves alone: norms and biases, and a backbone's class tokens and positions."""
-    backbone = getattr(model, "backbone", None)
-    names = backbone.no_weight_decay() if hasattr(backbone, "no_weight_decay") else ()
-    named = {parameter for name, parameter in backbone.named_parameters() if name in names} if names else set()
-    return named | {parameter for parameter in model.parameters() if parameter.ndim < 2}
+    """Parameters that weight decay leaves alone: norms, biases, and what `no_weight_decay` of the model or its backbone
+    names, as timm's models do: class tokens and positions."""
+    undecayed = {parameter for parameter in model.parameters() if parameter.ndim < 2}
+    for part in (model, getattr(model, "backbone", None)):
+        names = part.no_weight_decay() if hasattr(part, "no_weight_decay") else ()
+        undecayed |= {parameter for name, parameter in part.named_parameters() if name in names} if names else set()
+    return undecayed

@@ -18,7 +18,7 @@ from torch.nn import functional
 from trainer.errors import SettingsError
 from trainer.models.weights import HUB_TIMEOUT_SECONDS, ON_THE_HUB, prefix_of, read_weights
 from trainer.tasks.multimodal.renormalise import Renormalise
-from trainer.tasks.multimodal.settings import VideoSettings
+from trainer.tasks.multimodal.settings import SAVED, VideoSettings
 from trainer.transforms.clips import MEAN, STD
 
 DEFAULT = "MCG-NJU/videomae-base-finetuned-kinetics"  # what `auto` looks for; its weights are CC-BY-NC-4.0
@@ -161,7 +161,7 @@ def make_encoder(settings: VideoSettings, frames: int, size: int) -> tuple[nn.Mo
         raise SettingsError(
             f"model.video.encoder: {settings.encoder} does not take clips of {frames} frames of {size} px ({reason})"
         ) from error
-    if settings.weights == "none":
+    if settings.weights in ("none", SAVED):
         return encoder, "random"
     wanted = settings.encoder if settings.weights == "auto" else settings.weights
     path = Path(wanted) if Path(wanted).is_file() else find_file(wanted, ON_THE_HUB)

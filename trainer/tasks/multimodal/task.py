@@ -43,11 +43,11 @@ class _VideoAndSound(Task):
         super().__init__(settings, heads, members)
 
     def check_settings(self, settings: Settings) -> None:
-        super().check_settings(settings)
         if not isinstance(settings.loss, ClassificationLoss):
             raise SettingsError(
                 f"loss.name is {settings.loss.name}, but model.name=multimodal learns classes; use cross_entropy"
             )
+        super().check_settings(settings)
 
     def resolve(self, settings: Settings, device: torch.device) -> tuple[Settings, list[str]]:
         return resolve_encoders(settings, device)

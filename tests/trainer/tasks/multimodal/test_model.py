@@ -7,6 +7,8 @@ from runs import MULTIMODAL
 from two_members import MEL
 
 from trainer.config.load import load_settings
+from trainer.config.settings import OptimizerSettings
+from trainer.engine.optimizer import build_optimizer
 from trainer.shards.shard_set import open_shards
 from trainer.tasks import task_of
 from trainer.tasks.multimodal.model import MultimodalModel
@@ -94,6 +96,15 @@ def test_weights_of_resnet18_come_from_a_file_summed_over_colours(tmp_path):
     assert torch.equal(audio.layers.conv1.weight, whole.conv1.weight.sum(1, keepdim=True))
     assert torch.equal(audio.layers.layer4[1].conv2.weight, whole.layer4[1].conv2.weight)
     assert not audio.training and model.training and not any(p.requires_grad for p in audio.parameters())
+
+
+def test_tokens_and_positions_do_not_decay():
+    model = make()
+    groups = build_optimizer(model, OptimizerSettings()).param_groups
+    still = {parameter for group in groups if not group["weight_decay"] for parameter in group["params"]}
+    fusion = model.fusion
+    assert {fusion.bottlenecks, *fusion.positions.values(), *fusion.classes.values()} < still
+    assert fusion.inputs["video"].weight not in still
 
 
 def test_modality_dropout_depends_on_seed_epoch_and_clip_alone(shards_folder):

@@ -5,12 +5,16 @@ import shutil
 
 import pytest
 import torch
+import torchvision
 from heads import add_side
-from runs import best_weights, history, newest_weights, run_multimodal
+from runs import ALONE, MULTIMODAL, best_weights, history, newest_weights, run_multimodal
 from two_members import add_mel
 
-from trainer.engine.checkpoint import load_newest
+from trainer.config.load import load_settings
+from trainer.engine.assemble import make_engine, make_model
+from trainer.engine.checkpoint import Progress, load_newest, load_state, save_state
 from trainer.errors import FormatError, Interrupted, SettingsError
+from trainer.shards.shard_set import open_shards
 
 WHOLE = ("model.modality_dropout=0.5", "augment.time_mask=0.3", "augment.frequency_mask=0.3", "augment.gain=6")
 
@@ -53,6 +57,22 @@ def test_a_resumed_run_is_the_same(finished, with_sound, tmp_path):
         assert all(map(torch.equal, weights(out).values(), weights(tmp_path / "run").values()))
 
 
+def test_what_is_frozen_stays_so_in_a_resumed_run(with_sound, tmp_path):
+    torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "w.pth")
+    overrides = ("model.audio.encoder=resnet18", f"model.audio.weights={tmp_path / 'w.pth'}", "model.audio.freeze=true")
+    settings, shards = load_settings(None, (*MULTIMODAL, *overrides)), open_shards(with_sound)
+    numbers = shards.numbers("train")
+    engine = make_engine(settings, shards, numbers, make_model(settings, shards, numbers, None), ALONE)
+    progress = Progress(weights_origin=engine.model.weights_origin)
+    save_state(engine, progress, 1, tmp_path, shards.fingerprint)
+    checkpoint = load_newest(tmp_path / "checkpoints")
+    again = make_engine(settings, shards, numbers, make_model(settings, shards, numbers, checkpoint), ALONE)
+    assert load_state(again, checkpoint) == progress
+    audio = again.model.encoders["audio"]
+    assert not any(parameter.requires_grad for parameter in audio.parameters()) and not audio.training
+    assert torch.equal(audio.layers.bn1.weight, engine.model.encoders["audio"].layers.bn1.weight)
+
+
 def test_one_modality_alone_and_one_head(with_sound, shards_folder, tmp_path):
     one_head = add_mel(shutil.copytree(shards_folder, tmp_path / "shards"))
     for name, shards in (("video", shards_folder), ("audio", one_head)):
@@ -73,6 +93,12 @@ def test_what_does_not_go_with_the_task_is_refused(shards_folder, tmp_path):
         (("model.backbone=tiny",), "model.backbone is tiny, but it belongs to resnet_lstm, not to multimodal"),
         (("model.video.freeze=true",), "its weights are random and would never learn"),
         (("model.video.encoder=no/such",), "model.video.encoder: no/such is neither tiny"),
+        (("loss.heads={clas: 2}",), "loss.heads is {'clas': 2.0}, but .* has one head, class, and nothing to weigh"),
     ):
         with pytest.raises(SettingsError, match=words):
             run_multimodal(shards_folder, tmp_path / "run", "model.modalities=[video]", *overrides)
+
+
+def test_several_heads_learn_classes_alone(with_sound, tmp_path):
+    with pytest.raises(SettingsError, match=r"loss\.name is mse, but model\.name=multimodal learns"):
+        run_multimodal(with_sound, tmp_path / "run", "loss.name=mse")
