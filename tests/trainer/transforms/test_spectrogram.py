@@ -32,9 +32,7 @@ def test_gain_is_in_decibels_of_power_and_keeps_silence():
     torch.testing.assert_close(same, MELS[1])
     torch.testing.assert_close(softer, MELS[2] - math.log(10))
     for dtype in (torch.float32, torch.float16):
-        silence = torch.full_like(
-            MELS, FLOOR, dtype=dtype
-        ).float()  # a little less in float16, as shards hold it
+        silence = torch.full_like(MELS, FLOOR, dtype=dtype).float()  # a little less in float16, as shards hold it
         assert torch.equal(augment_mel(silence, AugmentSettings(gain=10), draws), silence)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import OrderedDict
+from http.client import HTTPException
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from torchvision.models import WeightsEnum
 from torchvision.models.video import R3D_18_Weights, r3d_18
 
 from trainer.errors import SettingsError
-from trainer.models.weights import prefix_of, read_weights
+from trainer.models.weights import prefix_of, read_weights, torchvision_state
 from trainer.tasks.multimodal import hub
 from trainer.tasks.multimodal.renormalise import Renormalise
 from trainer.tasks.multimodal.settings import SAVED, AudioSettings, VideoSettings
@@ -130,8 +131,8 @@ def _load(layers: nn.Module, group: str, weights: str, published: WeightsEnum) -
         return "random"
     if weights == "auto":
         try:
-            state = published.get_state_dict(progress=False, check_hash=True)
-        except (OSError, RuntimeError):
+            state = torchvision_state(published)
+        except (OSError, HTTPException, RuntimeError):
             return f"random ({published.url.rsplit('/', 1)[-1]} is not cached and cannot be fetched)"
         origin = f"torchvision {published}"
     else:

@@ -14,7 +14,9 @@ from trainer.config.load import load_settings
 from trainer.engine.assemble import make_engine, make_model
 from trainer.engine.checkpoint import Progress, load_newest, load_state, save_state
 from trainer.errors import FormatError, Interrupted, SettingsError
+from trainer.monitor.progress import show_opening
 from trainer.shards.shard_set import open_shards
+from trainer.train import prepare
 
 WHOLE = ("model.modality_dropout=0.5", "augment.time_mask=0.3", "augment.frequency_mask=0.3", "augment.gain=6")
 
@@ -71,6 +73,17 @@ def test_what_is_frozen_stays_so_in_a_resumed_run(with_sound, tmp_path):
     audio = again.model.encoders["audio"]
     assert not any(parameter.requires_grad for parameter in audio.parameters()) and not audio.training
     assert torch.equal(audio.layers.bn1.weight, engine.model.encoders["audio"].layers.bn1.weight)
+
+
+def test_the_opening_says_which_weights_could_not_be_had(with_sound, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
+    settings = load_settings(None, (*MULTIMODAL, "model.audio.encoder=resnet18"))
+    show_opening(prepare(settings, with_sound, tmp_path / "run", ALONE, None))
+    said = capfd.readouterr().err
+    assert (
+        "weights are video: random; audio: random (resnet18-f37072fd.pth is not cached and cannot be fetched)" in said
+    )
 
 
 def test_one_modality_alone_and_one_head(with_sound, shards_folder, tmp_path):
