@@ -11,11 +11,13 @@ from runs import ALONE, MULTIMODAL, best_weights, history, newest_weights, run_m
 from two_members import add_mel
 
 from trainer.config.load import load_settings
+from trainer.data.loader import ClipLoader
 from trainer.engine.assemble import make_engine, make_model
 from trainer.engine.checkpoint import Progress, load_newest, load_state, save_state
 from trainer.errors import FormatError, Interrupted, SettingsError
 from trainer.monitor.progress import show_opening
 from trainer.shards.shard_set import open_shards
+from trainer.tasks.multimodal.contribution import SwappedSound
 from trainer.train import prepare
 
 WHOLE = ("model.modality_dropout=0.5", "augment.time_mask=0.3", "augment.frequency_mask=0.3", "augment.gain=6")
@@ -46,6 +48,32 @@ def test_a_run_leaves_figures_of_each_head_and_what_each_modality_contributes(fi
     shares = [found["shapley"][name]["class.accuracy"] for name in ("video", "audio")]
     assert sum(shares) == pytest.approx(gain)
     assert figures["neither"]["class.accuracy"] == 0.5, "the same for every clip"
+
+
+def test_contributions_are_figures_at_the_runs_threshold(shards_folder, tmp_path):
+    one_head = add_mel(shutil.copytree(shards_folder, tmp_path / "shards"))
+    record = run_multimodal(one_head, tmp_path / "run", "epochs=1", "optimizer.lr=1e-4")  # far from 0.5
+    both = json.loads((tmp_path / "run" / "results" / "contribution.json").read_text())["figures"]["both"]
+    assert record["threshold"] is not None and both == {name: record["test"][name] for name in both}
+
+
+def test_a_damaged_clip_lends_no_sound(with_sound, tmp_path):
+    folder = shutil.copytree(with_sound, tmp_path / "shards")
+    shards = open_shards(folder)
+    numbers = shards.numbers("test")
+    damaged = int(numbers[shards.samples["mel_present"][numbers] == 1][0])
+    with shards.shard(damaged).open("r+b") as file:
+        file.seek(int(shards.samples["mel_offset"][damaged]) + 200)
+        file.write(b"damage")
+    options = {"on_error": "skip", "max_errors": 0.5, "batch_size": 8}
+    loader = ClipLoader(open_shards(folder), "test", members=["frames", "mel"], **options)
+    others = ClipLoader(loader.shards, "test", members=["mel"], numbers=numbers[::-1].copy(), **options)
+    sound = {}
+    for batch in SwappedSound(loader, others).batches(0):
+        sound |= dict(zip(batch.numbers.tolist(), batch.members["mel_present"].tolist(), strict=True))
+    expected = shards.samples["mel_present"][numbers[::-1]].astype(bool)
+    expected[numbers[::-1] == damaged] = False
+    assert list(sound.values()) == expected.tolist()
 
 
 def test_a_resumed_run_is_the_same(finished, with_sound, tmp_path):
