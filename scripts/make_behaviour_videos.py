@@ -5,7 +5,7 @@
 writes OUT_DIR/{train,val,test}/<number>.<container> and OUT_DIR/videos.csv, the manifest; `behaviour_clips.py` says
 what they show. Twelve files that follow one another show all twelve combinations of species, motion and call, and
 share one recipe (container, codecs, frame rate, start of the sound): the file's properties say nothing about its
-classes. Of train, 5% of the files have no sound and 10% of the rows no species.
+classes. Of train, some 5% of the files have no sound and some 10% of the rows no species.
 """
 
 from __future__ import annotations

@@ -73,11 +73,12 @@ def main(
 
 
 def end(code: int) -> None:
-    """End with this exit code, which a launcher that was told to stop would not see otherwise."""
+    """End with this exit code, if it is not 0, which a launcher that was told to stop would not see otherwise."""
     if path := os.environ.get("TRAINER_EXIT_CODE"):
         with contextlib.suppress(OSError):  # the launcher was killed
             Path(path).write_text(str(code))
-    sys.exit(code)
+    if code:
+        sys.exit(code)
 
 
 def run_alone(
