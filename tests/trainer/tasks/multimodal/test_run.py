@@ -2,14 +2,16 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 import torchvision
-from heads import add_side
+from heads import SIDE, add_side
 from runs import ALONE, MULTIMODAL, best_weights, history, newest_weights, run_multimodal
-from two_members import add_mel
+from two_members import MEL, add_mel
 
+from shardify.format.records import Head
 from trainer.config.load import load_settings
 from trainer.data.loader import ClipLoader
 from trainer.engine.assemble import make_engine, make_model
@@ -17,6 +19,7 @@ from trainer.engine.checkpoint import Progress, load_newest, load_state, save_st
 from trainer.errors import FormatError, Interrupted, SettingsError
 from trainer.monitor.progress import show_opening
 from trainer.shards.shard_set import open_shards
+from trainer.tasks import task_of
 from trainer.tasks.multimodal.contribution import SwappedSound
 from trainer.train import prepare
 
@@ -138,6 +141,13 @@ def test_what_does_not_go_with_the_task_is_refused(shards_folder, tmp_path):
     ):
         with pytest.raises(SettingsError, match=words):
             run_multimodal(shards_folder, tmp_path / "run", "model.modalities=[video]", *overrides)
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+def test_the_settings_for_behaviour_go_with_one_label_and_with_several(heads):
+    settings = load_settings(Path(__file__).parents[4] / "configs" / "behaviour.yaml", ())
+    task = task_of(settings, [Head("species", ["a", "b"]), SIDE][:heads], {"mel": MEL})
+    assert task.metrics[0] == ("auc_roc" if heads == 1 else "mean.f1_macro"), "which metric: auto comes to"
 
 
 def test_several_heads_learn_classes_alone(with_sound, tmp_path):
