@@ -41,7 +41,7 @@ def final_report(run: Run) -> dict:
     predictions = run.engine.evaluate(run.loaders["test"]) if split == "test" else validation
     task, threshold, classes = run.task, best["threshold"], run.shards.classes
     task.temperature = best["temperature"]
-    further = task.further_results(run.engine.evaluate, run.loaders[split], predictions)
+    further = task.further_results(run.engine.evaluate, run.loaders[split], predictions, threshold)
     record = {
         "run": run.out.name,
         "test": task.by_head(task.split_figures(predictions, split, threshold)),

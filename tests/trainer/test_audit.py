@@ -7,6 +7,7 @@ from click.testing import CliRunner
 from faces import make_squares, use_opencv_standin
 from folders import make_clips
 from media import write_video
+from sound import click_at, sounding_video
 
 from shardify.build.build import build
 from shardify.build.request import BuildRequest
@@ -75,6 +76,24 @@ def test_the_number_of_faces_and_their_scores_are_looked_at(shards, tmp_path, mo
     assert table["faces"].tolist() == [1] * 4 and table["face_score"] == pytest.approx([0.9] * 4)
     assert table["box_size"] == pytest.approx([38] * 4, abs=2)
     assert not {"faces", "box_x"} & metadata_table(shards).keys()
+
+
+def test_the_sound_track_is_looked_at(shards, tmp_path):
+    for name, rate in (("a", 16_000), ("b", 8_000)):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        sounding_video(tmp_path / "data" / name / "1.mkv", click_at(0.5), rate=rate)
+        write_video(tmp_path / "data" / name / "2.mkv", np.zeros((3, 16, 16, 3), np.uint8))
+    settings = dataclasses.replace(
+        SETTINGS, audio="auto", audio_mels=8, audio_columns=4, audio_low=1000.0, audio_window=5.0, audio_hop=5.0
+    )
+    build(BuildRequest(tmp_path / "data", tmp_path / "s", settings, workers=1))
+    table = {name: column.tolist() for name, column in metadata_table(open_shards(tmp_path / "s")).items()}
+    assert sorted(zip(table["audio_source_rate"], table["has_audio"], table["audio_channels"], strict=True)) == [
+        (0, 0, 0), (0, 0, 0), (8_000, 1, 1), (16_000, 1, 1)
+    ]  # fmt: skip
+    assert table["audio_codec"] == table["has_audio"] and table["audio_coverage"] == pytest.approx(table["has_audio"])
+    assert sorted(table["audio_level_db"]) == pytest.approx([-200, -200, -30, -30], abs=10)
+    assert not {"has_audio", "audio_codec"} & metadata_table(shards).keys(), "of a build without sound"
 
 
 @pytest.mark.parametrize("num_groups", [60, 300])

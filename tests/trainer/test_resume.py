@@ -121,7 +121,7 @@ def test_a_complete_run_needs_no_model_to_say_so(shards_folder, tmp_path):
 
 def test_only_a_run_that_begins_starts_from_scratch(shards_folder, tmp_path, capfd):
     run_small(shards_folder, tmp_path / "run", "epochs=1", "model.weights=auto")
-    assert "training starts from scratch" in capfd.readouterr().err
+    assert "what is random starts from scratch" in capfd.readouterr().err
     run_small(shards_folder, tmp_path / "run", "model.weights=auto", resume=True)
     said = capfd.readouterr().err
     assert "resuming at epoch 2" in said and "from scratch" not in said

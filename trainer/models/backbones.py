@@ -11,8 +11,8 @@ from torch.utils.checkpoint import checkpoint_sequential
 from torchvision.models.resnet import BasicBlock, conv1x1
 
 from trainer.errors import SettingsError, first_sentence
-from trainer.models.weights import NO_FILE, PIXELS, load_backbone, pretrained_file, read_weights
-from trainer.transforms.clips import MEAN, STD
+from trainer.models.weights import NO_FILE, PIXELS, hub_file, load_backbone, read_weights
+from trainer.transforms.clips import MEAN, STD, renormalisation
 
 # of names without a tag, the weights that torchvision publishes; of all others, timm's default (docs/models.md)
 TAGS = {"resnet18": "tv_in1k", "resnet34": "tv_in1k", "resnet50": "tv2_in1k", "resnet101": "tv2_in1k"}
@@ -124,7 +124,7 @@ def _find_pretrained(published, weights: str) -> tuple[Path | None, str]:
     try:
         if not hub_id:
             raise LookupError("the hub does not have it")
-        return pretrained_file(hub_id), f"timm {hub_id.partition('/')[2]}"
+        return hub_file(hub_id), f"timm {hub_id.partition('/')[2]}"
     except Exception as error:  # the hub's client and its HTTP library have dozens of their own
         if weights == "auto":
             return None, f"random ({name} is not cached and cannot be fetched)"
@@ -161,8 +161,7 @@ def _expect_imagenet(backbone: nn.Module) -> None:
     mean, std = backbone.pretrained_cfg["mean"], backbone.pretrained_cfg["std"]
     if (tuple(mean), tuple(std)) == (MEAN, STD):
         return
-    imagenet_mean, imagenet_std, mean, std = (torch.tensor(each).view(3, 1, 1) for each in (MEAN, STD, mean, std))
-    for name, value in zip(PIXELS, (imagenet_std / std, (imagenet_mean - mean) / std), strict=True):
+    for name, value in zip(PIXELS, renormalisation(mean, std), strict=True):
         backbone.register_buffer(name, value)
     backbone.register_forward_pre_hook(_rescale)
 

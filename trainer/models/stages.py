@@ -44,8 +44,13 @@ def norm_parameters(backbone: nn.Module) -> set[nn.Parameter]:
 
 
 def undecayed_parameters(model: nn.Module) -> set[nn.Parameter]:
-    """Parameters that weight decay leaves alone: norms and biases, and a backbone's class tokens and positions."""
-    backbone = getattr(model, "backbone", None)
-    names = backbone.no_weight_decay() if hasattr(backbone, "no_weight_decay") else ()
-    named = {parameter for name, parameter in backbone.named_parameters() if name in names} if names else set()
-    return named | {parameter for parameter in model.parameters() if parameter.ndim < 2}
+    """Parameters that weight decay leaves alone: norms and biases, class tokens and positions.
+
+    The latter two are those that `no_weight_decay` of the model or of its backbone names, as timm's models have it.
+    """
+    undecayed = {parameter for parameter in model.parameters() if parameter.ndim < 2}
+    for part in (model, getattr(model, "backbone", None)):
+        if hasattr(part, "no_weight_decay"):
+            names = part.no_weight_decay()
+            undecayed |= {parameter for name, parameter in part.named_parameters() if name in names}
+    return undecayed

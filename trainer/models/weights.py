@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
+import urllib.request
 from collections.abc import Iterable
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
+from torchvision.models import WeightsEnum
 
 from trainer.errors import SettingsError
 from trainer.torch_files import read_torch_file
@@ -61,24 +64,37 @@ def _file_in(folder: Path) -> Path:
     raise SettingsError(f"model.weights: {folder} holds {held}, nor is it a run's folder with {IN_A_FOLDER[0]}")
 
 
-def pretrained_file(hub_id: str) -> Path:
-    """A file of weights from the Hugging Face hub: from its cache, else fetched. hub_id: as timm/resnet18.tv_in1k.
+def hub_file(hub_id: str, files: tuple[str, ...] = ON_THE_HUB) -> Path:
+    """The first of these files of a model of the Hugging Face hub: from its cache, else fetched.
 
-    Raises what the hub's client raises where it is neither cached nor within reach; after a single try, since a
-    download tries six times, for 24 seconds.
+    hub_id: as timm/resnet18.tv_in1k. Raises what the hub's client raises where none is cached or within reach; after
+    a single try, since a download tries six times, for 24 seconds.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError
 
-    for name in ON_THE_HUB:
+    for name in files:
         if isinstance(cached := try_to_load_from_cache(hub_id, name), str):
             return Path(cached)
-    name, older = ON_THE_HUB
-    try:
-        get_hf_file_metadata(hf_hub_url(hub_id, name), timeout=HUB_TIMEOUT_SECONDS)
-    except EntryNotFoundError:
-        name = older
-    return Path(hf_hub_download(hub_id, name))
+    for name in files:
+        try:
+            get_hf_file_metadata(hf_hub_url(hub_id, name), timeout=HUB_TIMEOUT_SECONDS)
+            return Path(hf_hub_download(hub_id, name))
+        except EntryNotFoundError as error:
+            missing = error
+    raise missing
+
+
+def torchvision_state(published: WeightsEnum) -> dict[str, Tensor]:
+    """The tensors of weights that torchvision publishes: from torch's cache, else fetched.
+
+    Raises OSError, HTTPException or RuntimeError where they cannot be had. The server is asked first, since torch waits
+    without end for one that does not answer.
+    """
+    if not (Path(torch.hub.get_dir()) / "checkpoints" / published.url.rsplit("/", 1)[-1]).is_file():
+        request = urllib.request.Request(published.url, method="HEAD")
+        urllib.request.urlopen(request, timeout=HUB_TIMEOUT_SECONDS).close()
+    return published.get_state_dict(progress=False, check_hash=True)
 
 
 def prefix_of(state: Iterable[str], module: nn.Module) -> str:

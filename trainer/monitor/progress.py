@@ -136,8 +136,8 @@ def show_opening(run: Run) -> None:
         logger.info(f"note: {note}")
     weights = run.progress.weights_origin
     is_new = not (run.progress.epoch or run.progress.step)
-    if is_new and settings.model.weights == "auto" and weights.startswith("random"):
-        logger.warning(f"weights are {weights}; training starts from scratch")
+    if is_new and "random (" in weights:  # in brackets, why there are no others
+        logger.warning(f"weights are {weights}; what is random starts from scratch")
     counts = ", ".join(f"{len(loader.numbers)} {split}" for split, loader in loaders.items())
     size = sum(parameter.numel() for parameter in run.model.parameters()) / 1e6
     use, why = gpu.gpu_use(run.group.device)

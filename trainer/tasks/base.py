@@ -257,11 +257,12 @@ class Task(ABC):
         return {"threshold": None, "video_threshold": None, "temperature": 1.0}
 
     def further_results(
-        self, evaluate: Callable[..., Predictions], loader: ClipLoader, predictions: Predictions
-    ) -> dict[str, dict]:
+        self, evaluate: Callable[..., Predictions], loader: ClipLoader, predictions: Predictions,
+        threshold: float | None,
+    ) -> dict[str, dict]:  # fmt: skip
         """File in results/: its content, of what takes more than one evaluation of the best model.
 
-        evaluate: gives the predictions of a loader; predictions: those of `loader`. All ranks call it together.
+        evaluate: gives predictions of a loader; predictions: of `loader`; threshold: the run's. All ranks call it.
         """
         return {}
 

@@ -21,6 +21,7 @@ ALARM = 0.6  # area under ROC from which a shortcut is worth a warning, however 
 NUMBERS = ("duration_seconds", "fps", "source_width", "source_height", "source_frames", "source_bytes")
 NAMES = ("codec", "container", "pixel_format", "rotation_degrees")
 OF_BOXES = ("box_size", "box_x", "box_y", "faces", "face_score")  # of clips that are cut to faces or boxes
+OF_SOUND = ("has_audio", "audio_source_rate", "audio_channels", "audio_coverage", "audio_level_db", "audio_errors")
 MIN_PER_CLASS = 10  # groups; fewer say nothing
 
 
@@ -85,13 +86,14 @@ def metadata_table(shards: ShardSet) -> dict[str, np.ndarray]:
                 f"{shards.where(number)}: its .json lacks {missing[0]}; only shards of `shardify build` can be audited"
             )
         rows.append(row | {"container": PurePosixPath(row["source"].partition("#t=")[0]).suffix.lower()})
-    numbers = NUMBERS
-    built = shards.build
+    numbers, names, built = NUMBERS, NAMES, shards.build
+    if built.get("audio", "none") != "none":
+        numbers, names = numbers + OF_SOUND, (*names, "audio_codec")
     if (built.get("faces") or built.get("boxes")) and all("box" in row for row in rows):  # which version 1 has not
         numbers += OF_BOXES
         rows = [row | _describe_box(row) for row in rows]
     table = {name: np.array([row[name] for row in rows], float) for name in numbers}
-    for name in NAMES:
+    for name in names:
         table[name] = np.unique([str(row[name]) for row in rows], return_inverse=True)[1].astype(float)
     return table
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -30,3 +33,11 @@ def normalise(clips: Tensor) -> Tensor:
     """Clips, float (B, T, 3, S, S) in [0, 1], with zero mean and unit deviation over ImageNet."""
     mean, std = (constant(values, clips.device).view(3, 1, 1) for values in (MEAN, STD))
     return (clips - mean) / std
+
+
+def renormalisation(mean: Sequence[float], deviation: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """Factor and summand, (3, 1, 1) each, by which clips normalised over ImageNet get another mean and deviation."""
+    imagenet_mean, imagenet_std, mean, deviation = (
+        torch.tensor(each).view(3, 1, 1) for each in (MEAN, STD, mean, deviation)
+    )
+    return imagenet_std / deviation, (imagenet_mean - mean) / deviation

@@ -25,10 +25,14 @@ def draw(seed: int, epoch: int, seeds: np.ndarray) -> np.ndarray:
 
 
 def augment_mel(mel: Tensor, settings: AugmentSettings, draws: Tensor) -> Tensor:
-    """Spectrograms, float (B, 1, M, F), each changed by its own draws in [0, 1), (B, 5): louder or softer, masked."""
+    """Spectrograms, float (B, 1, M, F), each changed by its own draws in [0, 1), (B, 5): louder or softer, masked.
+
+    What holds no sound stays at FLOOR.
+    """
     height, top, width, left, gain = draws.unbind(1)
     if settings.gain:
-        mel = (mel + settings.gain * DECIBEL * (2 * gain - 1).view(-1, 1, 1, 1)).clamp(min=FLOOR)
+        changed = (mel + settings.gain * DECIBEL * (2 * gain - 1).view(-1, 1, 1, 1)).clamp(min=FLOOR)
+        mel = torch.where(mel > FLOOR, changed, mel)
     if settings.frequency_mask or settings.time_mask:
         bands = _span(mel.shape[2], settings.frequency_mask * height, top).unsqueeze(2)
         columns = _span(mel.shape[3], settings.time_mask * width, left).unsqueeze(1)

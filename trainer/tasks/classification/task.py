@@ -67,6 +67,16 @@ class Classification(Task):
         missing = {split: [shards.classes[k] for k in np.flatnonzero(count == 0)] for split, count in counts.items()}
         return {split: f"{split} has no clips of {', '.join(names)}" for split, names in missing.items() if names}
 
+    def check_data(
+        self, settings: Settings, shards: ShardSet, splits: dict[str, np.ndarray]
+    ) -> tuple[Settings, list[str]]:
+        if settings.loss.heads:
+            raise SettingsError(
+                f"loss.heads is {settings.loss.heads}, but {shards.name} has one head, {shards.heads[0].name}, and "
+                f"nothing to weigh it against; leave it out"
+            )
+        return super().check_data(settings, shards, splits)
+
     def labels(self, shards: ShardSet) -> np.ndarray:
         return shards.labels.astype(np.int64)
 

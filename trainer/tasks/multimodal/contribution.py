@@ -15,27 +15,29 @@ from trainer.data.batches import Batch
 from trainer.data.loader import ClipLoader
 from trainer.evaluation.metrics import Figures
 from trainer.evaluation.predictions import Predictions
-from trainer.tasks.base import Task
 
 SHUFFLED = "shuffled audio"
 SEED = 0  # of the order in which clips get the sound of others
 
 
 def contributions(
-    task: Task, evaluate: Callable[..., Predictions], loader: ClipLoader, predictions: Predictions
+    figures: Callable[[Predictions], Figures],
+    evaluate: Callable[..., Predictions],
+    loader: ClipLoader,
+    predictions: Predictions,
 ) -> dict[str, dict[str, Figures]]:
     """Figures with both modalities, with either alone, with neither, and with the sound of other clips; and `shapley`.
 
-    evaluate: from a loader to predictions; predictions: those of `loader`, with both. A modality's Shapley value is
-    the mean of what it adds to the figures alone and beside the other (Shapley, 1953): the values add up to what both
-    have over neither.
+    figures: of predictions; evaluate: from a loader to predictions; predictions: those of `loader`, with both. A
+    modality's Shapley value is the mean of what it adds to the figures alone and beside the other (Shapley, 1953): the
+    values add up to what both have over neither.
     """
-    found = {"both": task.figures(predictions)}
+    found = {"both": figures(predictions)}
     for name, video, audio in (("video", True, False), ("audio", False, True), ("neither", False, False)):
         altered = AlteredLoader(loader, _leaving(video, audio))
-        found[name] = task.figures(evaluate(altered))
+        found[name] = figures(evaluate(altered))
     with contextlib.closing(_in_another_order(loader)) as others:
-        found[SHUFFLED] = task.figures(evaluate(SwappedSound(loader, others)))
+        found[SHUFFLED] = figures(evaluate(SwappedSound(loader, others)))
     return {"figures": found, "shapley": shapley(found)}
 
 
@@ -92,5 +94,7 @@ class SwappedSound:
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         for batch, other in zip(self.loader.batches(epoch), self.others.batches(epoch), strict=True):
-            sound = {name: other.members[name] for name in ("mel", "mel_present")}
+            present = other.members["mel_present"]
+            is_whole = torch.from_numpy(other.mask).to(present.device)  # of a damaged clip there is no sound
+            sound = {"mel": other.members["mel"], "mel_present": present & is_whole}
             yield dataclasses.replace(batch, members={**batch.members, **sound})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import OrderedDict
+from http.client import HTTPException
 from pathlib import Path
 
 import torch
@@ -13,12 +14,12 @@ from torchvision.models import WeightsEnum
 from torchvision.models.video import R3D_18_Weights, r3d_18
 
 from trainer.errors import SettingsError
-from trainer.models.weights import prefix_of, read_weights
+from trainer.models.weights import prefix_of, read_weights, torchvision_state
 from trainer.tasks.multimodal import hub
 from trainer.tasks.multimodal.renormalise import Renormalise
-from trainer.tasks.multimodal.settings import AudioSettings, VideoSettings
+from trainer.tasks.multimodal.settings import SAVED, AudioSettings, VideoSettings
 
-NO_FILE = ("auto", "none")  # what `weights` may be beside a path
+NO_FILE = ("auto", "none", SAVED)  # what `weights` may be beside a path
 
 
 class TinyVideo(nn.Module):
@@ -96,7 +97,7 @@ def _convolution(kind: type[nn.Module], norm: type[nn.Module], inputs: int, outp
 def make_video(settings: VideoSettings, frames: int, size: int) -> tuple[nn.Module, str]:
     """The encoder of clips (B, frames, 3, size, size), normalised over ImageNet, and where its weights came from.
 
-    The encoder's name is a definite one, see `hub.resolve_video`. Raises SettingsError.
+    The encoder's name is a definite one, as of `resolve_encoders`. Raises SettingsError.
     """
     if settings.encoder == "tiny":
         return _tiny(TinyVideo(), "model.video", settings.weights)
@@ -126,12 +127,12 @@ def _load(layers: nn.Module, group: str, weights: str, published: WeightsEnum) -
 
     Raises SettingsError where they do not fit.
     """
-    if weights == "none":
+    if weights in ("none", SAVED):
         return "random"
-    if weights in NO_FILE:
+    if weights == "auto":
         try:
-            state = published.get_state_dict(progress=False, check_hash=True)
-        except (OSError, RuntimeError):
+            state = torchvision_state(published)
+        except (OSError, HTTPException, RuntimeError):
             return f"random ({published.url.rsplit('/', 1)[-1]} is not cached and cannot be fetched)"
         origin = f"torchvision {published}"
     else:

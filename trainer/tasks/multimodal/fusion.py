@@ -59,6 +59,11 @@ class BottleneckFusion(nn.Module):
         )
         self.norm = nn.LayerNorm(width)
 
+    def no_weight_decay(self) -> set[str]:
+        """Names of the tokens that are learned as they are, and of the positions, as of timm's models."""
+        parts = ("positions.", "classes.", "bottlenecks")
+        return {name for name, _ in self.named_parameters() if name.startswith(parts)}
+
     def forward(self, tokens: Mapping[str, Tensor], present: Tensor, kept: dict | None = None) -> Tensor:
         """tokens: (B, n, D) of each modality; present: bool (B, modalities), in their order.
 

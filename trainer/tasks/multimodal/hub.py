@@ -10,18 +10,20 @@ import json
 import re
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from trainer.errors import SettingsError
-from trainer.models.weights import HUB_TIMEOUT_SECONDS, ON_THE_HUB, prefix_of, read_weights
+from trainer.models.weights import ON_THE_HUB, hub_file, prefix_of, read_weights
 from trainer.tasks.multimodal.renormalise import Renormalise
-from trainer.tasks.multimodal.settings import VideoSettings
+from trainer.tasks.multimodal.settings import SAVED, VideoSettings
 from trainer.transforms.clips import MEAN, STD
 
 DEFAULT = "MCG-NJU/videomae-base-finetuned-kinetics"  # what `auto` looks for; its weights are CC-BY-NC-4.0
+TIME_FIRST = {"videomae": True, "vivit": True, "vjepa2": True, "timesformer": False}  # the order of the tokens
 LEFT_OUT = (  # of a config.json: what decides no shape
     "id2label", "label2id", "architectures", "torch_dtype", "dtype", "transformers_version", "_name_or_path",
 )  # fmt: skip
@@ -35,25 +37,9 @@ def find_file(name: str, files: tuple[str, ...]) -> Path | None:
     if folder.is_dir():
         return next((folder / file for file in files if (folder / file).is_file()), None)
     try:
-        from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
-        from huggingface_hub.errors import EntryNotFoundError
-    except ImportError:
+        return hub_file(name, files)
+    except Exception:  # a dozen types where there is no client, no such model or file, no access or no network
         return None
-    for file in files:
-        try:
-            if isinstance(cached := try_to_load_from_cache(name, file), str):
-                return Path(cached)
-        except ValueError:  # what is no name of a model
-            return None
-    for file in files:
-        try:
-            get_hf_file_metadata(hf_hub_url(name, file), timeout=HUB_TIMEOUT_SECONDS)  # a download tries for 24 seconds
-            return Path(hf_hub_download(name, file))
-        except EntryNotFoundError:
-            continue
-        except Exception:  # a dozen types where there is no such model, no access or no network
-            return None
-    return None
 
 
 def is_installed() -> bool:
@@ -72,11 +58,7 @@ def find_default() -> tuple[str, str]:
 
 def read_options(name: str) -> dict:
     """What decides the shapes of a model: its config.json. Raises SettingsError."""
-    if not is_installed():
-        raise SettingsError(f"model.video.encoder is {name}, which needs transformers: {INSTALL}")
-    from transformers import CONFIG_MAPPING
-
-    if name in CONFIG_MAPPING:
+    if name in _library(name).CONFIG_MAPPING:
         return {"model_type": name}
     path = find_file(name, ("config.json",))
     if path is None:
@@ -94,32 +76,41 @@ def read_options(name: str) -> dict:
         raise SettingsError(f"{path}: cannot be read ({error}); download the model again") from error
 
 
+def _library(name: str) -> ModuleType:
+    """transformers, which the encoder of this name needs. Raises SettingsError where it cannot be imported."""
+    try:
+        import transformers
+    except ImportError as error:
+        raise SettingsError(f"model.video.encoder is {name}, which needs transformers ({error}): {INSTALL}") from error
+    return transformers
+
+
 class TransformersVideo(nn.Module):
     """A video model of transformers whose tokens are averaged over space: (B, T, 3, S, S) to (B, moments, D).
 
-    VideoMAE (Tong et al., 2022) is the one tried most; any does that gives one token per place of a grid over time and
-    space, with or without a class token before them.
+    VideoMAE (Tong et al., 2022) is the one tried most. Its last hidden state has a token per place of a grid over time
+    and space, with or without a class token before them.
     """
 
-    def __init__(self, options: dict, frames: int, size: int) -> None:
-        """options: of the model's config.json. Raises SettingsError."""
-        from transformers import AutoConfig, AutoModel
-
+    def __init__(self, settings: VideoSettings, frames: int, size: int) -> None:
+        """settings: `options` is the model's config.json. Raises SettingsError."""
+        transformers = _library(settings.encoder)
         super().__init__()
-        options = dict(options)
+        options = dict(settings.options)
         mean, deviation = options.pop("image_mean", MEAN), options.pop("image_std", STD)
         try:
-            config, own = AutoConfig.for_model(**options), AutoConfig.for_model(**options)
+            config, own = transformers.AutoConfig.for_model(**options), transformers.AutoConfig.for_model(**options)
             for names, value in ((("num_frames", "frames_per_clip"), frames), (("image_size", "crop_size"), size)):
                 for name in names:
                     if hasattr(own, name):
                         setattr(own, name, value)
-            self.model = AutoModel.from_config(own)
+            self.model = transformers.AutoModel.from_config(own)
         except Exception as error:  # whatever its constructors raise for options that do not fit
             reason = " ".join(str(error).split())
             raise SettingsError(
                 f"model.video.options: {options.get('model_type')} cannot be made ({reason})"
             ) from error
+        self.is_time_first = _is_time_first(own)
         tubelet = getattr(own, "tubelet_size", 1)
         self.moments = frames // (tubelet[0] if isinstance(tubelet, (list, tuple)) else tubelet)
         self.renormalise = Renormalise(mean, deviation)
@@ -142,7 +133,19 @@ class TransformersVideo(nn.Module):
     def forward(self, clips: Tensor) -> Tensor:
         tokens = self.model(self.renormalise(clips)).last_hidden_state
         extra = tokens.shape[1] % self.moments  # the class token
-        return tokens[:, extra:].unflatten(1, (self.moments, -1)).mean(2)
+        if self.is_time_first:
+            return tokens[:, extra:].unflatten(1, (self.moments, -1)).mean(2)
+        return tokens[:, extra:].unflatten(1, (-1, self.moments)).mean(1)
+
+
+def _is_time_first(config) -> bool:
+    """Whether the tokens of a moment stand together, not those of a place. Raises SettingsError where it is unknown."""
+    if config.model_type not in TIME_FIRST or getattr(config, "attention_type", "") == "space_only":
+        raise SettingsError(
+            f"model.video.encoder: how models of type {config.model_type} order their tokens over time and space is "
+            f"not known here; use one of {', '.join(TIME_FIRST)}, those with attention over time"
+        )
+    return TIME_FIRST[config.model_type]
 
 
 def _grid(config) -> tuple[int, int, int]:
@@ -150,24 +153,29 @@ def _grid(config) -> tuple[int, int, int]:
     return config.num_frames // config.tubelet_size, side, side
 
 
+def names_weights(settings: VideoSettings) -> bool:
+    """Whether the settings say where weights come from; a type of model has none of its own."""
+    if settings.weights == "auto":
+        return settings.encoder != settings.options.get("model_type")
+    return settings.weights not in ("none", SAVED)
+
+
 def make_encoder(settings: VideoSettings, frames: int, size: int) -> tuple[nn.Module, str]:
     """The encoder with these options, and where its weights came from. Raises SettingsError."""
-    encoder = TransformersVideo(settings.options, frames, size)
+    encoder = TransformersVideo(settings, frames, size)
     try:
         with torch.no_grad():
             encoder.eval()(torch.zeros(1, frames, 3, size, size))
-    except Exception as error:  # of a model of text, or one that takes no frames of this size
+    except Exception as error:  # whatever a model raises that takes no frames of this size
         reason = " ".join(str(error).split())
         raise SettingsError(
             f"model.video.encoder: {settings.encoder} does not take clips of {frames} frames of {size} px ({reason})"
         ) from error
-    if settings.weights == "none":
+    if not names_weights(settings):
         return encoder, "random"
     wanted = settings.encoder if settings.weights == "auto" else settings.weights
     path = Path(wanted) if Path(wanted).is_file() else find_file(wanted, ON_THE_HUB)
     if path is None:
-        if settings.weights == "auto" and settings.options.keys() <= {"model_type"}:
-            return encoder, "random"  # a type of model has no weights
         raise SettingsError(
             f"model.video.weights: {wanted} has no {' or '.join(ON_THE_HUB)} here, and none can be fetched; download "
             f"the model elsewhere and pass its folder, or use model.video.weights=none"

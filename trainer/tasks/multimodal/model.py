@@ -10,7 +10,7 @@ from trainer.errors import SettingsError
 from trainer.models.precision import without_autocast
 from trainer.tasks.multimodal.encoders import make_audio, make_video
 from trainer.tasks.multimodal.fusion import BottleneckFusion
-from trainer.tasks.multimodal.settings import MODALITIES, MultimodalSettings
+from trainer.tasks.multimodal.settings import MODALITIES, SAVED, MultimodalSettings
 
 
 class MultimodalModel(nn.Module):
@@ -34,8 +34,9 @@ class MultimodalModel(nn.Module):
             if name in settings.modalities:
                 self.encoders[name], origin = makers[name]()
                 origins.append(f"{name}: {origin}")
-                if getattr(settings, name).freeze:
-                    self._freeze(name, origin)
+                own = getattr(settings, name)
+                if own.freeze:
+                    self._freeze(name, "" if own.weights == SAVED else origin)
                 with torch.no_grad():
                     shapes[name] = tuple(self.encoders[name].eval()(empty[name]).shape[1:])
         self.weights_origin = "; ".join(origins)
@@ -52,6 +53,10 @@ class MultimodalModel(nn.Module):
             )
         self.encoders[name].requires_grad_(False)
         self._frozen.append(name)
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of the tokens and positions, which weight decay leaves alone, as of timm's models."""
+        return {f"fusion.{name}" for name in self.fusion.no_weight_decay()}
 
     def train(self, mode: bool = True) -> MultimodalModel:
         """As of any module; frozen encoders stay in evaluation mode."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
-from trainer.transforms.clips import MEAN, STD
+from trainer.transforms.clips import renormalisation
 
 
 class Renormalise(nn.Module):
@@ -15,10 +14,9 @@ class Renormalise(nn.Module):
 
     def __init__(self, mean: Sequence[float], deviation: Sequence[float]) -> None:
         super().__init__()
-        factor = torch.tensor(STD) / torch.tensor(deviation)
-        shift = (torch.tensor(MEAN) - torch.tensor(mean)) / torch.tensor(deviation)
-        self.register_buffer("factor", factor.view(3, 1, 1), persistent=False)
-        self.register_buffer("shift", shift.view(3, 1, 1), persistent=False)
+        factor, shift = renormalisation(mean, deviation)
+        self.register_buffer("factor", factor, persistent=False)
+        self.register_buffer("shift", shift, persistent=False)
 
     def forward(self, clips: Tensor) -> Tensor:
         return clips * self.factor + self.shift

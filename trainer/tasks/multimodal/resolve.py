@@ -9,7 +9,10 @@ import torch
 from trainer.config.settings import Settings
 from trainer.tasks.multimodal import hub
 
-LICENCE = f"the weights of {hub.DEFAULT} are licensed CC-BY-NC-4.0: not for commercial use"
+LICENCE = (
+    "published weights of VideoMAE (MCG-NJU), and what is trained on from them, are licensed CC-BY-NC-4.0: not for "
+    "commercial use"
+)
 
 
 def resolve_encoders(settings: Settings, device: torch.device) -> tuple[Settings, list[str]]:
@@ -26,7 +29,7 @@ def resolve_encoders(settings: Settings, device: torch.device) -> tuple[Settings
             video = dataclasses.replace(video, encoder=name)
         if video.encoder not in ("tiny", "r3d_18") and not video.options:
             video = dataclasses.replace(video, options=hub.read_options(video.encoder))
-        if video.encoder == hub.DEFAULT and video.weights == "auto":
+        if video.options.get("model_type") == "videomae" and hub.names_weights(video):
             notes.append(LICENCE)
         model = dataclasses.replace(model, video=video)
     if "audio" in model.modalities and model.audio.encoder == "auto":

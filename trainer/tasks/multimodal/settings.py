@@ -10,6 +10,7 @@ from trainer.config.settings import PositiveInt, Share
 from trainer.errors import SettingsError
 
 MODALITIES = ("video", "audio")
+SAVED = "(those of a run)"  # the `weights` of an encoder that a run's file will fill
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,5 +71,5 @@ class MultimodalSettings:
 
     def for_saved_weights(self) -> MultimodalSettings:
         """The same model, whose weights will come from a run's file."""
-        video, audio = (dataclasses.replace(each, weights="none", freeze=False) for each in (self.video, self.audio))
+        video, audio = (dataclasses.replace(each, weights=SAVED) for each in (self.video, self.audio))
         return dataclasses.replace(self, video=video, audio=audio)

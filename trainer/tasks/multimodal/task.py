@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -43,11 +44,11 @@ class _VideoAndSound(Task):
         super().__init__(settings, heads, members)
 
     def check_settings(self, settings: Settings) -> None:
-        super().check_settings(settings)
         if not isinstance(settings.loss, ClassificationLoss):
             raise SettingsError(
                 f"loss.name is {settings.loss.name}, but model.name=multimodal learns classes; use cross_entropy"
             )
+        super().check_settings(settings)
 
     def resolve(self, settings: Settings, device: torch.device) -> tuple[Settings, list[str]]:
         return resolve_encoders(settings, device)
@@ -78,11 +79,13 @@ class _VideoAndSound(Task):
         return model.attention(*inputs)
 
     def further_results(
-        self, evaluate: Callable[..., Predictions], loader: ClipLoader, predictions: Predictions
-    ) -> dict[str, dict]:
+        self, evaluate: Callable[..., Predictions], loader: ClipLoader, predictions: Predictions,
+        threshold: float | None,
+    ) -> dict[str, dict]:  # fmt: skip
         if len(self._settings.model.modalities) < 2:
             return {}
-        return dict.fromkeys(self.further_files, contributions(self, evaluate, loader, predictions))
+        found = contributions(partial(self.figures, threshold=threshold), evaluate, loader, predictions)
+        return dict.fromkeys(self.further_files, found)
 
     def _drop(self, has_video: Tensor, has_sound: Tensor, chance: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
         """Leave one modality out of a share of the clips that have both; chance, which: draws in [0, 1), (B,)."""

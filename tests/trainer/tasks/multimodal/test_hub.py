@@ -1,6 +1,7 @@
 """Video encoders of transformers: checkpoints of its versions, positions, and machines without a network."""
 
 import json
+import sys
 
 import pytest
 import torch
@@ -114,11 +115,49 @@ def test_other_models_of_the_library_do_too_and_those_of_text_are_refused():
     settings = video(encoder="timesformer", weights="none", options={"model_type": "timesformer", **options})
     encoder, origin = hub.make_encoder(settings.model.video, T, S)
     assert origin == "random" and encoder.eval()(CLIPS).shape == (2, T, 8)
-    text = video(encoder="bert", options={"model_type": "bert", "hidden_size": 8, "num_attention_heads": 2})
-    with pytest.raises(SettingsError, match="bert does not take clips of 4 frames of 16 px"):
-        hub.make_encoder(text.model.video, T, S)
+    with pytest.raises(SettingsError, match="timesformer does not take clips of 4 frames of 4 px"):
+        hub.make_encoder(settings.model.video, T, 4)
+    bert = {"model_type": "bert", "hidden_size": 8, "num_attention_heads": 2}
+    for name, of_model in (("bert", bert), ("timesformer", options | {"attention_type": "space_only"})):
+        unknown = video(encoder=name, options={"model_type": name, **of_model})
+        with pytest.raises(SettingsError, match=f"type {name} order their tokens .* use one of videomae, vivit"):
+            hub.make_encoder(unknown.model.video, T, S)
     with pytest.raises(SettingsError, match=r"model\.video\.options: videomae cannot be made"):
         hub.make_encoder(video(encoder="videomae", options={**TINY, "hidden_size": 9}).model.video, T, S)
+
+
+@pytest.mark.parametrize("name", hub.TIME_FIRST)
+def test_a_token_is_of_its_own_moment(name):
+    own = {
+        "vivit": {"tubelet_size": [2, 8, 8]},
+        "vjepa2": {"crop_size": S, "frames_per_clip": T, "pred_hidden_size": 8, "pred_num_attention_heads": 2},
+        "timesformer": {"tubelet_size": 1},
+    }
+    options = TINY | own.get(name, {}) | {"model_type": name}
+    torch.manual_seed(0)
+    encoder = hub.make_encoder(video(encoder=name, options=options).model.video, T, S)[0].eval()
+    changed = CLIPS.clone()
+    changed[:, -T // encoder.moments :] += 1
+    with torch.no_grad():
+        change = (encoder(changed) - encoder(CLIPS)).abs().mean((0, 2))
+    assert change[-1] > 5 * change[:-1].max(), "the others see it by attention alone"
+
+
+def test_without_the_library_an_encoder_with_options_is_one_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(SettingsError, match=r"encoder is videomae, which needs transformers .*pip install"):
+        hub.make_encoder(video(encoder="videomae", options=TINY).model.video, T, S)
+
+
+def test_the_licence_of_videomaes_weights_is_said_wherever_they_lie(published):
+    def notes(**values):
+        return resolve_encoders(video(**values), torch.device("cpu"))[1]
+
+    file = str(published / "model.safetensors")
+    for values in ({"encoder": str(published)}, {"encoder": "videomae", "weights": file}):
+        assert "CC-BY-NC-4.0: not for commercial use" in " ".join(notes(**values))
+    for values in ({"encoder": str(published), "weights": "none"}, {"encoder": "videomae"}, {"encoder": "tiny"}):
+        assert notes(**values) == []
 
 
 def test_without_a_network_auto_falls_back_and_says_so(monkeypatch, tmp_path):

@@ -1,12 +1,18 @@
 """The model of video and sound: a modality that is absent has no part in its output."""
 
+import socket
+
 import numpy as np
 import pytest
 import torch
 from runs import MULTIMODAL
+from torchvision.models import Weights, WeightsEnum
 from two_members import MEL
 
 from trainer.config.load import load_settings
+from trainer.config.settings import OptimizerSettings
+from trainer.engine.optimizer import build_optimizer
+from trainer.models import weights
 from trainer.shards.shard_set import open_shards
 from trainer.tasks import task_of
 from trainer.tasks.multimodal.model import MultimodalModel
@@ -94,6 +100,25 @@ def test_weights_of_resnet18_come_from_a_file_summed_over_colours(tmp_path):
     assert torch.equal(audio.layers.conv1.weight, whole.conv1.weight.sum(1, keepdim=True))
     assert torch.equal(audio.layers.layer4[1].conv2.weight, whole.layer4[1].conv2.weight)
     assert not audio.training and model.training and not any(p.requires_grad for p in audio.parameters())
+
+
+def test_tokens_and_positions_do_not_decay():
+    model = make()
+    groups = build_optimizer(model, OptimizerSettings()).param_groups
+    still = {parameter for group in groups if not group["weight_decay"] for parameter in group["params"]}
+    fusion = model.fusion
+    assert {fusion.bottlenecks, *fusion.positions.values(), *fusion.classes.values()} < still
+    assert fusion.inputs["video"].weight not in still
+
+
+def test_a_server_that_does_not_answer_is_not_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(weights, "HUB_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    with socket.create_server(("127.0.0.1", 0)) as server:  # which accepts, and says nothing
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/weights.pth"
+        published = WeightsEnum("published", {"DEFAULT": Weights(url, transforms=None, meta={})}).DEFAULT
+        with pytest.raises(OSError, match="timed out"):
+            weights.torchvision_state(published)
 
 
 def test_modality_dropout_depends_on_seed_epoch_and_clip_alone(shards_folder):
