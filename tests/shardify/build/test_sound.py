@@ -199,3 +199,16 @@ def test_what_decides_the_bytes_of_a_shard_is_the_sound_file_and_the_processor_w
     after = [plan_hash(ShardPlan("train", 0, (job,)), settings) for settings in (silent, sounding)]
     assert before[0] == after[0] and before[1] != after[1]
     assert library_versions(sounding)["cpu"] == vector_units() and "cpu" not in library_versions(silent)
+
+
+def test_a_row_is_tried_again_when_its_sound_file_comes(data, tmp_path, caplog):
+    here, out = shutil.copytree(data, tmp_path / "data"), tmp_path / "out"
+    (here / "beside.wav").rename(tmp_path / "late.wav")
+    options = {"manifest": here / "list.csv", "val_fraction": 0.0, "test_fraction": 0.0, **SOUND}
+    assert run_build(here, out, **options).failures == {
+        "its sound file beside.wav: cannot be opened: No such file or directory": 1
+    }
+    assert run_build(here, out, **options).new_inputs == 0
+    (tmp_path / "late.wav").rename(here / "beside.wav")
+    assert run_build(here, out, **options).failed_inputs == 0
+    assert "fixed since the last build: 1 rows that had failed" in caplog.text
