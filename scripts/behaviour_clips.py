@@ -18,7 +18,6 @@ import numpy as np
 COATS = {"badger": (105, 110, 130), "fox": (205, 95, 45), "hare": (165, 150, 75)}  # RGB
 SPECIES = tuple(COATS)
 MOTIONS, CALLS = ("clockwise", "anticlockwise"), ("rising", "falling")
-BEHAVIOURS = tuple(f"{motion}-{call}" for motion in MOTIONS for call in CALLS)
 
 SECONDS = 2.0
 SAMPLE_RATE = 16_000  # Hz

@@ -12,6 +12,7 @@ are not run again.
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 import multiprocessing
 import os
@@ -27,6 +28,7 @@ from recipe_faces import FRAMES, KINDS, PIXELS, make_videos
 from shardify.build.build import build
 from shardify.build.request import BuildRequest
 from shardify.format.settings import BuildSettings
+from shardify.storage.local import write_atomically
 from trainer.config.load import load_settings
 from trainer.devices.distributed import Group
 from trainer.engine.assemble import make_engine, make_loaders, make_model
@@ -109,7 +111,9 @@ def run_trial(work: Path, trial: Trial) -> None:
         worse = degraded(loaders["test"], DEGRADATIONS[name].apply, strength)
         scores[f"{name} {strength:g}"] = softmax(engine.evaluate(worse).outputs)[:, 1]
     test = splits["test"]
-    np.savez(work / "results" / trial.file, people=people[test], kinds=kinds[test], **scores)
+    content = io.BytesIO()
+    np.savez(content, people=people[test], kinds=kinds[test], **scores)
+    write_atomically(work / "results" / trial.file, content.getvalue())
     for loader in loaders.values():
         loader.close()
 

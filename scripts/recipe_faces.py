@@ -55,9 +55,10 @@ def _inner(rng: np.random.Generator, still: np.ndarray, kind: str) -> np.ndarray
 def make_videos(data: Path, people: dict[str, int]) -> Path:
     """Videos of so many people in each split, a real one and a fake of each kind; returns the manifest's path.
 
-    Beside it lies a metadata.json as that of DFDC, which names the originals.
+    Beside it lies a metadata.json as that of DFDC, which names the originals. What a run that was stopped has left is
+    written over.
     """
-    data.mkdir(parents=True)
+    data.mkdir(parents=True, exist_ok=True)
     rows, metadata = [("path", "class", "split", "group", "kind")], {}
     for number, (split, count) in enumerate(people.items()):
         for person in range(count):

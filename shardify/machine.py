@@ -1,6 +1,7 @@
 """Facts about this machine and what it leaves to this process: cores, memory, GPUs, whether it is Kaggle's."""
 
 import os
+import platform
 import re
 import sys
 from collections.abc import Iterator
@@ -61,6 +62,16 @@ def cpu_share(cgroup: Path) -> float | None:
         return None if quota in ("max", "-1") else int(quota) / int(period)
     except (OSError, ValueError):
         return None
+
+
+def vector_units(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor's kind, and which of its vector units decide how libav rounds floats: `x86_64 avx avx2 fma`."""
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    flags = next((line.split() for line in lines if line.startswith("flags")), [])
+    return " ".join([platform.machine(), *(name for name in ("avx", "avx2", "fma") if name in flags)])
 
 
 def on_kaggle() -> bool:

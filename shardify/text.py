@@ -116,12 +116,6 @@ def human_bytes(count: float) -> str:
     return f"{count:.1f} TB"
 
 
-def human_seconds(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
 def duration(seconds: float) -> str:
     """45 s, 12 min, 3.5 h"""
     if seconds < 90:

@@ -93,6 +93,7 @@ def plan_after(previous: Previous | None, catalog: Catalog, request: BuildReques
     """What of the earlier build stays, and what is to be built; raises the ShardifyErrors that stop it."""
     changed: list[str] = []
     if previous:
+        catalog = catalog.spelled_as({head.name: head.classes for head in index.heads_in(previous.meta)})
         previous, catalog, changed = apply_changes(previous, catalog, request.out / "index.json", request.changes)
     boxes, lines = match_boxes(read_boxes(request.boxes), request.data) if request.boxes else (None, [])
     plan = plan_build(catalog, request.settings, previous, boxes)

@@ -17,6 +17,7 @@ from shardify.format.index import VERSION, json_bytes, sha256
 from shardify.format.members import members_of
 from shardify.format.settings import BuildSettings
 from shardify.format.shard import ShardWriter, read_journal
+from shardify.machine import vector_units
 
 
 def build_shard(
@@ -50,7 +51,8 @@ def plan_hash(shard: ShardPlan, settings: BuildSettings) -> str:
     states = []
     for job in shard.jobs:
         named = [job.source, job.labels, job.classes, job.target, job.group, job.kind, job.original]
-        sound = [job.sound.name, job.sound.offset, file_state(job.sound.path)] if job.sound else []
+        has_sound = job.sound and settings.audio != "none"
+        sound = [job.sound.name, job.sound.offset, file_state(job.sound.path)] if has_sound else []
         states.append([*named, job.box, file_state(job.path), *sound])
     return sha256(json_bytes([VERSION, settings.to_dict(), library_versions(settings), shard.name, states]))
 
@@ -66,14 +68,21 @@ def file_state(path: Path) -> list[int]:
 
 @functools.cache
 def library_versions(settings: BuildSettings) -> dict[str, str]:
-    """The versions of all that makes the bytes of a shard, by name; that of the face detector where it is used."""
+    """The versions of all that makes the bytes of a shard, by name; that of the face detector where it is used.
+
+    With sound also `cpu`: libav's float decoders and its resampler round differently on processors of other kinds.
+    """
     import av
     from PIL import features
 
     codecs = {
         name: ".".join(map(str, av.library_versions[name])) for name in ("libavformat", "libavcodec", "libswscale")
     }
-    sound = {"libswresample": ".".join(map(str, av.library_versions["libswresample"])), "numpy": version("numpy")}
+    sound = {
+        "libswresample": ".".join(map(str, av.library_versions["libswresample"])),
+        "numpy": version("numpy"),
+        "cpu": vector_units(),
+    }
     jpeg = features.version("libjpeg_turbo") or features.version("jpg") or "unknown"
     return {
         "shardify": __version__,  # not that of an installation that has been left behind

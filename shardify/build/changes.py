@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from shardify.build.job import SOUND_FILE_FAILED
 from shardify.build.plan import ShardPlan
 from shardify.build.previous import Previous
 from shardify.build.request import Changes
@@ -101,7 +102,10 @@ def _fixed(previous: Previous, catalog: Catalog) -> set[str]:
 def _is_fixed(source: Source, row: dict, settings: dict) -> bool:
     if source.error:
         return source.error != row["error"]
-    has_come = not row["source_bytes"] and source.path.exists()
+    lacked_sound = row["error"].startswith(SOUND_FILE_FAILED) and "cannot be opened" in row["error"]
+    has_come = (not row["source_bytes"] and source.path.exists()) or (
+        lacked_sound and source.sound is not None and os.access(source.sound.path, os.R_OK)
+    )
     has_target = source.target is not None and source.target != float(row["target"])
     has_changed = source.class_name != row["class"] or _has_other_sound(source, row)
     return has_changed or has_come or is_moved(source, row, settings) or has_target

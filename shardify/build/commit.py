@@ -25,8 +25,10 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF)
 def lock_folder(folder: Path, shared: bool = False) -> Iterator[None]:
     """Hold the folder for one build, or `shared` with others for a part of one; the kernel lets go when they end.
 
+    The folder is made where there is none, and goes again where a whole build fails before it has written anything.
     Raises BusyError when another build holds it, ShardifyError where its file system has no locks.
     """
+    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -41,7 +43,13 @@ def lock_folder(folder: Path, shared: bool = False) -> Iterator[None]:
                 f"{folder}: its file system has no locks ({error.strerror}); mount it with them "
                 f"(Lustre: -o flock; NFS: version 4, or without -o nolock), or build on a local disk"
             ) from error
-        yield
+        try:
+            yield
+        except BaseException:
+            if is_new and not shared:
+                with contextlib.suppress(OSError):  # it is not empty
+                    folder.rmdir()
+            raise
     finally:
         os.close(descriptor)
 

@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from shardify.audio.clip_sound import ClipSound, clip_sounds
-from shardify.build.job import Job, sound_columns
+from shardify.build.job import SOUND_FILE_FAILED, Job, sound_columns
 from shardify.errors import VideoError
 from shardify.executors.base import Limits, Result
 from shardify.executors.local import LocalExecutor
@@ -104,7 +104,7 @@ def _sounds(job: Job, settings: BuildSettings, file: VideoFile, video: DecodedVi
                 sounds = clip_sounds(beside, parts, member, video.start_seconds + job.sound.offset)
                 fingerprint = open_fingerprint(beside.file, beside.size_bytes, settings.full_hash)
         except VideoError as error:
-            raise VideoError(f"its sound file {job.sound.name}: {error}") from error
+            raise VideoError(f"{SOUND_FILE_FAILED} {job.sound.name}: {error}") from error
     if settings.strict and sounds[0].errors:
         raise VideoError(f"damaged: {sounds[0].errors} errors in its sound (refused by --strict)")
     silent = [number for number, sound in enumerate(sounds) if not sound.is_present]

@@ -24,7 +24,7 @@ from shardify.format.settings import BuildSettings
 from shardify.format.shard import Sample
 from shardify.machine import usable_cores
 from shardify.sources.fingerprint import source_bytes
-from shardify.text import clip_tables, failure_lines, human_bytes, human_seconds
+from shardify.text import clip_tables, duration, failure_lines, human_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ class Estimate:
         if not self.measured:
             return [*lines, "no video of the sample gave a clip; see the reasons above"]
         lines.append(
-            f"about {human_bytes(self.num_bytes)}, and {human_seconds(self.seconds)} with {self.workers} workers "
+            f"about {human_bytes(self.num_bytes)}, and {duration(self.seconds)} with {self.workers} workers "
             f"({statistics.fmean(video.seconds for video in self.measured):.2f} s a video)"
         )
         if self.free_bytes is not None and self.num_bytes > self.free_bytes:

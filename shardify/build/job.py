@@ -10,6 +10,8 @@ from shardify.sources.source import SoundFile
 from shardify.video.piece import Piece
 from shardify.video.resize import Box
 
+SOUND_FILE_FAILED = "its sound file"  # how the reason begins
+
 
 @dataclass(frozen=True)
 class Job:

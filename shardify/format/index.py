@@ -25,8 +25,8 @@ FORMAT = "shardify"
 VERSION = 2
 READABLE = (1, VERSION)
 
-# What a build leaves behind before there is an index: shards, their journal, temporary files, the tables.
-BUILT = re.compile(r"\.?(train|val|test)-\d{6}(\.|$)|\.build\.json|\.new-|\.?samples\.(npy|csv)")
+# What a build leaves behind before there is an index: shards, their journal, temporary files, a plan, the tables.
+BUILT = re.compile(r"\.?(train|val|test)-\d{6}(\.|$)|\.build\.json|\.plan\.jsonl|\.new-|\.?samples\.(npy|csv)")
 
 # Version 1 of 0.1.0 ends here, and its cells stand as they are; 0.2 added the next three.
 COLUMNS_0_1 = (

@@ -147,9 +147,10 @@ def check_row(row: Mapping) -> None:
     _expect(is_right, "shard", row["shard"], "a shard of the clip's split")
     leads_out = row["source"].startswith("/") or "/../" in f"/{row['source']}/"
     _expect(not (is_ok and leads_out), "source", row["source"], "a path below the data folder")
-    for name, kind in (("label", int), ("target", float)):
+    sound = (("audio_source_rate", int), ("audio_level_db", float)) if row.get("has_audio") else ()
+    for name, kind in (("label", int), ("target", float), *sound):
         try:
-            is_right = math.isfinite(kind(row[name]))
+            is_right = math.isfinite(kind(row.get(name, "")))
         except (ValueError, OverflowError):
             is_right = False
-        _expect(is_right, name, row[name], "a number")
+        _expect(is_right, name, row.get(name), "a number")

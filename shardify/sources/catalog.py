@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from shardify.sources.entries import VIDEO_EXTENSIONS, Entries, is_picture_name,
 from shardify.sources.layouts import AUTO, METADATA, LeftOut, Place, Tree, choose_layout
 from shardify.sources.layouts.dfdc import originals_in
 from shardify.sources.layouts.folders import NO_CLASS
-from shardify.sources.layouts.names import file_of
+from shardify.sources.layouts.names import file_of, listing
 from shardify.sources.layouts.split_list import SplitList, read_split_list
 from shardify.sources.manifest import read_manifest
 from shardify.sources.source import Source, printable, unusable_name
@@ -42,6 +42,33 @@ class Catalog:
     def classes_of(self, source: Source) -> dict[str, str]:
         """Its class by head; empty where it has no label."""
         return {name: source.labels.get(name, "") for name in self.heads} | {self.heads[0]: source.class_name}
+
+    def spelled_as(self, known: Mapping[str, Sequence[str]]) -> Catalog:
+        """With the classes that differ from known ones in case alone spelled as these are; a note says so.
+
+        known: head → classes, of an earlier build.
+        """
+        spellings = {
+            head: {name.lower(): name for name in classes} | {name: name for name in classes}
+            for head, classes in known.items()
+        }
+        changed, sources = {}, []
+        for source in self.sources:
+            classes = self.classes_of(source)
+            now = {head: _known(name, spellings.get(head, {})) for head, name in classes.items()}
+            if now != classes:
+                changed |= {classes[head]: name for head, name in now.items() if name != classes[head]}
+                labels = {head: now[head] for head in source.labels}
+                source = replace(source, class_name=now[self.heads[0]], labels=labels)
+            sources.append(source)
+        if not changed:
+            return self
+        words = listing([f"{now} for {name}" for name, now in sorted(changed.items())])
+        return replace(self, sources=sources, notes=(*self.notes, f"classes are spelled as in the last build: {words}"))
+
+
+def _known(name: str, spellings: Mapping[str, str]) -> str:
+    return spellings.get(name) or spellings.get(name.lower(), name)
 
 
 def list_sources(

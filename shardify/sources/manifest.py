@@ -20,6 +20,7 @@ from shardify.sources.table import read_table
 from shardify.video.piece import Piece, split_piece
 
 LABEL = "label."  # what the columns of further labels begin with
+MEAN = "mean"  # of the figures of several heads, as the trainer calls it
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,10 @@ def _read_tables(manifest: Path) -> tuple[list[tuple[str, dict]], tuple[str, ...
 def _label_columns(manifest: Path, rows: list[dict], columns: tuple[str, ...]) -> list[str]:
     """The columns that hold labels, that of the primary head first: `class`, or the first one without an empty cell."""
     own = [column for column in columns if column.startswith(LABEL)]
+    if f"{LABEL}{MEAN}" in own:
+        raise UsageError(
+            f"{manifest}: a label cannot be named {LABEL}{MEAN}: figures of several labels have such a row"
+        )
     for column in own:
         if not NAME.fullmatch(_head_name(column)) or _head_name(column) == PRIMARY:
             raise UsageError(

@@ -7,7 +7,7 @@ import errno
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from shardify.errors import ShardifyError
@@ -45,15 +45,17 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_atomically(path: Path, payload: bytes, attempt: str = "") -> None:
+def write_atomically(path: Path, payload: bytes | Iterable[bytes], attempt: str = "") -> None:
     """Write a file under a temporary name beside its own, then `rename` it; the folder is made where there is none.
 
-    A full disk, or a second Ctrl-C, leaves no half of a file. attempt: part of the temporary name, where several write.
+    A full disk, or a second Ctrl-C, leaves no half of a file. payload: the content, or its parts one after the other.
+    attempt: part of the temporary name, where several write.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name.lstrip('.')}{attempt}.tmp")
     try:
-        temporary.write_bytes(payload)
+        with open(temporary, "wb") as file:
+            file.writelines([payload] if isinstance(payload, bytes) else payload)
         rename(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)

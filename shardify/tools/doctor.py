@@ -72,9 +72,12 @@ def _python() -> Iterator[Finding]:
     for name, use, is_essential in (
         ("torch", "trains", True),
         ("torchvision", "has parts of the models", True),
+        ("timm", "has all backbones but the tiny one", True),
         ("av", "decodes videos", builds),
         ("webdataset", "reads shards in other programs", False),
         ("simplejpeg", "decodes JPEG faster than Pillow", False),
+        ("transformers", "has encoders of multimodal models", False),
+        ("onnxruntime", "runs exported models", False),
     ):
         yield _package(name, use, is_essential)
 

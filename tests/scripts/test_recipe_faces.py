@@ -31,6 +31,7 @@ def test_a_fake_is_its_original_but_for_the_inner_region(kind):
 
 
 def test_the_manifest_names_originals_and_kinds(tmp_path):
+    recipe_faces.make_videos(tmp_path / "videos", {"train": 1})  # a run that was stopped
     manifest = recipe_faces.make_videos(tmp_path / "videos", {"train": 2, "test": 1})
     catalog = list_sources(manifest.parent, manifest, "auto", None)
     assert len(json.loads((tmp_path / "videos/metadata.json").read_text())) == len(catalog.sources) == 15

@@ -1,10 +1,11 @@
 """Free memory, under the limits of control groups."""
 
 import os
+import platform
 
 import pytest
 
-from shardify.machine import free_memory_bytes
+from shardify.machine import free_memory_bytes, vector_units
 
 
 def test_free_memory_is_no_more_than_the_machine_has():
@@ -56,3 +57,14 @@ VERSION_2 = {"proc/self/cgroup": "0::/jobs/one", "sys/fs/cgroup/jobs/memory.max"
 )  # fmt: skip
 def test_free_memory_within_control_groups(tmp_path, files, free):
     assert free_memory_bytes(write_files(tmp_path, MACHINE | files)) == free
+
+
+def test_the_vector_units_by_which_sound_is_rounded(tmp_path):
+    files = {
+        "new": "processor : 0\nflags : fpu sse2 fma avx avx2 avx512f\n",
+        "old": "flags\t\t: sse2 avx\n",
+        "other": "",
+    }
+    write_files(tmp_path, files)
+    found = [vector_units(tmp_path / name) for name in ("new", "old", "other", "missing")]
+    assert found == [f"{platform.machine()}{units}" for units in (" avx avx2 fma", " avx", "", "")]

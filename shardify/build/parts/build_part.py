@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from dataclasses import dataclass
 
 from shardify.build import commit
 from shardify.build.build import build_shards, check_machine, plan_after
-from shardify.build.parts.plan_file import Part, read_plan, write_plan
+from shardify.build.parts.plan_file import Part, continues_build, read_plan, write_plan
 from shardify.build.plan import ShardPlan
 from shardify.build.previous import PLAN, load_previous
 from shardify.build.request import BuildRequest, Changes
 from shardify.errors import UsageError
 from shardify.format.shard import journal_path
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -37,9 +40,13 @@ def build_part(request: BuildRequest, part: Part) -> PartReport:
     check_machine(request)
     with commit.lock_folder(out, shared=True):
         commit.check_settled(out)
-        if not (out / PLAN).exists():
+        planned = (out / PLAN).exists()
+        if planned and not continues_build(out):
+            logger.info("the plan is of before the last build: it is made anew")
+            planned = False
+        if not planned:
             write_plan(request, _plan(request))
-        shards, names = read_plan(request, part)
+        shards, names = read_plan(request, part) if (out / PLAN).exists() else ([], [])
         commit.begin(out, request.settings)
         entries, resumed = build_shards(request, shards, Counter())
         failed = sum(row["status"] == "failed" for entry in entries for row in entry["rows"])

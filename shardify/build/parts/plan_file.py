@@ -1,16 +1,19 @@
 """The plan of a build as a file in the shards folder, from which machines that build its parts take their shards.
 
-JSON lines: first what was asked for, the libraries and the names of all shards; then each shard with its jobs, the
-state of their files, and the hash of all that; last the SHA-256 of the lines before.
+JSON lines: first what was asked for, the earlier build that the plan continues, the libraries and the names of all
+shards; then each shard with its jobs, the state of their files, and the hash of all that; last the SHA-256 of the lines
+before. A plan is read and written line by line: that of a million videos has hundreds of megabytes.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import secrets
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +23,7 @@ from shardify.build.plan import ShardPlan
 from shardify.build.previous import PLAN
 from shardify.build.request import BuildRequest
 from shardify.errors import FormatError, ShardifyError, UsageError
+from shardify.format.index import json_bytes, read_meta, sha256
 from shardify.sources.source import SoundFile
 from shardify.storage.local import file_sha256, write_atomically
 from shardify.video.piece import Piece
@@ -45,16 +49,20 @@ class Part:
 
 
 def write_plan(request: BuildRequest, shards: list[ShardPlan]) -> None:
-    """Write the file, in place of one that is there."""
-    head = {
-        "asked": _asked(request),
-        "versions": library_versions(request.settings),
-        "shards": [shard.name for shard in shards],
-    }
-    lines = [json.dumps(line) for line in (head, *(_from_shard(shard, request) for shard in shards))]
-    payload = "".join(f"{line}\n" for line in lines).encode()
-    last = json.dumps({"sha256": hashlib.sha256(payload).hexdigest()})
-    write_atomically(request.out / PLAN, payload + f"{last}\n".encode(), f".{secrets.token_hex(4)}")
+    """Write the file, in place of one that is there; no file where there is nothing to build."""
+    if shards:
+        write_atomically(request.out / PLAN, _lines(request, shards), f".{secrets.token_hex(4)}")
+    else:
+        (request.out / PLAN).unlink(missing_ok=True)
+
+
+def continues_build(folder: Path) -> bool:
+    """Whether the folder's plan continues the build that the folder holds now; read_plan judges a damaged one."""
+    with open(folder / PLAN, "rb") as file:
+        try:
+            return json.loads(file.readline())["continues"] == _build_in(folder)
+        except (ValueError, KeyError, TypeError):
+            return True
 
 
 def read_plan(request: BuildRequest, part: Part) -> tuple[list[ShardPlan], list[str]]:
@@ -85,13 +93,42 @@ def read_plan(request: BuildRequest, part: Part) -> tuple[list[ShardPlan], list[
 def _asked(request: BuildRequest) -> dict:
     """The options that shape the plan, by name."""
     files = {name: getattr(request, name) for name in ("manifest", "split_file")}
-    hashes = {name: path and file_sha256(path) for name, path in files.items()}
-    return {**request.settings.to_dict(), "layout": request.layout, **hashes}
+    hashes = {name: path and _content_sha256(path) for name, path in files.items()}
+    return {**vars(request.settings), "layout": request.layout, **hashes}
+
+
+def _content_sha256(path: Path) -> str:
+    """Of a file, or of the tables in a folder, with their names."""
+    if not path.is_dir():
+        return file_sha256(path)
+    tables = [[table.name, file_sha256(table)] for table in sorted(path.glob("*.csv"))]
+    return sha256(json_bytes(tables))
+
+
+def _build_in(folder: Path) -> str | None:
+    """The hash of the finished build in the folder; None where there is none."""
+    return read_meta(folder).get("index_sha256") if (folder / "index.json").exists() else None
 
 
 def _differences(planned: dict, here: dict) -> str:
-    names = [name for name in here if here[name] != planned.get(name)]
-    return ", ".join(f"{name} {planned.get(name)} there, {here[name]} here" for name in names)
+    names = [name for name in planned | here if here.get(name) != planned.get(name)]
+    return ", ".join(f"{name} {planned.get(name)} there, {here.get(name)} here" for name in names)
+
+
+def _lines(request: BuildRequest, shards: list[ShardPlan]) -> Iterator[bytes]:
+    """The file's lines, the last one with the hash of the others."""
+    digest = hashlib.sha256()
+    head = {
+        "asked": _asked(request),
+        "continues": _build_in(request.out),
+        "versions": library_versions(request.settings),
+        "shards": [shard.name for shard in shards],
+    }
+    for values in itertools.chain([head], (_from_shard(shard, request) for shard in shards)):
+        line = f"{json.dumps(values)}\n".encode()
+        digest.update(line)
+        yield line
+    yield f"{json.dumps({'sha256': digest.hexdigest()})}\n".encode()
 
 
 def _from_shard(shard: ShardPlan, request: BuildRequest) -> dict:
@@ -136,9 +173,14 @@ def _other_file(line: dict, shard: ShardPlan) -> str | None:
 
 def _read_lines(path: Path, part: Part) -> tuple[dict, list[dict]]:
     """The first line, and those of the part's shards. Raises ValueError where the last one has not their hash."""
+    digest, chosen = hashlib.sha256(), []
     with open(path, "rb") as file:
-        *lines, last = file
-    if json.loads(last) != {"sha256": hashlib.sha256(b"".join(lines)).hexdigest()}:
+        head = line = file.readline()
+        for number, following in enumerate(file):
+            digest.update(line)
+            if number and (number - 1) % part.count == part.number % part.count:
+                chosen.append(line)
+            line = following
+    if json.loads(line) != {"sha256": digest.hexdigest()}:
         raise ValueError("its hash is another")
-    head, *shards = lines
-    return json.loads(head), [json.loads(line) for line in shards[part.number % part.count :: part.count]]
+    return json.loads(head), [json.loads(line) for line in chosen]

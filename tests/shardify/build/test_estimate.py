@@ -12,7 +12,6 @@ from shardify.cli.main import main
 from shardify.format.index import read_index
 from shardify.format.records import Head
 from shardify.format.settings import BuildSettings
-from shardify.text import human_seconds
 
 OPTIONS = ("--frames", "4", "--size", "32", "--shard-size", "6", "--workers", "2")
 SETTINGS = BuildSettings(frames=4, size=32, shard_size=6)
@@ -123,8 +122,3 @@ def test_plans_of_nothing_fail_as_builds_do(tmp_path):
     (tmp_path / "empty").mkdir()
     assert call("plan", tmp_path / "empty").exit_code == 3
     assert call("plan", tmp_path / "missing").exit_code == 2
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(0.25, "0.2 s"), (80, "80 s"), (600, "10 min"), (9000, "2.5 h")])
-def test_seconds_for_people(seconds, text):
-    assert human_seconds(seconds) == text

@@ -135,3 +135,18 @@ def test_a_label_that_samples_npy_alone_has_is_damage(made, tmp_path):
     reseal(tmp_path / "s", samples)
     (damage,) = verify_folder(tmp_path / "s", 1)
     assert damage.problem == "json does not agree with samples.csv"
+
+
+def test_classes_keep_the_spelling_of_the_earlier_build(tmp_path, caplog):
+    """Even where most videos have another one by now."""
+    data = make_videos(tmp_path / "data", video_names(6))
+    rows = ["Fox,sit", "fox,sit", "fox,run", "hare,run", "Fox,Sit", "Fox,Sit"]
+    lines = [f"{name},{row}\n" for name, row in zip(video_names(6), rows, strict=True)]
+    manifest = tmp_path / "m.csv"
+    caplog.set_level("INFO", "shardify")
+    for count in (4, 6):
+        manifest.write_text("path,class,label.pose\n" + "".join(lines[:count]))
+        run_build(data, tmp_path / "s", manifest=manifest, val_fraction=0, test_fraction=0)
+    assert [head.classes for head in read_index(tmp_path / "s").heads] == [["fox", "hare"], ["run", "sit"]]
+    assert "classes are spelled as in the last build: fox for Fox" in caplog.text
+    assert not any(line.startswith("changed since") for line in caplog.messages)

@@ -135,3 +135,17 @@ def test_a_folder_with_a_readme_of_its_own_is_left_alone(tmp_path):
     with pytest.raises(UsageError, match=r"README\.md and is no shards folder"):
         run_build(data, out)
     assert contents(out) == {"README.md": b"mine"}
+
+
+def test_a_new_folder_goes_where_a_build_fails_before_it_writes(tmp_path):
+    data = make_videos(tmp_path / "data", video_names(2))
+    for folder, is_left in ((tmp_path / "new", False), (tmp_path / "there", True)):
+        if is_left:
+            folder.mkdir()
+        with pytest.raises(UsageError, match="--group-by"):
+            run_build(data, folder, group_by="(")
+        assert folder.exists() == is_left
+    with pytest.raises(KeyError), commit.lock_folder(tmp_path / "kept"):
+        (tmp_path / "kept" / "a").touch()
+        raise KeyError
+    assert (tmp_path / "kept" / "a").exists()

@@ -1,7 +1,9 @@
 """Builds with sound, from videos to tables, and the tools that look after such a folder."""
 
 import json
+import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +12,10 @@ from click.testing import CliRunner
 from media import numbered_video
 from sound import FPS, FRAMES, click_at, sound_file, sounding_video
 
+from shardify.build.build_shard import library_versions, plan_hash
 from shardify.build.encode import make_samples
 from shardify.build.estimate import estimate_build
+from shardify.build.plan import ShardPlan
 from shardify.build.request import BuildRequest, Changes
 from shardify.cli.main import main
 from shardify.errors import UsageError, VideoError
@@ -19,6 +23,8 @@ from shardify.format.index import read_index, read_rows
 from shardify.format.members.mel import FLOOR
 from shardify.format.settings import BuildSettings
 from shardify.format.tar import read_shard
+from shardify.machine import vector_units
+from shardify.sources.source import SoundFile
 from shardify.tools.info import describe
 from shardify.tools.repair import repair_folder
 from shardify.tools.verify import verify_folder
@@ -182,3 +188,27 @@ def test_bands_that_would_be_empty_stop_the_build_before_anything_is_decoded(dat
     narrow = SOUND | {"audio_mels": 400, "audio_window": 2.0}
     with pytest.raises(UsageError, match=r"--audio-mels 400 .* bands too narrow"):
         run_build(data, tmp_path / "out", manifest=data / "list.csv", **narrow)
+
+
+def test_what_decides_the_bytes_of_a_shard_is_the_sound_file_and_the_processor_where_sound_is_kept(data, tmp_path):
+    path = sound_file(tmp_path / "a.wav", np.zeros((1, 9)), 16_000)
+    job = replace(make_job(data / "own.mkv"), sound=SoundFile(path, "a.wav", 0.0))
+    silent, sounding = BuildSettings(), BuildSettings(audio="auto")
+    before = [plan_hash(ShardPlan("train", 0, (job,)), settings) for settings in (silent, sounding)]
+    os.utime(path, (1, 1))
+    after = [plan_hash(ShardPlan("train", 0, (job,)), settings) for settings in (silent, sounding)]
+    assert before[0] == after[0] and before[1] != after[1]
+    assert library_versions(sounding)["cpu"] == vector_units() and "cpu" not in library_versions(silent)
+
+
+def test_a_row_is_tried_again_when_its_sound_file_comes(data, tmp_path, caplog):
+    here, out = shutil.copytree(data, tmp_path / "data"), tmp_path / "out"
+    (here / "beside.wav").rename(tmp_path / "late.wav")
+    options = {"manifest": here / "list.csv", "val_fraction": 0.0, "test_fraction": 0.0, **SOUND}
+    assert run_build(here, out, **options).failures == {
+        "its sound file beside.wav: cannot be opened: No such file or directory": 1
+    }
+    assert run_build(here, out, **options).new_inputs == 0
+    (tmp_path / "late.wav").rename(here / "beside.wav")
+    assert run_build(here, out, **options).failed_inputs == 0
+    assert "fixed since the last build: 1 rows that had failed" in caplog.text

@@ -76,6 +76,7 @@ def test_unfinished_missing_and_damaged_folders(tmp_path):
         ([".val-000001.tar.json"], "the build is unfinished; run it again"),
         ([".test-000001.tar.tmp"], "the build is unfinished; run it again"),
         ([".build.json"], "the build is unfinished; run it again"),
+        ([".plan.jsonl"], "the build is unfinished; run it again"),
         ([".new-samples.npy", "README.md"], "the build is unfinished; run it again"),
         (["samples.csv"], "the build is unfinished; run it again"),
         (["train-000000"], "the build is unfinished; run it again"),

@@ -18,6 +18,7 @@ from shardify.cli.main import main
 from shardify.errors import FormatError
 from shardify.format.index import all_shards, json_bytes, read_index, read_meta, read_rows, sha256
 from shardify.format.records import npy_bytes
+from shardify.format.schema import REQUIRED, check_row
 from shardify.format.settings import BuildSettings
 from shardify.storage.table import table_bytes
 from shardify.tools.verify import verify_folder
@@ -268,3 +269,14 @@ def test_each_wrong_value_is_named(shards, path, odd, message):
     seal(shards, changed(read_meta(shards), path, odd))
     with pytest.raises(FormatError, match=rf"index\.json: is damaged \({message}"):
         read_meta(shards)
+
+
+@pytest.mark.parametrize("column", ["audio_source_rate", "audio_level_db"])
+def test_what_a_row_says_of_its_sound(column):
+    row = dict.fromkeys(REQUIRED, "") | {"key": "a", "status": "ok", "split": "train", "shard": "train-000000.tar"}
+    row |= {"label": "0", "target": "0.0", "has_audio": "True", "audio_source_rate": "16000", "audio_level_db": "-9.5"}
+    check_row(row)
+    check_row(row | {"has_audio": "", column: ""})
+    for cell in ("x", "", "nan"):
+        with pytest.raises(ValueError, match=f"{column} is '{cell}', not a number"):
+            check_row(row | {column: cell})

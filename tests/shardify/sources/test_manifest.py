@@ -137,6 +137,7 @@ def test_a_folder_of_tables_named_after_the_splits(tmp_path):
         ("path\na.mp4\n", "no column class"),
         ("path,label.a b\na.mp4,x\n", "a label cannot be named label.a b"),
         ("path,class,label.class\na.mp4,x,y\n", "a label cannot be named label.class"),
+        ("path,class,label.Mean\na.mp4,x,y\n", "a label cannot be named label.mean"),
         ("path,label.a,label.b\na.mp4,x,\nb.mp4,,y\n", "label.a and label.b have empty cells"),
         ("path,class\na.mp4,x\na.mp4,y\n", "row 3: a.mp4 is listed twice"),
         ("path,class\na.mp4\n", "row 2: has too few columns"),

@@ -40,7 +40,7 @@ def reference(data, tmp_path_factory):
 
 
 def request_of(data, out, **options):
-    beside = {name: options.pop(name) for name in ("changes", "layout") if name in options}
+    beside = {name: options.pop(name) for name in ("changes", "layout", "manifest") if name in options}
     return BuildRequest(data, out, BuildSettings(**SMALL | options), workers=1, timeout_seconds=60, **beside)
 
 
@@ -106,6 +106,38 @@ def test_videos_that_come_later(data, reference, tmp_path):
     assert tree(out) == tree(tmp_path / "plain") and PLAN not in tree(out)
 
 
+def test_a_part_that_runs_after_the_last_build_and_one_that_follows_a_plan_of_before_it(data, tmp_path, caplog):
+    here, out = shutil.copytree(data, tmp_path / "data"), tmp_path / "s"
+    request = request_of(here, out)
+    make_plan(request)
+    before = (out / PLAN).read_bytes()
+    run_build(here, out)
+    assert build_part(request, Part(1, 2)).planned == 0 and not (out / PLAN).exists()
+    make_videos(here, video_names(6, "w"))
+    (out / PLAN).write_bytes(before)
+    caplog.set_level("INFO", "shardify")
+    report = build_part(request, Part(1, 1))
+    assert report.finished == report.planned == report.shards > 0
+    assert "the plan is of before the last build: it is made anew" in caplog.text
+    caplog.clear()
+    assert build_part(request, Part(1, 1)).resumed_shards == report.shards and "made anew" not in caplog.text
+    assert run_build(here, out).resumed_shards == report.shards
+
+
+def test_a_folder_of_tables_in_parts(data, tmp_path):
+    tables = tmp_path / "tables"
+    tables.mkdir()
+    for split, numbers in (("train", range(8)), ("val", range(8, 12))):
+        rows = [f"{name},{name.split('/')[0]}\n" for name in (video_names(16)[number] for number in numbers)]
+        (tables / f"{split}.csv").write_text("path,class\n" + "".join(rows))
+    request = request_of(data, tmp_path / "s", manifest=tables)
+    make_plan(request)
+    assert build_part(request, Part(1, 1)).finished == 3
+    (tables / "val.csv").rename(tables / "test.csv")
+    with pytest.raises(UsageError, match=r"other options \(manifest \w{64} there, \w{64} here\)"):
+        build_part(request, Part(1, 1))
+
+
 def test_parts_run_beside_each_other_and_a_whole_build_alone(data, tmp_path):
     out, request = tmp_path / "s", request_of(data, tmp_path / "s")
     with lock_folder(out, shared=True):
@@ -142,6 +174,7 @@ def test_machines_that_differ_are_named(data, tmp_path):
     for other, said in (
         (request_of(here, out, seed=1), r"made with other options \(seed 0 there, 1 here\); pass the same, or make it"),
         (request_of(here, out, layout="folders"), r"other options \(layout auto there, folders here\)"),
+        (request_of(here, out, audio="auto"), r"other options \(audio none there, auto here\)"),
     ):
         with pytest.raises(UsageError, match=said):
             build_part(other, Part(1, 1))
