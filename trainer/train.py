@@ -66,6 +66,7 @@ def train(settings: Settings, names: Path | list[Path], out: Path, group: Group,
             ) from error
         if checkpoint:
             run.progress = load_state(run.engine, checkpoint)
+            run.notes += [note for note in run.progress.choices if note not in run.notes]
         record = group.of_main(read_record(out) if group.is_main else None)
         if is_over(run) and record:
             logger.info(f"{out} is complete: nothing left to train")
@@ -172,7 +173,7 @@ def prepare(settings: Settings, names: Path | list[Path], out: Path, group: Grou
     notes += [loaders["train"].pairs.note()] if settings.data.pairs else []
     engine = make_engine(settings, shards, splits["train"], model, group)
     notes += compile_model(engine, loaders["train"]) if settings.model.compile else []
-    progress = Progress(weights_origin=origin)
+    progress = Progress(weights_origin=origin, choices=chosen)
     return Run(settings, shards, loaders, model, engine, group, out, progress, notes)
 
 

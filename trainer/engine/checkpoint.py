@@ -115,6 +115,7 @@ class Progress:
     skips: list[int] = field(default_factory=lambda: [0, 0])  # steps: all, the last ones in a row
     accumulate: int = 1  # parts of a step; more than was set once memory has run out
     weights_origin: str = ""  # where the weights came from before training
+    choices: list[str] = field(default_factory=list)  # notes on what the task's `auto` came to when the run began
 
 
 def save_state(engine: Engine, progress: Progress, steps_per_epoch: int, out: Path, shards_fingerprint: str) -> None:

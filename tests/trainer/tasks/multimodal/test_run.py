@@ -90,6 +90,18 @@ def test_a_resumed_run_is_the_same(finished, with_sound, tmp_path):
         assert all(map(torch.equal, weights(out).values(), weights(tmp_path / "run").values()))
 
 
+def test_a_resumed_run_still_says_what_stands_in_for_videomae(shards_folder, tmp_path, monkeypatch):
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    overrides = ("model.modalities=[video]", "model.video.encoder=auto", "epochs=1")
+    with pytest.raises(Interrupted):
+        run_multimodal(shards_folder, tmp_path / "run", *overrides, "max_hours=1e-9")
+    record = run_multimodal(shards_folder, tmp_path / "run", *overrides, resume=True)
+    (note,) = [note for note in record["notes"] if note.startswith("model.video.encoder auto: tiny")]
+    assert note in (tmp_path / "run" / "results" / "experiment_report.txt").read_text()
+
+
 def test_what_is_frozen_stays_so_in_a_resumed_run(with_sound, tmp_path):
     torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "w.pth")
     overrides = ("model.audio.encoder=resnet18", f"model.audio.weights={tmp_path / 'w.pth'}", "model.audio.freeze=true")
