@@ -89,7 +89,7 @@ BUILD_OPTIONS = (
     click.option("--retry-failed", is_flag=True, help="Try the inputs again that failed in earlier builds."),
     click.option("--prune", is_flag=True, help="Drop the clips of videos that are gone from DATA."),
     click.option("--rebuild-changed", is_flag=True, help="Pack videos again that have changed (reads them all)."),
-    click.option("--config", type=FILE, help="YAML file with any of these options; the command line wins."),
+    click.option("--config", type=FILE, help="YAML file with any of the options above; the command line wins."),
 )
 
 

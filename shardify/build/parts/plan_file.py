@@ -69,7 +69,8 @@ def read_plan(request: BuildRequest, part: Part) -> tuple[list[ShardPlan], list[
     """The shards of a part, and the names of all shards of the plan.
 
     Raises FormatError where the file is damaged, UsageError where it was made with other options, ShardifyError where
-    this machine has other libraries or sees other files than the one that made it.
+    this machine has other libraries (or another processor, where sound is kept), or sees other files, than the one that
+    made it.
     """
     path = request.out / PLAN
     again = "make it again with --plan-only"
@@ -81,7 +82,10 @@ def read_plan(request: BuildRequest, part: Part) -> tuple[list[ShardPlan], list[
         raise UsageError(f"{path}: was made with other options ({changed}); pass the same, or {again}")
     host = socket.gethostname()
     if changed := _differences(head["versions"], library_versions(request.settings)):
-        raise ShardifyError(f"{host} has other libraries than the machine that made {path} ({changed}); install those")
+        raise ShardifyError(
+            f"{host} has other libraries than the machine that made {path}, or another kind of processor ({changed}); "
+            f"install those libraries, and take machines of one cpu, or {again}"
+        )
     shards = [_to_shard(line, request.data) for line in chosen]
     for line, shard in zip(chosen, shards, strict=True):
         if line["plan"] != plan_hash(shard, request.settings):

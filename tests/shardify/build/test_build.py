@@ -62,6 +62,7 @@ def test_complete_build_writes_nothing(data, reference, tmp_path):
 def test_goes_on_after_a_write_fails(data, reference, tmp_path, monkeypatch, calls):
     """The disk is full at the n-th fsync, once; the next run ends as if nothing had happened."""
     out, left, sync = tmp_path / "s", [calls], os.fsync
+    out.mkdir()
 
     def full_disk(descriptor):
         left[0] -= 1
