@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,22 @@ if TYPE_CHECKING:
 FILE = click.Path(path_type=Path, dir_okay=False)
 
 
+@dataclass(frozen=True)
+class Asked:
+    """The options of the command."""
+
+    shards: tuple[Path, ...]
+    config: Path | None
+    out: Path | None
+    resume: bool
+    devices: str
+    overrides: tuple[str, ...]
+
+    def own_settings(self, folder: Path) -> dict | None:
+        """Those of the run to resume, where no file replaces them."""
+        return None if self.config else settings_of(folder, self.resume)
+
+
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option(
     "--shards",
@@ -42,21 +59,14 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 )
 @click.option("--devices", default="auto", show_default=True, help="auto | cpu | a number of GPUs.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting; may be repeated.")
-def main(
-    shards: tuple[Path, ...],
-    config: Path | None,
-    out: Path | None,
-    resume: bool,
-    devices: str,
-    overrides: tuple[str, ...],
-) -> None:
+def main(**options) -> None:
     """Train a video classifier on shards, on CPU, one GPU or several."""
     code = 0
     try:
         if "LOCAL_RANK" in os.environ:
-            run_in_group(shards, config, out, resume, devices, overrides)
+            run_in_group(Asked(**options))
         else:
-            run_alone(shards, config, out, resume, devices, overrides)
+            run_alone(Asked(**options))
     except ShardifyError as error:
         code, rank = error.exit_code, int(os.environ.get("RANK", 0))
         # what ends all processes, the first one says, or the first of each machine
@@ -81,52 +91,38 @@ def end(code: int) -> None:
         sys.exit(code)
 
 
-def run_alone(
-    shards: tuple[Path, ...],
-    config: Path | None,
-    out: Path | None,
-    resume: bool,
-    devices: str,
-    overrides: tuple[str, ...],
-) -> None:
+def run_alone(asked: Asked) -> None:
     """Train in this process, or become the launcher of one for each of several GPUs."""
     from shardify.format.index import read_index
     from trainer.devices.distributed import join_group, num_devices
     from trainer.devices.launch import relaunch
     from trainer.shards.locate import find_shards
 
-    with chosen_folder(out, config, resume) as chosen:
-        settings = load(chosen, config, overrides, None if config else settings_of(chosen, resume))
-        gpus = num_devices(devices)
+    with chosen_folder(asked.out, asked.config, asked.resume) as chosen:
+        settings = load(chosen, asked.config, asked.overrides, asked.own_settings(chosen))
+        gpus = num_devices(asked.devices)
         if gpus > 1:
-            for folder, tars in map(find_shards, shards):
+            for folder, tars in map(find_shards, asked.shards):
                 if tars is None:
                     read_index(folder)  # what is wrong with it is said once, not by every process
             relaunch(gpus, sys.argv[1:], chosen)
-        train_and_show(settings, shards, chosen, join_group(gpus > 0), resume)
+        train_and_show(settings, asked, chosen, join_group(gpus > 0))
 
 
-def run_in_group(
-    shards: tuple[Path, ...],
-    config: Path | None,
-    out: Path | None,
-    resume: bool,
-    devices: str,
-    overrides: tuple[str, ...],
-) -> None:
+def run_in_group(asked: Asked) -> None:
     """Train as one process of several, of which the main one alone sees the run's folder."""
     from trainer.devices.distributed import joined_group, num_devices
 
-    with joined_group(num_devices(devices) > 0) as group, contextlib.ExitStack() as held:
+    with joined_group(num_devices(asked.devices) > 0) as group, contextlib.ExitStack() as held:
         found = None
         with group.failing_together():
             if group.is_main:
-                chosen = held.enter_context(chosen_folder(out, config, resume))
-                found = chosen, None if config else settings_of(chosen, resume)
+                chosen = held.enter_context(chosen_folder(asked.out, asked.config, asked.resume))
+                found = chosen, asked.own_settings(chosen)
         chosen, own = group.of_main(found)
         with group.failing_together():
-            settings = load(chosen, config, overrides, own)
-        train_and_show(settings, shards, chosen, group, resume)
+            settings = load(chosen, asked.config, asked.overrides, own)
+        train_and_show(settings, asked, chosen, group)
 
 
 def load(out: Path, config: Path | None, overrides: tuple[str, ...], own: dict | None) -> Settings:
@@ -146,7 +142,7 @@ def load(out: Path, config: Path | None, overrides: tuple[str, ...], own: dict |
     return settings
 
 
-def train_and_show(settings: Settings, shards: tuple[Path, ...], out: Path, group: Group, resume: bool) -> None:
+def train_and_show(settings: Settings, asked: Asked, out: Path, group: Group) -> None:
     from trainer.evaluation.report import figures_of
     from trainer.train import train
 
@@ -154,7 +150,7 @@ def train_and_show(settings: Settings, shards: tuple[Path, ...], out: Path, grou
     if group.is_main and limited.max_hours != settings.max_hours:
         click.echo(f"Kaggle ends sessions after {SESSION_HOURS:g} h: max_hours is {limited.max_hours}", err=True)
     limited = dataclasses.replace(limited, max_hours=group.of_main(limited.max_hours))  # their clocks may differ
-    record = train(limited, list(shards), out, group, resume)
+    record = train(limited, list(asked.shards), out, group, asked.resume)
     if group.is_main:
         test = record["test"]
         figures = ", ".join(f"{k} {'undefined' if v is None else f'{v:.4f}'}" for k, v in figures_of(test).items())

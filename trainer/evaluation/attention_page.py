@@ -43,7 +43,7 @@ class Explained:
     source: str
     lines: list[str]  # what is predicted, and what is so
     frames: np.ndarray  # uint8 (T, S, S, 3)
-    mel: np.ndarray | None  # float (M, F), the lowest band first; None without sound
+    mel: np.ndarray | None  # the picture of its spectrogram, uint8 (M, F, 3); None without sound
     attention: Mapping[str, np.ndarray]  # float (moments,) of `video` and `audio`, those that the model has
 
 
@@ -56,7 +56,7 @@ def attention_page(title: str, clips: Sequence[Explained]) -> str:
 def _figure(clip: Explained) -> str:
     parts = [_image(_side_by_side(clip.frames), "frames", "JPEG"), _strip(clip.attention.get("video"))]
     if clip.mel is not None:
-        parts += [_image(spectrogram_picture(clip.mel), "mel", "PNG"), _strip(clip.attention.get("audio"))]
+        parts += [_image(Image.fromarray(clip.mel), "mel", "PNG"), _strip(clip.attention.get("audio"))]
     elif "audio" in clip.attention:
         parts.append("<small>no sound</small>")
     lines = "<br>".join(map(html.escape, clip.lines))
@@ -68,13 +68,6 @@ def _side_by_side(frames: np.ndarray) -> Image.Image:
     picture = Image.fromarray(np.concatenate(list(frames), axis=1))
     picture.thumbnail((FRAME_PIXELS * len(frames), FRAME_PIXELS))
     return picture
-
-
-def spectrogram_picture(mel: np.ndarray) -> Image.Image:
-    """A log mel spectrogram, float (M, F): dark where it is loud, the lowest band at the bottom."""
-    low, high = np.percentile(mel, (5, 99.8))
-    grey = 255 - 255 * ((mel - low) / max(high - low, 1e-6)).clip(0, 1)
-    return Image.fromarray(grey[::-1].round().astype(np.uint8))
 
 
 def _image(picture: Image.Image, kind: str, form: str) -> str:

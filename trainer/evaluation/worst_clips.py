@@ -14,7 +14,6 @@ from PIL import Image
 from shardify.format.members.base import DAMAGE
 from shardify.format.members.frames import grid_shape, to_sheet
 from shardify.storage.local import write_atomically
-from trainer.evaluation.attention_page import spectrogram_picture
 from trainer.evaluation.predictions import Ranking
 from trainer.shards.shard_set import ShardSet
 
@@ -86,8 +85,9 @@ def _picture(shards: ShardSet, number: int) -> str:
     picture = Image.fromarray(to_sheet(np.concatenate([frames, white])))
     picture.thumbnail((SHEET_PIXELS, SHEET_PIXELS))
     for mel in mels:
-        beneath = spectrogram_picture(mel[0].astype(np.float32)).resize((picture.width, max(1, picture.width // 4)))
-        picture = Image.fromarray(np.concatenate([np.asarray(picture), np.asarray(beneath.convert("RGB"))]))
+        beneath = Image.fromarray(shards.members["mel"].picture(mel))
+        beneath = beneath.resize((picture.width, max(1, picture.width // 4)))
+        picture = Image.fromarray(np.concatenate([np.asarray(picture), np.asarray(beneath)]))
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=85)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

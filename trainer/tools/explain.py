@@ -84,7 +84,7 @@ def _explain(saved: SavedModel, shards: ShardSet, batch: Batch) -> list[Explaine
     found = []
     for place in np.flatnonzero(batch.mask):
         number = int(batch.numbers[place])
-        mel = batch.members["mel"][place, 0].float().cpu().numpy() if _hears(batch, place) else None
+        mel = shards.members["mel"].picture(batch.members["mel"][place].cpu().numpy()) if _hears(batch, place) else None
         said = saved.task.verdict(outputs[place : place + 1], saved.classes, None)
         verdicts = said.heads or {shards.heads[0].name: said}
         found.append(
