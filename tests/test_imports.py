@@ -28,7 +28,7 @@ LEVELS = {
     ),
     "trainer": (
         "__main__",
-        "train evaluate predict export explain audit",
+        "train evaluate predict export explain audit encode check_vae watch generate study",
         "tools",
         "final_report",
         "monitor saved_model",
@@ -40,7 +40,7 @@ LEVELS = {
         "data",
         "shards",
         "config",
-        "errors torch_files options",
+        "errors torch_files",
     ),
 }
 OF_THE_BUILDER = {

@@ -15,12 +15,12 @@ import click
 from shardify.errors import ShardifyError
 from shardify.terminal import escape_unprintable, show, warn
 from trainer.config.load import load_settings
+from trainer.config.options import Command
 from trainer.config.run_folder import chosen_folder, settings_of
 from trainer.config.session import SESSION_HOURS, with_session_limit
 from trainer.config.settings import Settings
 from trainer.devices.threads import bound_spinning
 from trainer.errors import GroupError, Interrupted, SettingsError
-from trainer.options import Command
 
 if TYPE_CHECKING:
     from trainer.devices.distributed import Group

@@ -11,7 +11,7 @@ import click
 
 from shardify.one_line_errors import failures_as_one_line
 from shardify.terminal import escape_unprintable, show
-from trainer.options import Command
+from trainer.config.options import Command
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})

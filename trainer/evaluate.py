@@ -11,8 +11,8 @@ import click
 
 from shardify.one_line_errors import failures_as_one_line
 from shardify.terminal import escape_unprintable, show
+from trainer.config.options import Command, model_option, pairs
 from trainer.devices.threads import bound_spinning
-from trainer.options import Command, model_option, pairs
 from trainer.tools.evaluate import EvaluationRequest, evaluate_run
 
 FOLDER = click.Path(path_type=Path)

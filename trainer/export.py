@@ -12,8 +12,8 @@ import click
 
 from shardify.one_line_errors import failures_as_one_line
 from shardify.terminal import escape_unprintable, show
+from trainer.config.options import Command, model_option
 from trainer.errors import SettingsError
-from trainer.options import Command, model_option
 from trainer.tools.export import SUFFIX, export
 from trainer.tools.quantise import quantise
 

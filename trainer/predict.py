@@ -12,9 +12,9 @@ import click
 from shardify.one_line_errors import failures_as_one_line
 from shardify.storage.local import check_writable
 from shardify.terminal import escape_unprintable
+from trainer.config.options import Command, model_option
 from trainer.devices.threads import bound_spinning
 from trainer.errors import TrainerError
-from trainer.options import Command, model_option
 from trainer.tools.predict import open_target, write_table
 
 

@@ -12,11 +12,11 @@ from runs import SMALL, quick_results
 
 from trainer.__main__ import load, main
 from trainer.audit import main as audit
+from trainer.config.options import Command
 from trainer.config.run_folder import settings_of
 from trainer.errors import SettingsError, first_sentence
 from trainer.evaluate import main as evaluate
 from trainer.export import main as export
-from trainer.options import Command
 from trainer.predict import main as predict
 
 SET = [part for text in SMALL for part in ("--set", text)]
