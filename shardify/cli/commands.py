@@ -47,6 +47,8 @@ def info(shards: Path, as_json: bool) -> None:
     click.echo(
         f"{found['groups']} groups, {shard_count} shards, {human_bytes(found['bytes'])}, {found['failed']} failed"
     )
+    if found["synthetic"]:
+        click.echo(f"{found['synthetic']} clips are synthetic (column kind of samples.csv)")
     show(*sound_lines(found["sound"]), *remark_lines(found["remarks"]), *failure_lines(Counter(found["failures"])))
 
 

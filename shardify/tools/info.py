@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from shardify.format.index import highest_hertz, read_index, read_rows
+from shardify.format.synthetic import KIND
 from shardify.format.words import SPLITS
 from shardify.text import count_remarks, count_sound
 
@@ -39,6 +40,7 @@ def describe(folder: Path) -> dict:
         "failed": index.meta["failed"],
         "failures": dict(Counter(row["error"] for row in rows if row["status"] == "failed")),
         "remarks": dict(count_remarks(rows)),
+        "synthetic": sum(row["status"] == "ok" and row.get("kind") == KIND for row in rows),
         "sound": dict(count_sound(rows, highest_hertz(index.meta))),
         "settings": index.settings,
     }
