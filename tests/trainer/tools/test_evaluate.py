@@ -197,7 +197,8 @@ def test_clips_that_the_model_was_trained_on_are_said(place, tmp_path, caplog):
     results = place / "run" / RESULTS
     results.parent.mkdir()
     try:
-        for folder, expected in ((tmp_path / "shards", True), (tmp_path / "gone", False), (place / "celeb/shards", False)):
+        folders = {tmp_path / "shards": True, tmp_path / "gone": False, place / "celeb/shards": False}
+        for folder, expected in folders.items():
             results.write_text(json.dumps({"shards": {"folders": [str(folder)]}}))
             caplog.clear()
             call(place, "--shards", place / "ff/shards")
