@@ -84,10 +84,10 @@ def _about_latents(found: LatentStatistics) -> list[str]:
     ]
     low, high = CLOSE_TO_1
     if all(low <= value <= high for value in (std, *figures["std"])):
-        return [*lines, "std is close to 1 in every channel: any diffusion.normalise will do; channel is the default"]
+        return [*lines, "std is close to 1 in every channel: any model.normalise will do; channel is the default"]
     return [
         *lines,
-        "std is far from 1: train with diffusion.normalise=channel, the default, which standardises each channel; "
+        "std is far from 1: train with model.normalise=channel, the default, which standardises each channel; "
         "as they are, many timesteps of these latents would be noise alone",
     ]
 

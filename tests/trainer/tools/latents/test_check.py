@@ -36,7 +36,7 @@ class Scaled(Mean):
 
 def test_a_small_deviation_is_printed_and_its_remedy(pictures):
     done = check(pictures, f"{__name__}:Scaled", "--pictures", "16")
-    assert "std 0.179" in done.output and "diffusion.normalise=channel" in done.output
+    assert "std 0.179" in done.output and "model.normalise=channel" in done.output
 
 
 def test_the_other_range_is_named(pictures):
