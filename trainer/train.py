@@ -44,6 +44,7 @@ from trainer.monitor.tensorboard import check_installed
 from trainer.run import Run
 from trainer.saved_model import publish_model, save_model, settle_best_model
 from trainer.shards.mix import drop_unweighted, open_all
+from trainer.shards.shard_cache import cache_of
 from trainer.shards.splits import choose_splits, limit_per_class
 from trainer.tasks import task_of
 
@@ -152,7 +153,7 @@ def prepare(settings: Settings, names: Path | list[Path], out: Path, group: Grou
             settings = take_over(settings, checkpoint["settings"])
         settings = resolve_by_device(settings, group.device)
         # data
-        shards = open_all(names, settings.data.sheet_frames)
+        shards = open_all(names, settings.data.sheet_frames, cache_of(settings.data))
         task = task_of(settings, shards.heads, shards.members)
         splits, notes = choose_splits(shards, settings.data.val_fraction, settings.seed, task.keeps_classes)
         splits["train"] = drop_unweighted(settings.data.weights, shards, splits["train"])

@@ -147,6 +147,8 @@ class DataSettings:
     frames: PositiveInt | None = None  # evenly chosen from those that the shards hold
     size: PositiveInt | None = None  # pixels; smaller than the shards hold, scaled on the device
     max_per_class: PositiveInt | None = None  # train on so many clips of each class at most
+    cache_dir: str = "auto"  # where copies of shards in object storage lie; auto: ~/.cache/shardify
+    cache_gb: NotNegative | Literal["auto"] = "auto"  # what they may take; auto: 80% of the free disk; 0: no copies
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.profiler import record_function
 
+from trainer.data.ahead import tell_begun, tell_closed
 from trainer.data.arguments import (
     check_device,
     check_numbers,
@@ -201,18 +202,19 @@ class ClipLoader:
     def begin(self, epoch: int, first_step: int = 0, ahead: int | None = None) -> None:
         """Start reading the first batches of a pass, so that `batches` with the same arguments need not wait."""
         if self._stages is not None and self._stages.process != os.getpid():  # a fork of the process that had them
-            self._stages = self._begun = None
-            self._passes = 0
+            self._stages, self._begun, self._passes = None, None, 0
         epoch = epoch if self.shuffle else 0
         if self._begun is None or (self._begun.epoch, self._begun.first_step) != (epoch, first_step):
             self._drop_begun()
             order = self.order(epoch)
             self._begun = Pass(epoch, first_step, np.stack([order, count_repeats(order)], 1), first_step)
+            tell_begun(self.shards, id(self), self._begun, self.order, self.batch_size)
         self._start_steps(self._begun, self._ahead if ahead is None else ahead)
 
     def close(self) -> None:
         """Drop what is begun and end the threads; another pass starts new ones."""
         self._drop_begun()
+        tell_closed(self.shards, id(self))
         if self._stages is not None:
             self._stages.close()
             self._stages = None

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 # Settings that do not shape the weights and may differ on resume.
 FREE_SETTINGS = (
     "max_hours", "checkpoint_every_steps", "keep_checkpoints", "early_stopping", "tensorboard", "profile", "data.cache",
-    "data.workers",
+    "data.workers", "data.cache_dir", "data.cache_gb",
 )  # fmt: skip
 
 

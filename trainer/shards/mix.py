@@ -13,20 +13,25 @@ from shardify.format.members import Member
 from shardify.format.records import UNLABELLED, Head, sample_dtype
 from shardify.format.words import SPLITS, meaning_of
 from trainer.errors import FormatError, SettingsError
+from trainer.shards.shard_cache import ShardCache
 from trainer.shards.shard_set import ShardSet, differing_options, open_shards, videos_of
 
 TRAIN = SPLITS.index("train")
 
 
-def open_all(names: Path | str | list[Path | str], frames: int | None = None) -> ShardSet:
+def open_all(
+    names: Path | str | list[Path | str], frames: int | None = None, cache: ShardCache | None = None
+) -> ShardSet:
     """The shards of one name or of several, mixed; as `open_shards` and `mix_shards`, with their errors."""
+    cache = cache or ShardCache()
     names = names if isinstance(names, (list, tuple)) else [names]
-    return mix_shards([open_shards(name, frames) for name in names])
+    return mix_shards([open_shards(name, frames, cache) for name in names])
 
 
 def mix_shards(parts: list[ShardSet]) -> ShardSet:
     """All clips of several folders as one set, numbered in the order of the folders; a single folder as it is.
 
+    Those that are remote have one cache.
     Classes are matched by name: those of the first folder keep their indices, new ones of the others follow. Groups of
     two folders are taken for different ones, but for those that share an equal clip; equal clips in two splits are said
     in `notes`.
@@ -59,6 +64,8 @@ def mix_shards(parts: list[ShardSet]) -> ShardSet:
         fingerprint=hashlib.sha256(" ".join(part.fingerprint for part in parts).encode()).hexdigest(),
         notes=tuple(_notes(parts)),
         parts=tuple(parts),
+        copy=parts[0].copy,
+        cache=next((part.cache for part in parts if part.cache), None),
     )
 
 
