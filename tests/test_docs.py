@@ -27,6 +27,7 @@ from trainer.evaluate import main as evaluate
 from trainer.explain import main as explain
 from trainer.export import main as export
 from trainer.predict import main as predict
+from trainer.study import main as study
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -40,6 +41,7 @@ COMMANDS = {f"shardify {name}": command for name, command in shardify.commands.i
     "python -m trainer.export": export,
     "python -m trainer.explain": explain,
     "python -m trainer.audit": audit,
+    "python -m trainer.study": study,
 }
 NOT_RUN = {  # beginning of a command → why; of our own ones the options are parsed all the same
     "shardify build data/ shards/ --faces": "the videos here have no faces; tests/shardify/faces",
