@@ -47,9 +47,12 @@ def info(shards: Path, as_json: bool) -> None:
     click.echo(
         f"{found['groups']} groups, {shard_count} shards, {human_bytes(found['bytes'])}, {found['failed']} failed"
     )
-    if found["synthetic"]:
-        click.echo(f"{found['synthetic']} clips are synthetic (column kind of samples.csv)")
-    show(*sound_lines(found["sound"]), *remark_lines(found["remarks"]), *failure_lines(Counter(found["failures"])))
+    show(
+        *found["notes"],
+        *sound_lines(found["sound"]),
+        *remark_lines(found["remarks"]),
+        *failure_lines(Counter(found["failures"])),
+    )
 
 
 @click.command()

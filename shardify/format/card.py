@@ -18,7 +18,7 @@ def card_bytes(meta: dict, samples: np.ndarray) -> bytes:
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
         "# Video clips in WebDataset shards",
         f"Each clip is {settings['frames']} frames of {settings['size']}×{settings['size']} pixels. "
-        f"{_payload(settings)} {_sound(meta)}{_synthetic(meta)}`<key>.cls` holds the class index, "
+        f"{_payload(settings)} {_sound(meta)}{_latent(meta)}{_synthetic(meta)}`<key>.cls` holds the class index, "
         "`<key>.json` where the clip came from. `samples.csv` has a row for every input, those that failed included.",
         _counts(meta, samples, used),
         "## Load it",
@@ -52,6 +52,16 @@ def _sound(meta: dict) -> str:
 
 def _synthetic(meta: dict) -> str:
     return "Some, those of the kind `synthetic`, were made by a model. " if meta.get("generated") else ""
+
+
+def _latent(meta: dict) -> str:
+    if "latent" not in meta.get("members", {}):
+        return ""
+    about = meta["members"]["latent"]
+    return (
+        f"`<key>.latent.npy` is its latent, float16 `({', '.join(map(str, about['shape']))})`: the mean and the "
+        f"log-variance by the autoencoder {about['vae']['class']}; `index.json` has the rest under `members.latent`. "
+    )
 
 
 def _counts(meta: dict, samples: np.ndarray, used: list[str]) -> str:

@@ -9,20 +9,25 @@ import numpy as np
 
 from trainer.errors import SettingsError
 from trainer.shards.mix import mix_shards
+from trainer.shards.shard_cache import ShardCache
 from trainer.shards.shard_set import ShardSet, open_shards
 
 
 def add_extra(
-    shards: ShardSet, splits: dict[str, np.ndarray], names: Sequence[str], frames: int | None = None
+    shards: ShardSet,
+    splits: dict[str, np.ndarray],
+    names: Sequence[str],
+    frames: int | None = None,
+    cache: ShardCache | None = None,
 ) -> tuple[ShardSet, dict[str, np.ndarray], list[str]]:
     """The shards with the train clips of these folders behind theirs, the splits with these in train, and notes.
 
-    splits: of the clips of `shards`, whose numbers stay; val and test stay as they are. frames: as for `open_shards`.
+    splits: of the clips of `shards`, whose numbers stay; val and test stay as they are. frames, cache: of opening.
     Raises SettingsError where a folder has a class that `shards` has not, or no train clip; FormatError as mix_shards.
     """
     if not names:
         return shards, splits, []
-    found = [open_shards(name, frames) for name in names]
+    found = [open_shards(name, frames, cache) for name in names]
     notes = [_check(part, shards) for part in found]
     parts = [_train_of(part) for part in found]
     mixed = mix_shards([*(shards.parts or (shards,)), *parts])
