@@ -128,7 +128,7 @@ def test_nobody_listens_and_no_such_host(monkeypatch):
 
 def test_a_public_bucket_takes_no_keys(bucket, monkeypatch):
     public = {"x-amz-acl": "public-read", "Content-Type": "application/octet-stream"}
-    url = f"{moto_endpoint()}/{bucket.root}/a"
+    url = f"{moto_endpoint()}/{bucket.bucket}/a"
     urllib.request.urlopen(urllib.request.Request(url, b"0123", public, method="PUT")).close()
     remote.write_bytes(bucket / "b", b"0123")
     for name in KEYS:
