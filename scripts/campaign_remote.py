@@ -46,19 +46,20 @@ from trainer.shards.shard_set import open_shards
 
 QUICK = attempts.Bounds(connect=0.5, request=0.5, tries=6, total=8)  # for runs over a network that fails
 HANGS_AFTER = 60  # seconds; a run has two operations that may take the whole of QUICK, on a busy machine
+PROGRAMS = ("master", "volume", "filer", "s3")  # of SeaweedFS
 FAULTS = ("503", "429", "reset", "half", "short", "hang", "404", "403", "wrong")
 
 
 @contextlib.contextmanager
 def seaweed(folder: Path) -> Iterator[str]:
     """The endpoint of a server whose files lie in the folder."""
-    ports = {name: free_port() for name in ("master", "volume", "filer", "s3")}
+    ports = {f"{name}.port{kind}": free_port() for name in PROGRAMS for kind in ("", ".grpc")}
     command = [
         "weed", "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3", "-volume.max=20",
-        "-master.volumeSizeLimitMB=64", *(f"-{name}.port={port}" for name, port in ports.items()),
+        "-master.volumeSizeLimitMB=64", *(f"-{name}={port}" for name, port in ports.items()),
     ]  # fmt: skip
     with open(folder / "log", "w") as log, subprocess.Popen(command, stdout=log, stderr=log) as server:
-        endpoint = f"http://127.0.0.1:{ports['s3']}"
+        endpoint = f"http://127.0.0.1:{ports['s3.port']}"
         try:
             for _ in range(120):
                 try:
