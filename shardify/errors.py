@@ -37,3 +37,15 @@ class VideoError(ShardifyError):
 
 class FormatError(ShardifyError):
     """A shards folder, shard or index is damaged, unfinished or not ours."""
+
+
+class StorageError(ShardifyError):
+    """Object storage cannot be reached, refuses, or answers wrongly."""
+
+
+class MissingObjectError(StorageError):
+    """Object storage has nothing under this address."""
+
+
+class ConflictError(StorageError):
+    """An object is there already, or is another one by now, and was to be written only if not."""

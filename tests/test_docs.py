@@ -27,6 +27,7 @@ from trainer.evaluate import main as evaluate
 from trainer.explain import main as explain
 from trainer.export import main as export
 from trainer.predict import main as predict
+from trainer.study import main as study
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -40,6 +41,7 @@ COMMANDS = {f"shardify {name}": command for name, command in shardify.commands.i
     "python -m trainer.export": export,
     "python -m trainer.explain": explain,
     "python -m trainer.audit": audit,
+    "python -m trainer.study": study,
 }
 NOT_RUN = {  # beginning of a command → why; of our own ones the options are parsed all the same
     "shardify build data/ shards/ --faces": "the videos here have no faces; tests/shardify/faces",
@@ -48,6 +50,9 @@ NOT_RUN = {  # beginning of a command → why; of our own ones the options are p
     "shardify build dfdc/": "the same",
     "shardify preview shards/": "shards of these; tests/shardify/cli/test_main.py",
     "shardify faces data/": "the same; tests/shardify/tools/test_faces.py",
+    "python -m trainer --shards s3://": "needs a bucket; tests/trainer/shards/test_shard_cache.py",
+    "shardify info s3://": "the same; tests/shardify/tools/test_remote.py",
+    "shardify verify s3://": "the same",
     "./scripts/": "the demo takes minutes, and the tests would run themselves",
     "python scripts/campaign": "takes minutes, and the tests would run themselves",
     "PYTHON=": "the same",

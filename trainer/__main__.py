@@ -103,7 +103,7 @@ def run_alone(asked: Asked) -> None:
         gpus = num_devices(asked.devices)
         if gpus > 1:
             for folder, tars in map(find_shards, asked.shards):
-                if tars is None:
+                if tars is None and isinstance(folder, Path):
                     read_index(folder)  # what is wrong with it is said once, not by every process
             relaunch(gpus, sys.argv[1:], chosen)
         train_and_show(settings, asked, chosen, join_group(gpus > 0))

@@ -47,7 +47,12 @@ def info(shards: Path, as_json: bool) -> None:
     click.echo(
         f"{found['groups']} groups, {shard_count} shards, {human_bytes(found['bytes'])}, {found['failed']} failed"
     )
-    show(*sound_lines(found["sound"]), *remark_lines(found["remarks"]), *failure_lines(Counter(found["failures"])))
+    show(
+        *found["notes"],
+        *sound_lines(found["sound"]),
+        *remark_lines(found["remarks"]),
+        *failure_lines(Counter(found["failures"])),
+    )
 
 
 @click.command()

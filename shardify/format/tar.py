@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shardify.errors import FormatError
+from shardify.storage.address import Address
 from shardify.storage.base import Reader
-from shardify.storage.local import list_names, open_reader
+from shardify.storage.local import list_names
+from shardify.storage.place import open_reader
 
 BLOCK = 512
 MAX_NOTE_BYTES = 65_536  # of a member that only describes the next one (pax and GNU long names)
@@ -33,15 +35,15 @@ class TarMember:
 class Archive:
     """A tar or a folder that is open for reading."""
 
-    path: Path
+    path: Path | Address
     members: Iterator[TarMember]  # raises FormatError
     read: Callable[[TarMember, int], bytes]  # a member's first bytes, so many at most
 
 
 @contextlib.contextmanager
-def open_archive(path: Path) -> Iterator[Archive]:
-    """A tar, or the folder that it was unpacked to. Raises OSError."""
-    if path.is_dir():
+def open_archive(path: Path | Address) -> Iterator[Archive]:
+    """A tar, or the folder that it was unpacked to; of a remote one, members are read in its order. Raises OSError."""
+    if isinstance(path, Path) and path.is_dir():
         yield Archive(path, _list_files(path), lambda member, most: _read_file(path / member.name, most))
         return
     with open_reader(path) as reader:

@@ -1,11 +1,15 @@
-"""The contract of a storage: all that building and reading shards asks of the place where they lie."""
+"""The contract of object storage, and readers of files: all that is asked of the place where shards lie."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+from shardify.storage.address import Address
 
 
 class Reader(Protocol):
@@ -17,14 +21,60 @@ class Reader(Protocol):
         """So many bytes from there on, fewer where the file ends."""
 
 
-class Storage(Protocol):
-    """What a module beside `local` must offer, for a bucket for one; it raises OSError where something fails."""
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file in object storage."""
 
-    def open_reader(self, path: Path) -> AbstractContextManager[Reader]:
-        """The file, open for reading."""
+    name: str
+    size: int  # bytes
+    etag: str | None  # another one for another content
 
-    def list_names(self, folder: Path) -> Sequence[str]:
-        """The names in a folder, sorted."""
 
-    def write_atomically(self, path: Path, payload: bytes) -> None:
-        """Put a file there, whole or not at all, in place of one that is there; when this returns, it stays."""
+class RemoteStorage(Protocol):
+    """What a module beside `remote` must offer to be read from; it raises StorageError where something fails."""
+
+    def open_reader(self, address: Address) -> AbstractContextManager[Reader]:
+        """The file, open for reading from its start to its end."""
+
+    def read_bytes(self, address: Address) -> bytes:
+        """A small file, whole."""
+
+    def download(self, address: Address, path: Path, file: RemoteFile | None = None) -> None:
+        """Copy a file to this machine, whole or not at all. file: what is meant, where that is known."""
+
+    def list_files(self, folder: Address) -> Sequence[RemoteFile]:
+        """All files below a folder, sorted by their names, which are relative to it."""
+
+
+class SequentialReader:
+    """A reader for who goes through a file from its start to its end: it reads ahead, and hashes what goes by."""
+
+    def __init__(self, reader: Reader, window: int) -> None:
+        self._reader, self._window = reader, window
+        self._start, self._held = 0, b""
+        self._digest = hashlib.sha256()
+        self.size = reader.size
+
+    def read(self, offset: int, length: int) -> bytes:
+        """As of `Reader`; offset: never before that of an earlier call."""
+        while self._start + len(self._held) < min(offset + length, self.size):
+            self._read_on(offset)
+        skipped = offset - self._start
+        assert skipped >= 0, "it reads forwards only"
+        return self._held[skipped : skipped + length]
+
+    def sha256(self) -> str:
+        """Of the whole file, as hexadecimal digits; what has not been read is read now."""
+        while self._start + len(self._held) < self.size:
+            self._read_on(self.size)
+        return self._digest.hexdigest()
+
+    def _read_on(self, wanted: int) -> None:
+        """One window more; what lies before `wanted` is dropped."""
+        end = self._start + len(self._held)
+        window = self._reader.read(end, min(self._window, self.size - end))
+        if not window:
+            raise OSError(f"ends at byte {end} of {self.size}")
+        self._digest.update(window)
+        dropped = min(max(0, wanted - self._start), len(self._held))
+        self._start, self._held = self._start + dropped, self._held[dropped:] + window

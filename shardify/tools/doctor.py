@@ -76,6 +76,8 @@ def _python() -> Iterator[Finding]:
         ("av", "decodes videos", builds),
         ("webdataset", "reads shards in other programs", False),
         ("simplejpeg", "decodes JPEG faster than Pillow", False),
+        ("obstore", "reads and writes shards in object storage", False),
+        ("huggingface_hub", "reads shards of the Hugging Face Hub", False),
         ("transformers", "has encoders of multimodal models", False),
         ("onnxruntime", "runs exported models", False),
     ):

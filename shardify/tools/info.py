@@ -40,5 +40,7 @@ def describe(folder: Path) -> dict:
         "failures": dict(Counter(row["error"] for row in rows if row["status"] == "failed")),
         "remarks": dict(count_remarks(rows)),
         "sound": dict(count_sound(rows, highest_hertz(index.meta))),
+        "members": {name: member.to_dict() for name, member in index.members.items()},
+        "notes": [line for member in index.members.values() for line in member.notes()],
         "settings": index.settings,
     }

@@ -72,7 +72,7 @@ def source_rows(shards: ShardSet) -> dict[int, dict[str, str]]:
     rows, first = {}, 0
     for part in shards.parts or (shards,):
         with contextlib.suppress(FormatError):
-            by_key = {row["key"].encode(): row for row in read_rows(part.folder)}
+            by_key = {row["key"].encode(): row for row in read_rows(part.tables)}
             keys = enumerate(part.samples["key"].tolist(), first)
             rows |= {number: by_key[key] for number, key in keys if key in by_key}
         first += len(part.samples)

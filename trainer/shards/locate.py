@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from shardify.format.words import SPLIT_WORDS
+from shardify.storage.address import Address, place_of
 from trainer.errors import FormatError
 
 KAGGLE_INPUT = Path("/kaggle/input")
@@ -20,14 +21,18 @@ COMPRESSED = re.compile(r"\.(?:tgz|tbz2?|txz|tar\.(?:gz|bz2|xz|zst|lz4|z))$", re
 HIDDEN = (".", "__MACOSX")
 
 
-def find_shards(name: str | Path, kaggle_input: Path = KAGGLE_INPUT) -> tuple[Path, list[Path] | None]:
+def find_shards(name: str | Path, kaggle_input: Path = KAGGLE_INPUT) -> tuple[Path | Address, list[Path] | None]:
     """The folder of shards, and which of its tars are meant, None for the whole of an indexed folder.
 
-    Raises FormatError, which says where it has looked.
+    An address in object storage is not looked up. Raises FormatError, which says where it has looked, UsageError.
     """
     if page := PAGE.match(str(name)):
         name = page[1]
-    path = Path(name)
+    path = place_of(name)
+    if isinstance(path, Address):
+        if path.suffix == ".tar" or set("*[{") & set(str(path)):
+            raise FormatError(f"{path}: in object storage whole folders are opened; name the one with index.json")
+        return path, None
     if path.is_dir():
         return _inside(path)
     if path.is_file():

@@ -13,18 +13,25 @@ from shardify.format.members import Member
 from shardify.format.records import UNLABELLED, Head, sample_dtype
 from shardify.format.words import SPLITS, meaning_of
 from trainer.errors import FormatError, SettingsError
+from trainer.shards.shard_cache import ShardCache
 from trainer.shards.shard_set import ShardSet, differing_options, open_shards, videos_of
 
+TRAIN = SPLITS.index("train")
 
-def open_all(names: Path | str | list[Path | str], frames: int | None = None) -> ShardSet:
+
+def open_all(
+    names: Path | str | list[Path | str], frames: int | None = None, cache: ShardCache | None = None
+) -> ShardSet:
     """The shards of one name or of several, mixed; as `open_shards` and `mix_shards`, with their errors."""
+    cache = cache or ShardCache()
     names = names if isinstance(names, (list, tuple)) else [names]
-    return mix_shards([open_shards(name, frames) for name in names])
+    return mix_shards([open_shards(name, frames, cache) for name in names])
 
 
 def mix_shards(parts: list[ShardSet]) -> ShardSet:
     """All clips of several folders as one set, numbered in the order of the folders; a single folder as it is.
 
+    Those that are remote have one cache.
     Classes are matched by name: those of the first folder keep their indices, new ones of the others follow. Groups of
     two folders are taken for different ones, but for those that share an equal clip; equal clips in two splits are said
     in `notes`.
@@ -57,6 +64,8 @@ def mix_shards(parts: list[ShardSet]) -> ShardSet:
         fingerprint=hashlib.sha256(" ".join(part.fingerprint for part in parts).encode()).hexdigest(),
         notes=tuple(_notes(parts)),
         parts=tuple(parts),
+        copy=parts[0].copy,
+        cache=next((part.cache for part in parts if part.cache), None),
     )
 
 
@@ -79,6 +88,11 @@ def drop_unweighted(weights: list[float] | None, shards: ShardSet, numbers: np.n
     """The numbers, int64 (N,), without those of folders of which nothing is drawn. Raises SettingsError."""
     check_weights(weights, shards, numbers)
     return numbers if weights is None else numbers[np.array(weights)[shards.folder_numbers[numbers]] > 0]
+
+
+def repeats_train(shards: ShardSet, other: ShardSet) -> np.ndarray:
+    """Which clips have the payload of a train clip of other shards, bool (N,); both have a CRC of every clip."""
+    return np.isin(_payloads(shards), _payloads(other)[other.samples["split"] == TRAIN])
 
 
 def _check_alike(parts: list[ShardSet]) -> None:
@@ -155,12 +169,15 @@ def _notes(parts: list[ShardSet]) -> list[str]:
 
 def _shared_clips(parts: list[ShardSet]) -> int:
     """Clips of val and test whose payload is that of a train clip in another folder."""
-    train = [part.samples["split"] == SPLITS.index("train") for part in parts]
-    payloads = [part.samples[[f"{part.first_member.name}_{end}" for end in ("length", "crc")]] for part in parts]
-    shared = [np.zeros(len(found), bool) for found in payloads]
+    shared = [np.zeros(len(part.samples), bool) for part in parts]
     for i, j in permutations(range(len(parts)), 2):
-        shared[i] |= ~train[i] & np.isin(_packed(payloads[i]), _packed(payloads[j])[train[j]])
+        shared[i] |= (parts[i].samples["split"] != TRAIN) & repeats_train(parts[i], parts[j])
     return int(sum(map(np.count_nonzero, shared)))
+
+
+def _payloads(shards: ShardSet) -> np.ndarray:
+    """What clips are told apart by, uint64 (N,)."""
+    return _packed(shards.samples[[f"{shards.first_member.name}_{end}" for end in ("length", "crc")]])
 
 
 def _packed(payloads: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 from collections.abc import Collection, Mapping
@@ -10,15 +11,19 @@ from pathlib import Path
 
 import numpy as np
 
+from shardify.errors import MissingObjectError
 from shardify.format.index import ShardIndex, all_shards, read_index, read_meta
 from shardify.format.members import Member
 from shardify.format.members.base import MAX_BYTES
 from shardify.format.records import Head
 from shardify.format.settings import BuildSettings
 from shardify.format.words import SPLITS
+from shardify.storage.address import Address
 from shardify.storage.local import file_sha256, open_reader
+from shardify.storage.place import open_place
 from trainer.errors import FormatError, SettingsError
 from trainer.shards.locate import find_shards
+from trainer.shards.shard_cache import ShardCache
 from trainer.shards.webdataset import scan_tars
 
 try:  # the same checksum, 16 times as fast
@@ -34,17 +39,19 @@ CLIP_SETTINGS = ("clips", "stride", "fit", "faces", "face_margin", "face_size", 
 class ShardSet:
     """All clips of a shards folder, by their number in samples.npy (plan order)."""
 
-    folder: Path
+    folder: Path | Address
     members: dict[str, Member]  # that each clip has, by name
     heads: list[Head]  # the named labels of each clip, the primary one first
     samples: np.ndarray  # fields as of shardify.format.records.sample_dtype; version 1 lacks source and original
-    paths: dict[tuple[int, int], Path]  # (split, shard) → its tar, or the folder of its members
+    paths: dict[tuple[int, int], Path | Address]  # (split, shard) → its tar, or the folder of its members
     unpacked: frozenset[Path]  # those of `paths` that are folders of members, as Kaggle makes of tars
     fingerprint: str  # SHA-256 of samples.npy: which data a run was trained on
     has_crc: bool = True  # whether the table knows the payloads' CRC-32
     extensions: np.ndarray | None = None  # bytes (N,), of another writer's unpacked payloads
     notes: tuple[str, ...] = ()  # what a user should know about how the folder was understood
     parts: tuple[ShardSet, ...] = ()  # the folders that it was mixed of, in the order of their clips
+    copy: Path | None = None  # of a remote folder: where its tables lie on this machine
+    cache: ShardCache | None = None  # of shards that are remote
 
     @property
     def name(self) -> str:
@@ -52,10 +59,15 @@ class ShardSet:
         return ", ".join(str(part.folder) for part in self.parts or (self,))
 
     @property
+    def tables(self) -> Path:
+        """Where index.json and the tables lie on this machine."""
+        return self.copy or self.folder
+
+    @property
     def build(self) -> dict:
         """How the clips were made from their videos, so that others can be made alike; {} where that is unknown."""
         try:
-            return read_meta(self.folder)["settings"]
+            return read_meta(self.tables)["settings"]
         except FormatError:
             return {}
 
@@ -99,7 +111,7 @@ class ShardSet:
     def key(self, number: int) -> str:
         return self.samples["key"][number].decode("utf-8", "replace")
 
-    def shard(self, number: int) -> Path:
+    def shard(self, number: int) -> Path | Address:
         """The tar that holds a clip, or the folder that it was unpacked to."""
         record = self.samples[number]
         return self.paths[int(record["split"]), int(record["shard"])]
@@ -123,27 +135,40 @@ class ShardSet:
         """
         record, names = self.samples[number], names or [self.first_member.name]
         places = [(int(record[f"{name}_offset"]), int(record[f"{name}_length"])) for name in names]
-        try:
+        path = self.shard(number)
+        check = self.has_crc and (check or isinstance(path, Address))
+        payloads = self._read_places(number, names, places)
+        problem = self._problem(record, names, payloads, check)
+        if problem and isinstance(path, Address):  # its copy may be damaged, or what came over the network
+            self.cache.drop(path)
             payloads = self._read_places(number, names, places)
-        except OSError as error:
-            raise FormatError(
-                f"{self.where(number)} cannot be read ({error.strerror}); copy the folder again"
-            ) from error
-        for name, payload, (_, length) in zip(names, payloads, places, strict=True):
-            if len(payload) < length:
-                raise FormatError(f"{self.where(number)}: the file ends too early; copy the folder again")
-            if check and self.has_crc and crc32(payload) != record[f"{name}_crc"]:
-                raise FormatError(f"{self.where(number)}: payload differs from the index; copy the folder again")
+            problem = self._problem(record, names, payloads, check)
+        if problem:
+            raise FormatError(f"{self.where(number)}: {problem}; copy the folder again")
         return payloads
 
+    def _problem(self, record: np.void, names: Collection[str], payloads: list, check: bool) -> str:
+        """What is wrong with the payloads of a clip, "" if nothing is. check: also their CRCs."""
+        for name, payload in zip(names, payloads, strict=True):
+            if len(payload) < record[f"{name}_length"]:
+                return "the file ends too early"
+            if check and crc32(payload) != record[f"{name}_crc"]:
+                return "payload differs from the index"
+        return ""
+
     def _read_places(self, number: int, names: Collection[str], places: list[tuple[int, int]]) -> list:
-        """The bytes of members at these offsets with these lengths. Raises OSError."""
+        """The bytes of members at these offsets with these lengths. Raises FormatError."""
         path = self.shard(number)
-        if path in self.unpacked:
-            pairs = zip(names, places, strict=True)
-            return [_read(self.payload_path(number, name), 0, length) for name, (_, length) in pairs]
-        start = min(offset for offset, _ in places)
-        span = _read(path, start, max(offset + length for offset, length in places) - start)
+        try:
+            if path in self.unpacked:
+                pairs = zip(names, places, strict=True)
+                return [_read(self.payload_path(number, name), 0, length) for name, (_, length) in pairs]
+            start = min(offset for offset, _ in places)
+            read = self.cache.read if isinstance(path, Address) else _read
+            span = read(path, start, max(offset + length for offset, length in places) - start)
+        except (OSError, MissingObjectError) as error:
+            reason = getattr(error, "strerror", "it is not there")
+            raise FormatError(f"{self.where(number)} cannot be read ({reason}); copy the folder again") from error
         if len(places) == 1:
             return [span]
         view = memoryview(span)
@@ -157,27 +182,40 @@ def _read(path: Path, offset: int, length: int) -> bytes:
         return reader.read(offset, length) if is_there else b""
 
 
-def open_shards(name: Path | str, frames: int | None = None) -> ShardSet:
+def open_shards(name: Path | str, frames: int | None = None, cache: ShardCache | None = None) -> ShardSet:
     """Open a folder made by `shardify build`, as it is or unpacked by Kaggle, some of its tars, or foreign ones.
 
-    name: a folder, a tar, a glob, a brace pattern, or a data set that Kaggle has mounted (owner/slug).
+    name: a folder, a tar, a glob, a brace pattern, a data set that Kaggle has mounted (owner/slug), or the address of
+    a folder in object storage, whose copies lie in `cache`.
     frames: of a contact sheet in tars without an index, where no .json says it.
-    Raises FormatError when the shards are unfinished, damaged, or missing.
+    Raises FormatError when the shards are unfinished, damaged, or missing, StorageError.
     """
     folder, tars = find_shards(name)
+    if isinstance(folder, Address):
+        return _open_remote(folder, cache or ShardCache())
     if tars is not None and not (folder / "index.json").is_file():
         return ShardSet(folder, **scan_tars(tars, frames))
-    return _open_index(read_index(folder), tars)
+    return _open_index(read_index(folder), tars, set(os.listdir(folder)))
 
 
-def _open_index(index: ShardIndex, tars: list[Path] | None) -> ShardSet:
-    """The whole folder, or only the clips in some of its tars."""
+def _open_remote(folder: Address, cache: ShardCache) -> ShardSet:
+    folder = open_place(folder)
+    copy = cache.add(folder)
+    index = read_index(copy)
+    shards = _open_index(index, None, {shard["name"] for shard in all_shards(index.meta)})
+    if folder.scheme == "hf":
+        return dataclasses.replace(shards, folder=folder, copy=copy)
+    paths = {place: folder / path.name for place, path in shards.paths.items()}
+    return dataclasses.replace(shards, folder=folder, copy=copy, paths=paths, cache=cache)
+
+
+def _open_index(index: ShardIndex, tars: list[Path] | None, present: set[str]) -> ShardSet:
+    """The whole folder, or only the clips in some of its tars. present: the names in it."""
     folder, samples = index.folder, index.samples
     names = [shard["name"] for shard in all_shards(index.meta)]
     for tar in tars or []:
         if tar.parent != folder or tar.name not in names:
             raise FormatError(f"{tar}: is not among the shards of {folder / 'index.json'}; name those, or the folder")
-    present = set(os.listdir(folder))
     names = names if tars is None else [tar.name for tar in tars]
     places = {name: name if name in present else name.removesuffix(".tar") for name in names}
     missing = [name for name, place in places.items() if place not in present]

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from shardify.errors import ShardifyError
 from shardify.storage.local import check_writable, write_atomically
 from trainer.errors import SettingsError, TrainerError
 
@@ -41,6 +44,7 @@ def evaluate_run(request: EvaluationRequest) -> dict:
     """
     from trainer.devices.distributed import join_group, num_devices
     from trainer.saved_model import load_saved
+    from trainer.shards.shard_cache import cache_of
     from trainer.shards.shard_set import open_shards
     from trainer.tasks.levels import evaluation, mean_levels
     from trainer.tools.evaluation_files import plots_of, scores_csv, write_evaluation
@@ -51,13 +55,15 @@ def evaluate_run(request: EvaluationRequest) -> dict:
         check_writable(path)
     group = join_group(num_devices(request.devices) > 0)
     saved = load_saved(request.run, group.device, request.model_class)
-    opened = [open_shards(path, saved.settings.data.sheet_frames) for path in request.shards]
+    data, cache = saved.settings.data, cache_of(saved.settings.data)
+    opened = [open_shards(path, data.sheet_frames, cache) for path in request.shards]
     check_meant(request.meant, {name for shards in opened for name in shards.classes})
     matched = [saved.task.match_classes(shards, saved.classes, request.meant) for shards in opened]
     for shards in matched:
         check_fits(saved, shards, request.split)
     for shards in matched:
         say_other_options(saved, shards)
+        say_seen_clips(request.run, shards, request.split)
     thresholds, data_sets, found = saved.about(), [], {}
     for name, shards in zip(distinct_names([shards.folder for shards in matched]), matched, strict=True):
         data_set = score(saved, name, shards, request.split, group)
@@ -100,6 +106,27 @@ def say_other_options(saved: SavedModel, shards: ShardSet) -> None:
         logger.warning(
             f"{shards.folder}: built with other options than the model's training clips ({listed}); build it with the "
             "same ones for figures that count"
+        )
+
+
+def say_seen_clips(run: Path, shards: ShardSet, split: str) -> None:
+    """Warn where clips to score are equal to train clips of the run, as far as its shards are still in their place."""
+    from trainer.shards.mix import repeats_train
+    from trainer.shards.shard_set import open_shards
+    from trainer.tools.scoring import folders_of
+
+    if split == "train" or not shards.has_crc:
+        return
+    try:
+        trained_on = [open_shards(folder) for folder in folders_of(run, ())]
+    except ShardifyError:
+        return
+    numbers = shards.numbers(split)
+    seen = [repeats_train(shards, other)[numbers] for other in trained_on if other.has_crc]
+    if count := np.count_nonzero(np.logical_or.reduce(seen)):
+        logger.warning(
+            f"{shards.folder}: {count} of {len(numbers)} clips of {split} are equal to train clips of {run}; their "
+            f"figures say nothing about new videos"
         )
 
 

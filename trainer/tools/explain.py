@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from trainer.evaluation.attention_page import Explained
     from trainer.saved_model import SavedModel
     from trainer.shards.shard_set import ShardSet
-    from trainer.tasks.base import Prediction
+    from trainer.tasks.predicting import Prediction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +44,16 @@ def explain(request: ExplainRequest, path: Path) -> int:
     from trainer.evaluation.attention_page import attention_page
     from trainer.saved_model import load_saved
     from trainer.shards.mix import open_all
+    from trainer.shards.shard_cache import cache_of
     from trainer.tools.evaluate import check_fits
     from trainer.tools.scoring import folders_of
 
     check_writable(path)
     group = join_group(num_devices(request.devices) > 0)
     saved = load_saved(request.run, group.device, request.model_class)
-    shards = open_all(folders_of(request.run, request.shards), saved.settings.data.sheet_frames)
+    shards = open_all(
+        folders_of(request.run, request.shards), saved.settings.data.sheet_frames, cache_of(saved.settings.data)
+    )
     shards = saved.task.match_classes(shards, saved.classes, {})
     check_fits(saved, shards, request.split)
     numbers = shards.numbers(request.split)
@@ -75,7 +78,7 @@ def _explain(saved: SavedModel, shards: ShardSet, batch: Batch) -> list[Explaine
 
     rows = source_rows(shards)
     with torch.inference_mode():
-        inputs = saved.task.inputs(normalise(to_float(batch.clips, saved.frames, saved.size)), batch.others())
+        inputs = saved.task.inputs(normalise(to_float(batch.clips, saved.frames, saved.size)), batch.others)
         outputs = saved.model(*inputs).float().cpu().numpy()
         attention = {name: each.cpu().numpy() for name, each in saved.task.attention(saved.model, inputs).items()}
     if not attention:

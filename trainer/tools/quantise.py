@@ -37,11 +37,12 @@ def quantise(run: Path, path: Path, shards: tuple[Path, ...], model_class: str |
 
     from trainer.saved_model import load_saved
     from trainer.shards.mix import open_all
+    from trainer.shards.shard_cache import cache_of
     from trainer.tools.evaluate import check_fits
     from trainer.tools.scoring import folders_of
 
     saved = load_saved(run, torch.device("cpu"), model_class)
-    opened = open_all(folders_of(run, shards), saved.settings.data.sheet_frames)
+    opened = open_all(folders_of(run, shards), saved.settings.data.sheet_frames, cache_of(saved.settings.data))
     check_fits(saved, opened, "train")
     opened = saved.task.match_classes(opened, saved.classes, {})
     loader = _validation(saved, opened)
@@ -75,7 +76,7 @@ def _validation(saved: SavedModel, shards) -> ClipLoader:
 def _inputs(batch: Batch) -> dict[str, np.ndarray]:
     """What an exported model takes."""
     return {
-        name: np.ascontiguousarray(values.numpy()) for name, values in {"clips": batch.clips, **batch.others()}.items()
+        name: np.ascontiguousarray(values.numpy()) for name, values in {"clips": batch.clips, **batch.others}.items()
     }
 
 

@@ -7,6 +7,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from shardify.errors import UsageError
+from shardify.storage.address import place_of
 from trainer.data.loader import ClipLoader
 from trainer.devices.distributed import Group
 from trainer.engine.evaluate import Learned, choose_dtype, evaluate
@@ -51,10 +53,10 @@ def folders_of(run: Path, given: tuple[Path, ...]) -> tuple[Path, ...]:
         return given
     try:
         results = json.loads((run / "results" / "experiment_results.json").read_text(encoding="utf-8"))
-        folders = tuple(map(Path, results["shards"]["folders"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        folders = tuple(map(place_of, results["shards"]["folders"]))
+    except (OSError, ValueError, KeyError, TypeError, UsageError) as error:
         raise SettingsError(f"{run}: does not say on which shards it was trained; pass them with --shards") from error
-    if missing := [folder for folder in folders if not folder.exists()]:
+    if missing := [folder for folder in folders if isinstance(folder, Path) and not folder.exists()]:
         raise SettingsError(f"{missing[0]}: is not there, and {run} was trained on it; pass its place with --shards")
     return folders
 
@@ -64,4 +66,4 @@ def predict_split(saved: SavedModel, loader: ClipLoader, group: Group) -> Predic
     settings, task = saved.settings, saved.task
     loss = task.build_loss(saved.model, saved.class_counts, group.device)
     learned, dtype = Learned(task, loss, task.labels(loader.shards)), choose_dtype(settings.amp, group.device)
-    return evaluate(saved.model, loader, learned, dtype, group, settings.data, settings.accumulate)
+    return evaluate(saved.model, loader, learned, dtype, group, settings.accumulate)

@@ -3,17 +3,15 @@ import os
 import pytest
 
 from shardify.storage import local
-from shardify.storage.base import Storage
 
 
-def test_a_local_folder_is_a_storage(tmp_path):
-    storage: Storage = local
-    storage.write_atomically(tmp_path / "new" / "b", b"0123")
-    storage.write_atomically(tmp_path / "new" / "a", b"1")
-    storage.write_atomically(tmp_path / "new" / "a", b"2")
-    assert storage.list_names(tmp_path / "new") == ["a", "b"]
+def test_files_are_written_listed_and_read_in_parts(tmp_path):
+    local.write_atomically(tmp_path / "new" / "b", b"0123")
+    local.write_atomically(tmp_path / "new" / "a", b"1")
+    local.write_atomically(tmp_path / "new" / "a", b"2")
+    assert local.list_names(tmp_path / "new") == ["a", "b"]
     assert (tmp_path / "new" / "a").read_bytes() == b"2"
-    with storage.open_reader(tmp_path / "new" / "b") as reader:
+    with local.open_reader(tmp_path / "new" / "b") as reader:
         assert (reader.size, reader.read(1, 2), reader.read(3, 9)) == (4, b"12", b"3")
 
 

@@ -1,0 +1,67 @@
+"""Copies of the tables of a shards folder in object storage, on which everything works as on those of a folder here."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+from shardify.errors import FormatError, MissingObjectError, UsageError
+from shardify.format.index import all_shards, read_meta, sha256
+from shardify.storage.address import Address
+from shardify.storage.base import RemoteFile
+from shardify.storage.local import file_sha256, write_atomically
+from shardify.storage.place import storage_of
+
+MARK = ".shardify-copy"  # is in every folder of copies, and locked while they are made
+
+
+def copy_tables(folder: Address, into: Path) -> Path:
+    """The folder on this machine with index.json, samples.npy and samples.csv, in one below `into` of their own.
+
+    Another index.json comes into another one; what is there already is kept, and of several processes one copies.
+    Raises FormatError where they are not those of a finished build, StorageError, OSError.
+    """
+    storage = storage_of(folder)
+    try:
+        index = storage.read_bytes(folder / "index.json")
+    except MissingObjectError as error:
+        raise FormatError(
+            f"{folder}: has no index.json, or is not there: check the address, or run its build to the end"
+        ) from error
+    tables = into / f"{folder.name}-{sha256(index)[:16]}"
+    tables.mkdir(parents=True, exist_ok=True)
+    with open(tables / MARK, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        write_atomically(tables / "index.json", index, f".{os.getpid()}")
+        for name, expected in read_meta(tables)["sha256"].items():
+            copy = tables / name
+            if copy.is_file() and file_sha256(copy) == expected:
+                continue
+            storage.download(folder / name, copy)
+            if file_sha256(copy) != expected:
+                raise FormatError(f"{folder / name}: differs from index.json; copy the folder there again")
+    return tables
+
+
+def check_shards(folder: Address, tables: Path) -> dict[str, RemoteFile]:
+    """The shards that lie in the folder, by name, as it lists them; a web server lists nothing.
+
+    Raises FormatError where one that index.json names is missing or has another size.
+    """
+    shards = all_shards(read_meta(tables))
+    try:
+        found = {file.name: file for file in storage_of(folder).list_files(folder)}
+    except UsageError:
+        return {shard["name"]: RemoteFile(shard["name"], shard["bytes"], None) for shard in shards}
+    if missing := [shard["name"] for shard in shards if shard["name"] not in found]:
+        raise FormatError(
+            f"{folder}: {missing[0]} is missing ({len(missing)} of {len(shards)} shards are); copy the folder again"
+        )
+    for shard in shards:
+        size = found[shard["name"]].size
+        if size != shard["bytes"]:
+            raise FormatError(
+                f"{folder / shard['name']}: has {size} bytes instead of {shard['bytes']}; copy the folder again"
+            )
+    return {shard["name"]: found[shard["name"]] for shard in shards}

@@ -1,0 +1,146 @@
+"""Objects in a bucket of a real server, also behind a network that fails, and what users are told."""
+
+import hashlib
+import sys
+import time
+import urllib.request
+
+import pytest
+from buckets import KEYS, Proxy, make_bucket, moto_endpoint, use_endpoint
+
+from shardify.errors import ConflictError, MissingObjectError, StorageError, UsageError
+from shardify.storage import attempts, remote
+from shardify.storage.address import place_of
+from shardify.storage.base import RemoteFile
+
+QUICK = attempts.Bounds(connect=0.5, request=0.5, tries=3, total=3)
+ODD = ["a b", "a#b", "a%20b", "q?r", "sub/ü", "~t+*[x]"]
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    use_endpoint(monkeypatch, moto_endpoint())
+    return make_bucket(moto_endpoint())
+
+
+@pytest.fixture
+def proxy(monkeypatch):
+    monkeypatch.setattr(attempts, "BOUNDS", QUICK)
+    with Proxy(moto_endpoint()) as proxy:
+        use_endpoint(monkeypatch, proxy.endpoint)
+        yield proxy
+
+
+def test_what_is_written_is_listed_and_read_under_every_name(bucket):
+    folder = bucket / "some"
+    for name in ODD:
+        remote.write_bytes(folder / name, name.encode())
+    remote.write_bytes(bucket / "something", b"of another folder")
+    found = remote.list_files(folder)
+    assert [file.name for file in found] == sorted(ODD)
+    for file in found:
+        assert file == RemoteFile(file.name, len(file.name.encode()), remote.head(folder / file.name).etag)
+        assert remote.read_bytes(folder / file.name) == file.name.encode()
+    remote.delete(folder / "a b")
+    remote.delete(folder / "a b")
+    with pytest.raises(MissingObjectError, match=r"s3://.*/some/a b: is not there; check the address"):
+        remote.read_bytes(folder / "a b")
+
+
+def test_large_files_go_both_ways_in_parts(bucket, tmp_path, monkeypatch):
+    content = bytes(range(256)) * 50_000
+    monkeypatch.setattr(remote, "PART", 6 << 20)
+    (tmp_path / "a").write_bytes(content)
+    remote.upload(bucket / "a", tmp_path / "a")
+    remote.download(bucket / "a", tmp_path / "b")
+    assert (tmp_path / "b").read_bytes() == content
+    with remote.open_reader(bucket / "a") as reader:
+        assert reader.size == len(content)
+        assert (reader.read(5, 3), reader.read(9_000_000, 400)) == (content[5:8], content[9_000_000:9_000_400])
+        assert reader.read(len(content) - 2, 9) == content[-2:]
+        assert reader.sha256() == hashlib.sha256(content).hexdigest()
+    with pytest.raises(ConflictError, match="written by somebody else"):
+        remote.read_range(bucket / "a", 0, 3, etag='"another"')
+
+
+def test_writes_on_condition(bucket):
+    etag = remote.create(bucket / "lock", b"mine")
+    with pytest.raises(ConflictError):
+        remote.create(bucket / "lock", b"yours")
+    assert remote.create(bucket / "lock", b"mine") == etag  # whose first answer was lost
+    remote.replace(bucket / "lock", b"changed", etag)
+    with pytest.raises(ConflictError):
+        remote.replace(bucket / "lock", b"again", etag)
+    assert remote.read_bytes(bucket / "lock") == b"changed"
+
+
+@pytest.mark.parametrize("fault", ["503", "429", "reset", "half", "short", "hang"])
+def test_a_failure_that_passes_costs_another_try(proxy, fault):
+    bucket = make_bucket(moto_endpoint())
+    remote.write_bytes(bucket / "a", b"0123456789")
+    first = len(proxy.requests) + 1
+    proxy.fault = lambda method, path, number: fault if number == first else ""
+    assert remote.read_range(bucket / "a", 2, 4) == b"2345"
+    assert len(proxy.requests) == first + 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("503", "failed 3 times in .*: HTTP 503; look at the network"),
+        ("reset", "failed 3 times in .*: the connection broke off"),
+        ("half", "failed 3 times in .*: the connection broke off"),
+        ("short", "failed 3 times in .*: 2 of the 4 bytes from 2 on"),
+        ("hang", "failed [23] times in .*: no answer in time"),
+        ("404", "is not there"),
+        ("403", "access is refused; set AWS_ACCESS_KEY_ID"),
+        ("400", "HTTP 400; check the address"),
+    ],
+)
+def test_a_failure_that_stays_is_one_line_in_time(proxy, fault, words):
+    bucket = make_bucket(moto_endpoint())
+    remote.write_bytes(bucket / "a", b"0123456789")
+    proxy.fault = lambda method, path, number: fault
+    start = time.monotonic()
+    with pytest.raises(StorageError, match=words) as caught:
+        remote.read_range(bucket / "a", 2, 4)
+    assert time.monotonic() - start < QUICK.total + 5
+    line = str(caught.value)
+    assert line.startswith(f"{bucket}/a: ") and "\n" not in line
+    assert "http://" not in line and KEYS["AWS_SECRET_ACCESS_KEY"] not in line
+
+
+def test_a_create_whose_answer_is_lost_is_found(proxy):
+    bucket = make_bucket(moto_endpoint())
+    proxy.fault = lambda method, path, number: "half" if (method, number) == ("PUT", 1) else ""
+    assert remote.create(bucket / "lock", b"mine")
+    assert remote.read_bytes(bucket / "lock") == b"mine"
+
+
+def test_nobody_listens_and_no_such_host(monkeypatch):
+    monkeypatch.setattr(attempts, "BOUNDS", attempts.Bounds(connect=0.5, request=0.5, tries=1, total=3))
+    with pytest.raises(StorageError, match="no connection"):
+        remote.read_bytes(place_of("http://127.0.0.1:9/a"))
+    with pytest.raises(UsageError, match="cannot be listed"):
+        remote.list_files(place_of("http://127.0.0.1:9/a"))
+
+
+def test_a_public_bucket_takes_no_keys(bucket, monkeypatch):
+    public = {"x-amz-acl": "public-read", "Content-Type": "application/octet-stream"}
+    url = f"{moto_endpoint()}/{bucket.root}/a"
+    urllib.request.urlopen(urllib.request.Request(url, b"0123", public, method="PUT")).close()
+    remote.write_bytes(bucket / "b", b"0123")
+    for name in KEYS:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
+    monkeypatch.setattr(attempts, "BOUNDS", attempts.Bounds(tries=1))  # makes a client of its own
+    assert remote.read_range(bucket / "a", 1, 2) == b"12"
+    with pytest.raises(StorageError, match="access is refused"):
+        remote.read_bytes(bucket / "b")
+
+
+def test_without_obstore_the_line_says_what_to_install(bucket, monkeypatch):
+    monkeypatch.setattr(attempts, "BOUNDS", attempts.Bounds(tries=2))
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    with pytest.raises(UsageError, match=r'is read with obstore.*pip install "shardify\[remote\]"'):
+        remote.read_bytes(bucket / "a")

@@ -1,0 +1,218 @@
+"""Shards in a bucket: the clips of the folder, from parts, from copies, and over a network that fails."""
+
+import errno
+import itertools
+import pickle
+
+import pytest
+from buckets import Proxy, make_bucket, moto_endpoint, put_folder, use_endpoint
+
+from shardify.errors import StorageError
+from shardify.format.fetch import MARK
+from shardify.storage import attempts, local, remote
+from trainer.data.loader import ClipLoader
+from trainer.errors import FormatError
+from trainer.shards.mix import open_all
+from trainer.shards.shard_cache import ShardCache
+from trainer.shards.shard_set import open_shards
+
+COUNTER = itertools.count()
+FAULTS = ("503", "reset", "half", "short", "hang", "wrong")
+
+
+@pytest.fixture(scope="module")
+def there(shards_folder):
+    """The shards in a bucket."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        use_endpoint(monkeypatch, moto_endpoint())
+        return put_folder(shards_folder, make_bucket(moto_endpoint()) / "data" / "shards")
+
+
+@pytest.fixture
+def proxy(monkeypatch, there):
+    """Before the bucket; clients with these bounds are new ones in each test."""
+    monkeypatch.setattr(attempts, "BOUNDS", attempts.Bounds(0.5, 0.5, 3, 3 + 0.001 * next(COUNTER)))
+    with Proxy(moto_endpoint()) as proxy:
+        use_endpoint(monkeypatch, proxy.endpoint)
+        yield proxy
+
+
+def all_clips(shards):
+    return [bytes(*shards.read(number)) for number in range(len(shards.samples))]
+
+
+def numbers_of(loader, epoch):
+    return [batch.numbers.tolist() for batch in loader.batches(epoch)]
+
+
+def run_until_quiet(loaders, proxy):
+    """Whole epochs, until one asks nothing of the bucket."""
+    for epoch in range(50):
+        before = len(proxy.gets(".tar"))
+        for loader in loaders:
+            list(loader.batches(epoch))
+        if len(proxy.gets(".tar")) == before:
+            return
+    raise AssertionError("the shards are never all there")
+
+
+def whole_gets(proxy, folder):
+    """How often each shard was asked for as a whole."""
+    sizes = {path.name: path.stat().st_size for path in folder.glob("*.tar")}
+    asked = [(path.rpartition("/")[2], part) for path, part in proxy.gets(".tar")]
+    return {name: asked.count((name, f"bytes=0-{size - 1}")) for name, size in sizes.items()}
+
+
+@pytest.mark.parametrize("gigabytes", ["auto", 0])
+def test_clips_and_their_order_are_those_of_the_folder(shards_folder, there, proxy, tmp_path, gigabytes):
+    whole, cache = open_shards(shards_folder), ShardCache(tmp_path, gigabytes)
+    shards = open_shards(str(there), cache=cache)
+    assert (shards.name, shards.fingerprint, shards.build) == (str(there), whole.fingerprint, whole.build)
+    assert shards.where(0).startswith(f"{there}/train-000000.tar: clip ")
+    expected = all_clips(whole)
+    assert all_clips(shards) == expected
+    here, remotely = (ClipLoader(found, batch_size=8, seed=3, shuffle_shards=2) for found in (whole, shards))
+    assert [numbers_of(here, epoch) for epoch in range(3)] == [numbers_of(remotely, epoch) for epoch in range(3)]
+    if gigabytes == "auto":
+        run_until_quiet([remotely], proxy)
+        assert sorted(path.name for path in tmp_path.glob("*/*.tar")) == [f"train-{n:06d}.tar" for n in range(3)]
+    else:
+        assert not list(tmp_path.glob("*/*.tar"))
+    remotely.close()
+    assert all_clips(pickle.loads(pickle.dumps(shards))) == expected
+
+
+def test_ranks_share_one_cache_into_which_each_shard_comes_once(shards_folder, there, proxy, tmp_path):
+    ranks = [open_shards(there, cache=ShardCache(tmp_path)) for _ in range(2)]
+    loaders = [
+        ClipLoader(shards, split, batch_size=4, rank=rank, world=2)
+        for split in ("train", "val")
+        for rank, shards in enumerate(ranks)
+    ]
+    run_until_quiet(loaders, proxy)
+    assert whole_gets(proxy, shards_folder) == {
+        path.name: int(not path.name.startswith("test")) for path in shards_folder.glob("*.tar")
+    }
+    assert len([path for method, path, _ in proxy.requests if path.endswith("samples.npy") and method == "GET"]) == 1
+    for loader in loaders:
+        loader.close()
+    before = len(proxy.requests)
+    again = ClipLoader(open_shards(there, cache=ShardCache(tmp_path)), batch_size=4)
+    assert len([*again.batches(0)]) == 5
+    assert [path.rpartition("/")[2] for _, path, _ in proxy.requests[before:] if ".tar" in path] == []
+    again.close()
+
+
+def test_the_cache_stays_below_its_bound(shards_folder, there, proxy, tmp_path):
+    sizes = [path.stat().st_size for path in shards_folder.glob("train*.tar")]
+    tables = sum((shards_folder / name).stat().st_size for name in ("index.json", "samples.npy", "samples.csv"))
+    bound = tables + max(sizes) + min(sizes)
+    stranger = tmp_path / "other-0123456789abcdef" / "train-000000.tar"
+    own = tmp_path / "own" / "train-000000.tar"  # of the user
+    for path in (stranger, stranger.parent / MARK, own):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(bytes(min(sizes)) if path != stranger.parent / MARK else b"")
+    most = []
+
+    def look(method, path, number):
+        most.append(sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file() and path != own))
+        return ""
+
+    proxy.fault = look
+    shards = open_shards(there, cache=ShardCache(tmp_path, bound / 1e9))
+    loader = ClipLoader(shards, batch_size=4, shuffle_shards=1)
+    expected = [numbers_of(ClipLoader(shards_folder, batch_size=4, shuffle_shards=1), epoch) for epoch in range(8)]
+    assert [numbers_of(loader, epoch) for epoch in range(8)] == expected
+    loader.close()
+    assert sum(whole_gets(proxy, shards_folder).values()) >= 2
+    assert max(most) <= bound and not stranger.exists() and own.exists()
+
+
+def test_a_damaged_copy_is_removed_and_the_clip_read_from_the_bucket(there, proxy, tmp_path, shards_folder):
+    shards = open_shards(there, cache=ShardCache(tmp_path))
+    loader = ClipLoader(shards, batch_size=4)
+    run_until_quiet([loader], proxy)
+    loader.close()
+    copy = next(tmp_path.glob("*/train-000000.tar"))
+    copy.write_bytes(bytes(copy.stat().st_size))
+    assert all_clips(shards) == all_clips(open_shards(shards_folder))
+    assert not copy.exists()
+    (tmp_path / copy.parent.name / "samples.npy").write_bytes(b"damaged")
+    assert all_clips(open_shards(there, cache=ShardCache(tmp_path))) == all_clips(open_shards(shards_folder))
+
+
+def test_a_full_disk_stops_the_copies_and_is_said_once(there, proxy, tmp_path, monkeypatch, caplog):
+    shards = open_shards(there, cache=ShardCache(tmp_path))
+
+    def fill(self, *_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(local, "rename", fill)
+    loader = ClipLoader(shards, batch_size=4)
+    lines = []
+    for epoch in range(50):
+        already = len(lines)
+        assert len(list(loader.batches(epoch))) == 5
+        lines = [record.getMessage() for record in caplog.records if "no more shards" in record.getMessage()]
+        if already:
+            break
+    loader.close()
+    assert lines == [f"{tmp_path}: no more shards are copied (No space left on device); they are read in parts"]
+    assert not list(tmp_path.glob("*/*.tar*"))
+
+
+def test_a_network_that_fails_at_times_gives_the_right_bytes(shards_folder, there, proxy, tmp_path):
+    shards, faults = open_shards(there, cache=ShardCache(tmp_path, 0)), itertools.cycle(FAULTS)
+    proxy.fault = lambda method, path, number: next(faults) if number % 3 == 0 else ""
+    assert all_clips(shards) == all_clips(open_shards(shards_folder))
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "words"),
+    [
+        ("503", StorageError, "HTTP 503"),
+        ("403", StorageError, "access is refused"),
+        ("404", FormatError, r"clip .* cannot be read \(it is not there\)"),
+        ("wrong", FormatError, "payload differs from the index"),
+    ],
+)
+def test_what_stays_wrong_is_one_line_that_names_the_shard(there, proxy, tmp_path, fault, error, words):
+    loader = ClipLoader(open_shards(there, cache=ShardCache(tmp_path, 0)), on_error="stop")
+    proxy.fault = lambda method, path, number: fault if path.endswith(".tar") else ""
+    with pytest.raises(error, match=words) as caught:
+        list(loader.batches(0))
+    assert str(caught.value).startswith(f"{there}/train-00000")
+
+
+def test_a_network_that_is_gone_is_no_damaged_clip(there, proxy, tmp_path):
+    loader = ClipLoader(open_shards(there, cache=ShardCache(tmp_path, 0)), on_error="skip", max_errors=1.0)
+    proxy.fault = lambda method, path, number: "503" if path.endswith(".tar") else ""
+    with pytest.raises(StorageError, match="HTTP 503"):
+        list(loader.batches(0))
+
+
+def test_a_folder_that_is_not_whole_is_named(there, proxy, tmp_path, shards_folder):
+    cut = put_folder(shards_folder, make_bucket(moto_endpoint()) / "cut")
+    remote.write_bytes(cut / "val-000000.tar", b"short")
+    with pytest.raises(FormatError, match=r"cut/val-000000\.tar: has 5 bytes instead of"):
+        open_shards(cut, cache=ShardCache(tmp_path))
+    remote.delete(cut / "val-000000.tar")
+    with pytest.raises(FormatError, match=r"/cut: val-000000\.tar is missing \(1 of 5 shards"):
+        open_shards(cut, cache=ShardCache(tmp_path))
+    remote.write_bytes(cut / "samples.npy", b"another")
+    with pytest.raises(FormatError, match=r"cut/samples\.npy: differs from index\.json"):
+        open_shards(cut, cache=ShardCache(tmp_path / "new"))
+    with pytest.raises(FormatError, match=r"has no index\.json, or is not there"):
+        open_shards(cut / "deeper", cache=ShardCache(tmp_path))
+    with pytest.raises(FormatError, match="whole folders are opened"):
+        open_shards(cut / "train-000000.tar")
+
+
+def test_folders_here_and_there_are_mixed(there, proxy, tmp_path, shards_folder, own_shards):
+    mixed = open_all([own_shards, str(there)], cache=ShardCache(tmp_path / "cache"))
+    count = len(mixed.samples) // 2
+    assert all_clips(mixed)[count:] == all_clips(mixed)[:count] == all_clips(open_shards(shards_folder))
+    loader = ClipLoader(mixed, batch_size=8)
+    run_until_quiet([loader], proxy)
+    loader.close()
+    assert len(list(tmp_path.glob("cache/*/train-*.tar"))) == 3
