@@ -212,8 +212,8 @@ def test_every_option_has_a_row_and_every_row_an_option(name):
     rows = re.findall(r"^\| (`-[^|]*) \|", section, re.MULTILINE)
     documented = {option for row in rows for option in re.findall(r"`([^`]+)`", row)}
     if name == "shardify plan":
-        assert "options of `build` but `--dry-run`, `--plan-only` and `--part`" in section
-        own = {"--dry-run", "--plan-only", "--part"}
+        assert "options of `build` but `--dry-run`, `--plan-only`, `--part` and `--on`" in section
+        own = {"--dry-run", "--plan-only", "--part", "--on"}
         assert options_of(COMMANDS[name]) == options_of(COMMANDS["shardify build"]) - own
     else:
         assert documented == options_of(COMMANDS[name])

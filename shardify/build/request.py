@@ -32,8 +32,9 @@ class BuildRequest:
     boxes: Path | None = None  # CSV of crop boxes
     faces_model: Path | None = None  # the YuNet file whose hash stands in the settings
     changes: Changes = field(default_factory=Changes)
-    workers: int | None = None  # decoding processes; None: one per usable core
+    workers: int | None = None  # decoding processes; None: one per usable core, or four for each task of a cluster
     timeout_seconds: float = 600.0  # CPU time that one video may take
+    on: str | None = None  # `ray` or `ray:ADDRESS`: the cluster that builds; None: this machine
 
     def list_sources(self) -> Catalog:
         """The inputs. Raises UsageError and NothingToBuildError."""

@@ -80,10 +80,8 @@ class ClipLoader:
             check_weights(self.options.weights, self.shards, self.numbers)
         self.pairs = find_pairs(self.shards, self.numbers) if self.shuffle and self.options.pairs else None
         self.workers = self.options.workers or len(os.sched_getaffinity(0))
-        self.epoch = self._first_step = 0  # where the next plain pass begins
-        self._position = 0, 0  # epoch and step after the last batch that a plain pass has handed out
-        self.wait_seconds = 0.0  # time that the consumer has waited for data
-        self.hits = self.misses = 0  # clips that came from the cache, and those that did not
+        self.epoch, self._first_step = self._position = 0, 0  # of the next plain pass; after the last batch handed out
+        self.wait_seconds, self.hits, self.misses = 0.0, 0, 0  # of the consumer for data; clips from the cache or not
         self._decoder = ClipDecoder(self.shards, self._members, self.numbers, self.options, replace=self.shuffle)
         share = math.ceil(self.step_clips(0) / self.options.world)
         self._ahead = max(AHEAD, math.ceil(READERS / share))
