@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from trainer.config.settings import LOSSES, MODELS, LossSettings, Settings
 from trainer.tasks.classification.settings import BinaryCrossEntropy, CrossEntropy, Focal
+from trainer.tasks.diffusion.settings import DiffusionSettings
 from trainer.tasks.multimodal.settings import MultimodalSettings
 from trainer.tasks.regression.settings import AbsoluteError, SquaredError
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 # the models and losses that ask for a task: its class, and that for clips with several heads where it is another
 TASKS = {
+    (DiffusionSettings,): ("trainer.tasks.diffusion.task:Diffusion",),
     (MultimodalSettings,): (
         "trainer.tasks.multimodal.task:Multimodal", "trainer.tasks.multimodal.task:MultimodalHeads",
     ),
