@@ -19,6 +19,7 @@ from shardify.storage.local import file_sha256, list_names
 
 UNFINISHED = ".build.json"  # the settings of a build that has no index yet
 PLAN = ".plan.jsonl"  # what is to be built, where several machines build a part each
+DRIVER = ".driver"  # which build a cluster works for
 
 
 @dataclass(frozen=True)

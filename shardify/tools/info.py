@@ -7,15 +7,18 @@ from pathlib import Path
 
 import numpy as np
 
+from shardify.format.fetch import tables_of
 from shardify.format.index import highest_hertz, read_index, read_rows
 from shardify.format.synthetic import KIND
 from shardify.format.words import SPLITS
+from shardify.storage.address import Address
 from shardify.text import count_remarks, count_sound
 
 
-def describe(folder: Path) -> dict:
-    """Counts, sizes and settings of a finished folder. Raises FormatError."""
-    index, rows = read_index(folder), read_rows(folder)
+def describe(folder: Path | Address) -> dict:
+    """Counts, sizes and settings of a finished folder. Raises FormatError, StorageError."""
+    with tables_of(folder) as tables:
+        index, rows = read_index(tables), read_rows(tables)
     synthetic = sum(row["status"] == "ok" and row.get("kind") == KIND for row in rows)
     splits = {}
     for number, name in enumerate(SPLITS):
