@@ -17,7 +17,7 @@ def shows_bars() -> bool:
 
 
 class Progress:
-    """Counts videos that are done and those that failed."""
+    """Counts videos, or what else `unit` names, that are done and those that failed."""
 
     def __init__(self, total: int, unit: str = "video") -> None:
         self._unit = unit
@@ -26,24 +26,25 @@ class Progress:
         self._total, self._done, self._clips, self._failed = total, 0, 0, 0
         self._start = self._last = time.monotonic()
 
-    def advance(self, clips: int, failed: bool) -> None:
+    def advance(self, clips: int, failed: bool, remark: str = "") -> None:
+        """One more is done; the remark is shown beside the counts."""
         self._done += 1
         self._failed += failed
         self._clips += clips
         rate = self._clips / max(time.monotonic() - self._start, 1e-9)
-        self._bar.set_postfix_str(f"{rate:.1f} clips/s, {self._failed} failed", refresh=False)
+        said = ", ".join(filter(None, [f"{rate:.1f} clips/s, {self._failed} failed", remark]))
+        self._bar.set_postfix_str(said, refresh=False)
         self._bar.update()
         now = time.monotonic()
         if not self._is_terminal and (now - self._last >= LINE_SECONDS or self._done == self._total):
             self._last = now
-            self._print_line(now - self._start)
+            self._print_line(now - self._start, said)
 
     def close(self) -> None:
         self._bar.close()
 
-    def _print_line(self, seconds: float) -> None:
+    def _print_line(self, seconds: float, said: str) -> None:
         rate = self._done / max(seconds, 1e-9)
         left = tqdm.format_interval((self._total - self._done) / rate)
         share = 100 * self._done // self._total
-        text = f"{self._done}/{self._total} {self._unit}s ({share}%), {self._clips / max(seconds, 1e-9):.1f} clips/s"
-        print(f"{text}, {self._failed} failed, {left} left", file=sys.stderr, flush=True)
+        print(f"{self._done}/{self._total} {self._unit}s ({share}%), {said}, {left} left", file=sys.stderr, flush=True)

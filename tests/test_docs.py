@@ -21,12 +21,15 @@ from shardify.cli.main import main as shardify
 from shardify.format.settings import BuildSettings
 from trainer.__main__ import main as trainer
 from trainer.audit import main as audit
+from trainer.check_vae import main as check_vae
 from trainer.config.load import all_keys, load_settings
 from trainer.config.settings import Settings
+from trainer.encode import main as encode
 from trainer.evaluate import main as evaluate
 from trainer.explain import main as explain
 from trainer.export import main as export
 from trainer.predict import main as predict
+from trainer.study import main as study
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -40,6 +43,9 @@ COMMANDS = {f"shardify {name}": command for name, command in shardify.commands.i
     "python -m trainer.export": export,
     "python -m trainer.explain": explain,
     "python -m trainer.audit": audit,
+    "python -m trainer.encode": encode,
+    "python -m trainer.check_vae": check_vae,
+    "python -m trainer.study": study,
 }
 NOT_RUN = {  # beginning of a command → why; of our own ones the options are parsed all the same
     "shardify build data/ shards/ --faces": "the videos here have no faces; tests/shardify/faces",
@@ -210,8 +216,8 @@ def test_every_option_has_a_row_and_every_row_an_option(name):
     rows = re.findall(r"^\| (`-[^|]*) \|", section, re.MULTILINE)
     documented = {option for row in rows for option in re.findall(r"`([^`]+)`", row)}
     if name == "shardify plan":
-        assert "options of `build` but `--dry-run`, `--plan-only` and `--part`" in section
-        own = {"--dry-run", "--plan-only", "--part"}
+        assert "options of `build` but `--dry-run`, `--plan-only`, `--part` and `--on`" in section
+        own = {"--dry-run", "--plan-only", "--part", "--on"}
         assert options_of(COMMANDS[name]) == options_of(COMMANDS["shardify build"]) - own
     else:
         assert documented == options_of(COMMANDS[name])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from builds import unpack
 from click.testing import CliRunner
+from latents import COUNTS, PATCH, build_pictures, make_pictures
 from media import numbered_video, read_number
 from sound import sounding_video
 
@@ -14,7 +15,9 @@ from shardify.build.build import build
 from shardify.build.request import BuildRequest
 from shardify.format.members.frames import from_sheet
 from shardify.format.settings import BuildSettings
+from trainer.config.vae import VaeSpec
 from trainer.shards.shard_set import open_shards
+from trainer.tools.latents.encode import EncodeRequest, encode
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +98,40 @@ def test_hugging_face_reads_sound_where_the_first_clip_has_none(with_sound, tmp_
     assert [mel.shape for mel in mels] == [(1, 8, 16)] * 3
     assert [bool(mel.max() > -20) for mel in mels] == [False, True, True]
     assert [clip["json"]["has_audio"] for clip in clips] == [False, True, True]
+
+
+@pytest.fixture(scope="module")
+def with_latents(tmp_path_factory):
+    """Pictures with their latents, by an autoencoder that takes means of patches."""
+    root = tmp_path_factory.mktemp("latents")
+    pictures = build_pictures(make_pictures(root / "data"), root / "shards")
+    vae = VaeSpec(vae="latents:Mean", input_range=(0.0, 1.0))
+    encode(EncodeRequest(shards=pictures, vae=vae, out=root / "latents", devices="cpu"))
+    return root / "latents"
+
+
+def test_webdataset_reads_latents_beside_their_pictures(with_latents):
+    import webdataset
+
+    pattern = str(with_latents / "train-{000000..000002}.tar")
+    clips = list(webdataset.WebDataset(pattern, shardshuffle=False).decode("rgb8").to_tuple("jpg", "latent.npy"))
+    assert len(clips) == 2 * COUNTS["train"]
+    for picture, latent in clips:
+        assert (latent.shape, latent.dtype) == ((6, 4, 4), np.float16)
+        means = picture.reshape(4, PATCH, 4, PATCH, 3).mean((1, 3)) / 255
+        assert np.abs(np.moveaxis(latent[:3], 0, -1) - means).max() < 1e-3
+
+
+def test_hugging_face_reads_latents(with_latents, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    datasets = pytest.importorskip("datasets")
+    found = datasets.load_dataset(str(with_latents), cache_dir=str(tmp_path))
+    assert {name: len(split) for name, split in found.items()} == {name: 2 * count for name, count in COUNTS.items()}
+    ours = open_shards(with_latents)
+    numbers = {ours.key(number): number for number in ours.numbers("val")}
+    for clip in found["val"]:
+        (stored,) = ours.read(numbers[clip["__key__"]], ["latent"])
+        assert np.array_equal(np.asarray(clip["latent.npy"], np.float16), ours.members["latent"].decode(stored))
 
 
 def test_energon_prepares_and_reads_a_copy_that_stays_ours(shards, tmp_path):

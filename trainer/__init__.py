@@ -6,7 +6,7 @@ from trainer import tasks  # noqa: F401 (it registers the losses)
 
 PUBLIC = {  # where each lies: imported when it is asked for, as it pulls in torch
     "ClipLoader": "trainer.data.loader",
-    "Prediction": "trainer.tasks.base",
+    "Prediction": "trainer.tasks.predicting",
     "TrainedModel": "trainer.tools.trained_model",
     "load_model": "trainer.tools.trained_model",
 }

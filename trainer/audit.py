@@ -1,4 +1,4 @@
-"""The command `trainer.audit`: whether the metadata of the files alone distinguish the classes.
+"""The command `trainer.audit`: whether figures on a data set would promise too much.
 
 python -m trainer.audit --shards shards/
 """
@@ -17,12 +17,14 @@ from trainer.config.options import Command
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--shards", type=click.Path(path_type=Path), required=True, help="Folder made by `shardify build`.")
 def main(shards: Path) -> None:
-    """Warn where the files' metadata alone distinguish the classes."""
+    """Warn where the files' metadata alone distinguish the classes, and where a random split would flatter."""
     with failures_as_one_line():
         from trainer.shards.shard_set import open_shards
         from trainer.tools.audit import audit
+        from trainer.tools.split_audit import audit_split
 
-        show(*audit(open_shards(shards)))
+        opened = open_shards(shards)
+        show(*audit(opened), *audit_split(opened))
 
 
 if __name__ == "__main__":

@@ -13,11 +13,12 @@ from trainer.config.settings import is_custom
 from trainer.devices import gpu
 from trainer.devices.gpu import gpu_memory
 from trainer.evaluation import report
-from trainer.evaluation.predictions import source_rows
+from trainer.evaluation.predictions import Predictions, source_rows
 from trainer.evaluation.tables import NO_TEMPERATURE
 from trainer.saved_model import read_best
 from trainer.shards.shard_set import input_shape
 from trainer.tasks.levels import evaluation
+from trainer.tasks.predicting import PredictingTask
 
 if TYPE_CHECKING:
     from trainer.run import Run
@@ -28,8 +29,7 @@ logger = logging.getLogger(__name__)
 def final_report(run: Run) -> dict:
     """Evaluate the best model on test (without one, on val) and write results/.
 
-    Returns what is in experiment_results.json; on ranks other than the main one without `evaluation` and
-    `test_intervals`: resampling for these takes seconds, of many clips minutes, in which the others wait.
+    Returns what is in experiment_results.json; on ranks other than the main one without what takes minutes.
     """
     with run.group.failing_together():  # only the main process's folder is sure to hold it
         best = read_best(run.out) if run.group.is_main else None
@@ -39,6 +39,26 @@ def final_report(run: Run) -> dict:
     split = "test" if "test" in run.loaders else "val"
     validation = run.engine.evaluate(run.loaders["val"])
     predictions = run.engine.evaluate(run.loaders["test"]) if split == "test" else validation
+    if isinstance(run.task, PredictingTask):
+        return report_predictions(run, best, predictions, validation, split)
+    record = {
+        "run": run.out.name,
+        "test": run.task.split_figures(predictions, split),
+        "validation": run.task.split_figures(validation, "val"),
+        **describe_run(run),
+    }
+    with run.group.waiting_for_main():
+        if run.group.is_main:
+            report.write_losses(run.out / "results", record)
+    return record
+
+
+def report_predictions(run: Run, best: dict, predictions: Predictions, validation: Predictions, split: str) -> dict:
+    """The report of a model that predicts labels: figures with their intervals, tables, plots.
+
+    The main rank's has `evaluation` and `test_intervals`: resampling for these takes seconds, of many clips minutes, in
+    which the others wait. best: what `read_best` has read; predictions: of the split.
+    """
     task, threshold, classes = run.task, best["threshold"], run.shards.classes
     task.temperature = best["temperature"]
     further = task.further_results(run.engine.evaluate, run.loaders[split], predictions, threshold)
@@ -63,6 +83,16 @@ def final_report(run: Run) -> dict:
     return record
 
 
+def _folders(run: Run) -> dict:
+    """The shards folders of the run, and those that joined training alone with their clips, by settings.data.extra."""
+    parts = run.shards.parts or (run.shards,)
+    own = len(parts) - len(run.settings.data.extra or ())
+    numbers = run.loaders["train"].numbers
+    counts = np.bincount(run.shards.folder_numbers[numbers], minlength=len(parts)).tolist()
+    extra = [{"folder": str(parts[i].folder), "clips": counts[i]} for i in range(own, len(parts))]
+    return {"folders": [str(part.folder) for part in parts[:own]], "extra": extra}
+
+
 def describe_run(run: Run) -> dict:
     """Every value that shaped the run."""
     settings, shards, progress, train = run.settings, run.shards, run.progress, run.loaders["train"]
@@ -78,12 +108,13 @@ def describe_run(run: Run) -> dict:
         "metric": settings.metric,
         "best_epoch": progress.best_epoch,
         "epochs_trained": progress.epoch,
+        **({"best_step": progress.best_epoch * settings.interval} if settings.steps else {}),
         "settings": settings.to_dict(),
         "classes": shards.classes,
         "heads": {head.name: head.classes for head in shards.heads},
         "shards": {
             "folder": shards.name,
-            "folders": [str(part.folder) for part in shards.parts or (shards,)],
+            **_folders(run),
             "fingerprint": shards.fingerprint,
             "clips": {name: len(loader.numbers) for name, loader in run.loaders.items()},
             "clips_per_class": {

@@ -33,6 +33,7 @@ class Run:
     out: Path
     progress: Progress
     notes: list[str]
+    compared: ClipLoader | None = None  # clips of train, as many as val's, where the task evaluates them beside those
     events: SummaryWriter | None = None  # TensorBoard's, on the main rank where it is wanted
 
     @property

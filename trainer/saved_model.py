@@ -28,7 +28,7 @@ from trainer.errors import TrainerError
 from trainer.models.custom import with_named_class
 from trainer.shards.shard_set import input_shape, videos_of
 from trainer.tasks import task_of
-from trainer.tasks.base import Task
+from trainer.tasks.predicting import PredictingTask
 from trainer.torch_files import read_torch_file
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class SavedModel:
     """The best model of a run, as models/best_model.pth holds it."""
 
     model: nn.Module  # in evaluation mode, on the device
-    task: Task
+    task: PredictingTask
     settings: Settings
     classes: list[str]  # of the primary head
     heads: list[dict]  # `name` and `classes` of each, the primary one first
@@ -95,6 +95,8 @@ def load_saved(run: Path, device: torch.device, model_class: str | None = None) 
             raise ValueError("model is not a dict of tensors by name")
     except Exception as error:  # the reader raises a dozen types for damaged files
         raise TrainerError(f"{path}: cannot be read ({error}); train again, or restore the file") from error
+    if not isinstance(task, PredictingTask):
+        raise TrainerError(f"{path}: {task.instead}")
     settings = dataclasses.replace(settings, model=with_named_class(settings.model, model_class, path))
     check_gpu(device)
     try:
@@ -127,8 +129,7 @@ def save_model(run: Run, validation: Predictions, value: float) -> str:
     They get these names in `publish_model`, once there is a checkpoint that stands for them. validation: this model's
     predictions, from which the threshold is chosen; value: their metric.
     """
-    model = run.engine.ema.module if run.engine.ema else run.model
-    weights = own_copies(model.state_dict())
+    weights = own_copies(run.engine.evaluated.state_dict())
     shards, data = run.shards, run.settings.data
     frames, size = input_shape(shards, data.frames, data.size)
     about = {

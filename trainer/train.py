@@ -22,7 +22,14 @@ from trainer.config.run_folder import has_trained, hold_folder, read_record
 from trainer.config.settings import Settings
 from trainer.devices.distributed import Group
 from trainer.devices.gpu import check_gpu
-from trainer.engine.assemble import choose_run_cache, compile_model, make_engine, make_loaders, make_model
+from trainer.engine.assemble import (
+    choose_run_cache,
+    compile_model,
+    make_compared,
+    make_engine,
+    make_loaders,
+    make_model,
+)
 from trainer.engine.batch_size import choose_batch_size
 from trainer.engine.checkpoint import Progress, check_resumable, load_newest, load_state, save_state
 from trainer.engine.stop import StopWatch, Votes
@@ -32,9 +39,11 @@ from trainer.evaluation.predictions import Predictions
 from trainer.final_report import final_report
 from trainer.monitor.log_file import RunLog
 from trainer.monitor.progress import Monitor, epoch_line, show_epoch, show_opening, stopped_line
+from trainer.monitor.step_table import add_validation
 from trainer.monitor.tensorboard import check_installed
 from trainer.run import Run
 from trainer.saved_model import publish_model, save_model, settle_best_model
+from trainer.shards.extra import add_extra
 from trainer.shards.mix import drop_unweighted, open_all
 from trainer.shards.shard_cache import cache_of
 from trainer.shards.splits import choose_splits, limit_per_class
@@ -75,7 +84,7 @@ def train(settings: Settings, names: Path | list[Path], out: Path, group: Group,
         begin_in_folder(run, log)
         show_opening(run)
         if checkpoint:
-            logger.info(f"resuming at epoch {run.progress.epoch + 1}, step {run.progress.step}")
+            logger.info(f"resuming at {run.settings.place(run.progress.epoch, run.progress.step)}")
         return train_to_the_end(run)
 
 
@@ -128,7 +137,7 @@ def train_to_the_end(run: Run) -> dict:
         ) from error
     finally:
         stop.close()
-        for loader in run.loaders.values():
+        for loader in (*run.loaders.values(), *([run.compared] if run.compared else [])):
             loader.close()
 
 
@@ -145,15 +154,17 @@ def prepare(settings: Settings, names: Path | list[Path], out: Path, group: Grou
             settings = take_over(settings, checkpoint["settings"])
         settings = resolve_by_device(settings, group.device)
         # data
-        shards = open_all(names, settings.data.sheet_frames, cache_of(settings.data))
+        opening = settings.data.sheet_frames, cache_of(settings.data)
+        shards = open_all(names, *opening)
         task = task_of(settings, shards.heads, shards.members)
         splits, notes = choose_splits(shards, settings.data.val_fraction, settings.seed, task.keeps_classes)
+        shards, splits, joined = add_extra(shards, splits, settings.data.extra or (), *opening)
         splits["train"] = drop_unweighted(settings.data.weights, shards, splits["train"])
         if settings.data.max_per_class:
             splits["train"] = limit_per_class(shards, splits["train"], settings.data.max_per_class, settings.seed)
         settings, about_labels = task.check_data(settings, shards, splits)
         settings, chosen = task.resolve(settings, group.device)
-        notes += about_labels + chosen
+        notes += joined + about_labels + chosen
         if checkpoint:
             check_resumable(checkpoint, settings.to_dict(), shards.fingerprint)
         # model
@@ -175,7 +186,8 @@ def prepare(settings: Settings, names: Path | list[Path], out: Path, group: Grou
     engine = make_engine(settings, shards, splits["train"], model, group)
     notes += compile_model(engine, loaders["train"]) if settings.model.compile else []
     progress = Progress(weights_origin=origin, choices=chosen)
-    return Run(settings, shards, loaders, model, engine, group, out, progress, notes)
+    compared = make_compared(loaders["train"], loaders["val"]) if task.compares_train else None
+    return Run(settings, shards, loaders, model, engine, group, out, progress, notes, compared)
 
 
 def is_over(run: Run) -> bool:
@@ -183,7 +195,7 @@ def is_over(run: Run) -> bool:
     settings, progress = run.settings, run.progress
     if settings.early_stopping and progress.epoch - progress.best_epoch >= settings.early_stopping:
         return True
-    return progress.epoch >= settings.epochs
+    return progress.epoch >= settings.rounds
 
 
 def train_epoch(run: Run, stop: StopWatch) -> dict:
@@ -221,6 +233,7 @@ def train_epoch(run: Run, stop: StopWatch) -> dict:
     progress.wait_seconds += loader.wait_seconds - waited
     return {
         "epoch": progress.epoch + 1,
+        **({"step": (progress.epoch + 1) * steps} if settings.interval else {}),
         "lr": progress.lr,
         **run.task.train_figures(run.engine.total(sums)),
         "epoch_seconds": round(seconds, 3),
@@ -243,10 +256,12 @@ def validate_epoch(run: Run, figures: dict) -> None:
         loader.check_damaged(run.group.gather)
     if not np.isfinite(predictions.outputs).all():
         raise TrainerError(
-            f"after epoch {progress.epoch + 1} the model's outputs are not finite; lower optimizer.lr, or use "
-            f"amp=float32; the newest checkpoint is from before this epoch's end"
+            f"after {settings.place(progress.epoch)} the model's outputs are not finite; lower optimizer.lr, or use "
+            f"amp=float32; the newest checkpoint is from before that"
         )
     validation = run.task.split_figures(predictions, "val")
+    if run.compared:
+        figures["train_loss_fixed"] = run.engine.evaluate(run.compared).loss
     row = figures | {f"val_{name}": value for name, value in report.figures_of(validation).items()}
     progress.history.append(row)
     value = run.group.of_main(validation[settings.metric])  # machines of two kinds may round otherwise
@@ -258,7 +273,7 @@ def validate_epoch(run: Run, figures: dict) -> None:
         progress.best_value, progress.best_epoch = value, progress.epoch + 1
     run.engine.schedule.after_epoch(value)
     progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, {}
-    logger.info(epoch_line(row, settings.epochs, run.task.shown_metric(settings.metric), better))
+    logger.info(epoch_line(row, settings, run.task.shown_metric(settings.metric), better))
     with run.group.failing_together():
         if run.group.is_main:
             write_epoch(run, row, predictions if better else None)
@@ -266,12 +281,16 @@ def validate_epoch(run: Run, figures: dict) -> None:
 
 def write_epoch(run: Run, row: dict, best: Predictions | None) -> None:
     """An epoch's files: figures, checkpoint, and the model where it is the best so far; best: its predictions."""
-    progress, task = run.progress, run.task
+    progress, task, steps = run.progress, run.task, len(run.loaders["train"])
     if best:
         progress.best_sha256 = save_model(run, best, progress.best_value)
+    done = (progress.epoch - 1) * steps, progress.epoch * steps
+    row |= task.after_validation(run.out, run.engine.evaluated, run.shards, done, best is not None)
+    if run.settings.steps:
+        add_validation(run.out, row)
     columns, curves = task.history_columns(), task.history_curves(run.settings.metric)
     results, limits = run.out / "results", task.metric_limits
     report.write_history(results, progress.history, columns, curves, limits, progress.best_epoch)
     show_epoch(run, row)
-    save_state(run.engine, progress, len(run.loaders["train"]), run.out, run.shards.fingerprint)
+    save_state(run.engine, progress, steps, run.out, run.shards.fingerprint)
     publish_model(run.out)

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from shardify.audio.log_mel import mel_bands
 from shardify.build import commit
@@ -16,12 +17,13 @@ from shardify.build.build_shard import build_shard, plan_hash
 from shardify.build.changes import apply_changes, plan_rewrites, rewrite_shard
 from shardify.build.encode import Outcome, pack_videos
 from shardify.build.job import Job
+from shardify.build.parts.on_cluster import build_on_cluster, open_cluster
 from shardify.build.plan import BuildPlan, ShardPlan, plan_build
 from shardify.build.previous import Previous, load_previous
 from shardify.build.request import BuildRequest
 from shardify.build.tables import write_tables
 from shardify.build.twins import find_twins
-from shardify.errors import UsageError
+from shardify.errors import ShardifyError, UsageError
 from shardify.faces.detector import detector_version, open_detector
 from shardify.format import index
 from shardify.format.members import members_of
@@ -65,6 +67,8 @@ def build(request: BuildRequest) -> BuildReport:
     """
     start = time.monotonic()
     out, settings = request.out, request.settings
+    if request.on:
+        open_cluster(request)  # which may fail, before the sources are listed
     catalog = request.list_sources()
     with commit.lock_folder(out):
         commit.roll_forward(out)
@@ -94,7 +98,7 @@ def plan_after(previous: Previous | None, catalog: Catalog, request: BuildReques
     changed: list[str] = []
     if previous:
         catalog = catalog.spelled_as({head.name: head.classes for head in index.heads_in(previous.meta)})
-        previous, catalog, changed = apply_changes(previous, catalog, request.out / "index.json", request.changes)
+        previous, catalog, changed = apply_changes(previous, catalog, request)
     boxes, lines = match_boxes(read_boxes(request.boxes), request.data) if request.boxes else (None, [])
     plan = plan_build(catalog, request.settings, previous, boxes)
     twins = find_twins(plan, previous, request)
@@ -146,10 +150,31 @@ def build_shards(request: BuildRequest, shards: list[ShardPlan], decoders: Count
         logger.info(f"resuming: {resumed} of {len(shards)} shards are finished already")
     if again := sum(journal_path(out, shard.name).exists() for shard in missing):
         logger.info(f"built again: {again} shards, since other videos or libraries were there, or their tar is damaged")
-    in_hand = 0
+    if request.on:
+        if missing:
+            build_on_cluster(request, missing)
+        return _finished(out, ids), resumed
+    done |= _build_here(request, missing, ids, decoders)
+    return [done[shard.name] for shard in shards], resumed
+
+
+def _finished(out: Path, ids: dict[str, str]) -> list[dict]:
+    """The journal entries of shards that other machines have built, each tar hashed once more."""
+    entries = [read_journal(out, name, plan_id) for name, plan_id in ids.items()]
+    if None in entries:
+        name = list(ids)[entries.index(None)]
+        raise ShardifyError(f"{out / name}: was built, and is not there or has changed; run the same command again")
+    return entries
+
+
+def _build_here(
+    request: BuildRequest, shards: list[ShardPlan], ids: dict[str, str], decoders: Counter
+) -> dict[str, dict]:
+    """The journal entries of shards, by name, that are built by processes of this machine. ids: their plans' hashes."""
+    done, in_hand = {}, 0
 
     def jobs() -> Iterator[Job]:
-        for number, shard in enumerate(missing):
+        for number, shard in enumerate(shards):
             for job in shard.jobs:
                 if interrupts.requested and number > in_hand:
                     return
@@ -157,26 +182,27 @@ def build_shards(request: BuildRequest, shards: list[ShardPlan], decoders: Count
 
     with (
         Interrupts() as interrupts,
-        contextlib.closing(Progress(sum(len(shard.jobs) for shard in missing))) as progress,
+        contextlib.closing(Progress(sum(len(shard.jobs) for shard in shards))) as progress,
         contextlib.closing(
             pack_videos(
                 jobs(),
-                settings,
+                request.settings,
                 workers=request.workers,
                 timeout_seconds=request.timeout_seconds,
                 faces_model=request.faces_model,
+                sources=request.sources,
             )
         ) as outcomes,
     ):
         counted = _count(outcomes, progress, decoders)
-        for in_hand, shard in enumerate(missing):  # noqa: B007 (read by `jobs`)
+        for in_hand, shard in enumerate(shards):  # noqa: B007 (read by `jobs`)
             own = itertools.islice(counted, len(shard.jobs))
-            done[shard.name] = build_shard(out, shard, ids[shard.name], settings, own)
+            done[shard.name] = build_shard(request.out, shard, ids[shard.name], request.settings, own)
             for _ in own:
                 pass  # were the shard finished after all, the next one must not get its outcomes
             if interrupts.requested:
                 raise KeyboardInterrupt
-    return [done[shard.name] for shard in shards], resumed
+    return done
 
 
 def _count(outcomes: Iterable[Outcome], progress: Progress, decoders: Counter) -> Iterator[Outcome]:

@@ -7,10 +7,11 @@ import errno
 import fcntl
 import os
 import secrets
+import socket
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from shardify.build.previous import PLAN, UNFINISHED
+from shardify.build.previous import DRIVER, PLAN, UNFINISHED
 from shardify.errors import BusyError, ShardifyError
 from shardify.format.index import TABLES, json_bytes
 from shardify.format.schema import SHARD
@@ -62,6 +63,38 @@ def begin(folder: Path, settings: BuildSettings) -> None:
         write_atomically(path, note, f".{secrets.token_hex(4)}")  # parts may do so at once
 
 
+@contextlib.contextmanager
+def driving(folder: Path) -> Iterator[str]:
+    """While entered, this is the build that a cluster works for; its token, for `check_driver`.
+
+    Raises ShardifyError at the end where another build has taken over.
+    """
+    token = secrets.token_hex(8)
+    write_atomically(folder / DRIVER, token.encode())
+    try:
+        yield token
+        check_driver(folder, token)
+    finally:
+        if _driver(folder) == token:
+            (folder / DRIVER).unlink()
+
+
+def check_driver(folder: Path, token: str) -> None:
+    """Raises ShardifyError where the build with this token has been stopped, or another has taken over."""
+    if _driver(folder) != token:
+        raise ShardifyError(
+            f"{socket.gethostname()}: {folder} is not there, or another build has taken it over; put it on a file "
+            f"system that every machine has at the same place"
+        )
+
+
+def _driver(folder: Path) -> str | None:
+    try:
+        return (folder / DRIVER).read_text()
+    except OSError:
+        return None
+
+
 def commit(folder: Path, files: dict[str, bytes]) -> None:
     """Replace the tables and index.json: wherever this is cut off, the folder is the old or the new one."""
     for name in TABLES:
@@ -103,7 +136,8 @@ def remove_leftovers(folder: Path, indexed: Collection[str], wanted: Collection[
     is_built = (folder / "index.json").exists()
     for name in list_names(folder):
         shard = name[1:].removesuffix(".json")
-        if (name.startswith(".") and name.endswith(".tmp")) or (name in (UNFINISHED, PLAN) and is_built):
+        ended = name == DRIVER or (name in (UNFINISHED, PLAN) and is_built)
+        if (name.startswith(".") and name.endswith(".tmp")) or ended:
             (folder / name).unlink()
         elif name.startswith(".") and SHARD.fullmatch(shard) and shard not in wanted:
             if shard not in indexed:

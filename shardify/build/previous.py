@@ -11,6 +11,7 @@ import numpy as np
 
 from shardify.errors import FormatError, UsageError
 from shardify.format.index import VERSION, ShardIndex, is_as_written, read_index, read_rows, shard_names
+from shardify.format.members import members_of
 from shardify.format.schema import SHARD
 from shardify.format.settings import BuildSettings
 from shardify.format.shard import journal_path
@@ -18,6 +19,7 @@ from shardify.storage.local import file_sha256, list_names
 
 UNFINISHED = ".build.json"  # the settings of a build that has no index yet
 PLAN = ".plan.jsonl"  # what is to be built, where several machines build a part each
+DRIVER = ".driver"  # which build a cluster works for
 
 
 @dataclass(frozen=True)
@@ -68,11 +70,16 @@ def load_previous(folder: Path, settings: BuildSettings) -> Previous | None:
 
 
 def check_version(meta: dict, folder: Path) -> None:
-    """Raises UsageError where the folder is of an earlier format: its clips have not all that new ones would have."""
+    """Raises UsageError where the clips have not all that new ones would have, or more: no build can go on there."""
     if meta["version"] != VERSION:
         raise UsageError(
             f"{folder}: is of format version {meta['version']}, which is read, trained on and verified, but no longer "
             f"written; build into a new folder"
+        )
+    for name in sorted(meta["members"].keys() - members_of(BuildSettings.from_dict(meta["settings"])).keys()):
+        raise UsageError(
+            f"{folder}: its clips have the member {name}, which is added after a build; build or repair the folder "
+            f"that it was made of, and make it again"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,8 +69,12 @@ BUILD_OPTIONS = (
         default="cpu",
         help="cuda: an NVIDIA GPU decodes what it can, to the same frames.",
     ),
-    click.option("--workers", type=click.IntRange(1), help="Decoding processes.  [default: one per core]"),
+    click.option(
+        "--workers", type=click.IntRange(1), help="Decoding processes.  [default: one per core; with --on, 4 per shard]"
+    ),
     click.option("--timeout", type=click.FloatRange(1), default=600, help="CPU seconds that one video may take."),
+    click.option("--scratch", type=FOLDER, help="Folder for videos of a bucket.  [default: that of temporary files]"),
+    click.option("--scratch-gb", type=click.FloatRange(0), default=20, help="GB that they may take there at a time."),
     click.option("--full-hash", is_flag=True, help="Fingerprint whole source files, not three MiB of each."),
     click.option("--strict", is_flag=True, help="Refuse damaged videos and twins; exit 1 if any input failed."),
     click.option(
@@ -99,8 +104,14 @@ def build_options(command):
     @functools.wraps(command)
     @click.pass_context
     def wrapped(context: click.Context, data: Path, shards: Path | None, **options):
-        own = {name: options.pop(name) for name in ("dry_run", "plan_only", "part") if name in options}
-        return command(_request(data, shards, _with_config(context, options)), **own)
+        own = {name: options.pop(name) for name in ("dry_run", "plan_only", "part", "on") if name in options}
+        options = _with_config(context, options)
+        scratch, size = options.pop("scratch"), options.pop("scratch_gb")
+        request = _request(data, shards, options)
+        from shardify.build.remote.places import Scratch, open_places
+
+        with open_places(request, Scratch(scratch, int(size * 1e9))) as request:
+            return command(request, **own)
 
     for option in reversed(BUILD_OPTIONS):
         wrapped = option(wrapped)
@@ -126,14 +137,15 @@ for command in COMMANDS:
 @click.option("--dry-run", is_flag=True, help="Estimate as `shardify plan` does; write nothing.")
 @click.option("--plan-only", is_flag=True, help="Write the plan that --part follows; build nothing.")
 @click.option("--part", metavar="I/N", help="Build every N-th shard from I on (0 to N), for one of N machines.")
-def build(request: BuildRequest, dry_run: bool, plan_only: bool, part: str | None) -> None:
+@click.option("--on", metavar="ray[:ADDRESS]", help="Let the machines of a Ray cluster build, a shard each at a time.")
+def build(request: BuildRequest, dry_run: bool, plan_only: bool, part: str | None, on: str | None) -> None:
     """Turn every video below DATA into clips in the folder SHARDS.
 
     DATA holds a known data set as it was downloaded, train|val|test/CLASS/…, or CLASS/… only. Run it again to resume
     after an interruption, or to add the videos that have come since.
     """
-    if sum((dry_run, plan_only, part is not None)) > 1:
-        raise UsageError("--dry-run, --plan-only and --part exclude each other; pass one of them")
+    if sum((dry_run, plan_only, part is not None, on is not None)) > 1:
+        raise UsageError("--dry-run, --plan-only, --part and --on exclude each other; pass one of them")
     if dry_run:
         _show_estimate(request)
         return
@@ -142,7 +154,7 @@ def build(request: BuildRequest, dry_run: bool, plan_only: bool, part: str | Non
         return
     from shardify.build.build import build as run_build
 
-    report = run_build(request)
+    report = run_build(replace(request, on=on))
     _summarise(report, request.out)
     if not report.ok_inputs or (request.settings.strict and report.failed_inputs):
         sys.exit(1)

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import secrets
+import socket
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,13 +22,13 @@ class ShardWriter:
     """Writes a temporary tar, then `.NAME.json`, then renames the tar; where that is not reached, nothing is left.
 
     The journal entry holds the tar's hash and comes first: a tar with a final name is either in an index, or
-    has an entry, or was never ours. Temporary names are those of this attempt alone.
+    has an entry, or was never ours. Temporary names are those of this attempt alone, and name its machine.
     """
 
     def __init__(self, folder: Path, name: str, members: Mapping[str, Member]) -> None:
         self.folder, self.name, self._members = folder, name, members
         self.rows: list[dict] = []
-        self._attempt = f".{secrets.token_hex(4)}"
+        self._attempt = f".{socket.gethostname()}.{secrets.token_hex(4)}"
         self.temporary = folder / f".{name}{self._attempt}.tmp"
         self._file = open(self.temporary, "wb")  # noqa: SIM115 (closed in seal and at the exit)
         self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115

@@ -20,7 +20,7 @@ from trainer.data.loader import ClipLoader
 from trainer.saved_model import load_saved
 from trainer.shards.shard_set import open_shards
 from trainer.shards.splits import limit_per_class
-from trainer.tasks.base import Prediction
+from trainer.tasks.predicting import Prediction
 from trainer.tools.export import deployable
 from trainer.tools.predict import open_target, write_table
 

@@ -11,6 +11,7 @@ from safetensors import safe_open
 
 from trainer.engine.checkpoint import Progress, load_newest
 from trainer.errors import Interrupted, TrainerError
+from trainer.monitor.step_table import read_table
 from trainer.saved_model import settle_best_model
 
 
@@ -50,6 +51,34 @@ def test_a_run_goes_on_from_any_step_bit_for_bit(shards_folder, tmp_path, name, 
         assert history(out) == history(tmp_path / "whole")
         weights = best_weights(out)
         assert all(torch.equal(value, weights[name]) for name, value in best_weights(tmp_path / "whole").items())
+
+
+@pytest.mark.parametrize("stop", [0, 3, 5])  # in the first interval, at its end before validation, in the next pass
+def test_a_run_that_counts_in_steps_goes_on_bit_for_bit(shards_folder, tmp_path, stop, monkeypatch):
+    own = ("model.name=runs:Stopping", "steps=8", "checkpoint_every_steps=4", "ema=0.9")  # of three to a pass
+    record = run_small(shards_folder, tmp_path / "whole", *own)
+    assert record["epochs_trained"] == 2 and record["best_step"] in (4, 8)
+    assert [row["step"] for row in history(tmp_path / "whole")] == ["4", "8"]
+    monkeypatch.setattr(Stopping, "stop_at", stop)
+    with pytest.raises(Interrupted, match=f"stopped by SIGTERM at step {stop + 1};"):
+        run_small(shards_folder, tmp_path / "run", *own)
+    assert run_small(shards_folder, tmp_path / "run", *own, resume=True)["test"] == record["test"]
+    assert history(tmp_path / "run") == history(tmp_path / "whole")
+    weights = best_weights(tmp_path / "run")
+    assert all(torch.equal(value, weights[name]) for name, value in best_weights(tmp_path / "whole").items())
+    steps = [row["step"] for row in read_table(tmp_path / "run")]
+    assert steps == ["4", "8"], "a row at the end of each interval"
+
+
+def test_a_run_that_counts_in_steps_keeps_its_intervals(shards_folder, tmp_path):
+    own = ("steps=4", "checkpoint_every_steps=2")
+    run_small(shards_folder, tmp_path / "run", *own)
+    with pytest.raises(TrainerError, match="checkpoint_every_steps 2 → 4"):
+        run_small(shards_folder, tmp_path / "run", "steps=4", "checkpoint_every_steps=4", resume=True)
+    with pytest.raises(TrainerError, match="steps 4 → None"):
+        run_small(shards_folder, tmp_path / "run", resume=True)
+    longer = run_small(shards_folder, tmp_path / "run", "steps=6", "checkpoint_every_steps=2", resume=True)
+    assert longer["epochs_trained"] == 3
 
 
 def test_time_is_over(shards_folder, tmp_path):

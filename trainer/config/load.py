@@ -17,6 +17,7 @@ from trainer.errors import SettingsError
 
 OTHER_WORDS = {  # setting: what other tools call it
     "epochs": "num_epochs max_epochs n_epochs num_train_epochs",
+    "steps": "max_steps num_steps train_steps total_steps train_num_steps",
     "seed": "random_seed random_state manual_seed",
     "batch_size": "batch bs train_batch_size per_device_train_batch_size",
     "accumulate": "accumulation_steps gradient_accumulation_steps accumulate_grad_batches grad_accum",
@@ -43,7 +44,7 @@ OTHER_WORDS = {  # setting: what other tools call it
     "loss.smoothing": "label_smoothing",
     "loss.class_weights": "class_weight",
     "scheduler.name": "lr_scheduler lr_scheduler_type",
-    "scheduler.warmup_epochs": "warmup warmup_steps",
+    "scheduler.warmup_epochs": "warmup",
     "data.workers": "num_workers dataloader_num_workers",
     "data.frames": "num_frames clip_length clip_len sequence_length",
     "data.size": "image_size img_size input_size resolution",
@@ -198,7 +199,8 @@ def _convert(value: Any, kind: Any, name: str, instead: str = "") -> Any:
     if origin is list and isinstance(value, list):
         return [_convert(each, arguments[0], name) for each in value]
     if origin is list:
-        raise SettingsError(f"{name} is {value!r}; it must be {instead}a list, for example [1, 0.5]")
+        example = "[a, b]" if arguments[0] is str else "[1, 0.5]"
+        raise SettingsError(f"{name} is {value!r}; it must be {instead}a list, for example {example}")
     if kind is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
         with contextlib.suppress(ValueError):
             return float(value)

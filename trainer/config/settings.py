@@ -125,6 +125,7 @@ class CosineSettings:
 @dataclass(frozen=True, kw_only=True)
 class ConstantSettings:
     name: str = "constant"
+    warmup_steps: NotNegativeInt = 0  # linear warm-up
 
 
 SchedulerSettings = PlateauSettings | CosineSettings | ConstantSettings
@@ -138,6 +139,7 @@ class DataSettings:
     max_errors: Share = 0.01  # skip: the share of damaged clips at which the run stops all the same
     balanced: bool = False  # draw every class equally often in training
     pairs: bool = False  # draw each fake beside the original that it was made from
+    extra: list[str] | None = None  # shards folders whose train clips join training, never val or test
     weights: list[NotNegative] | None = None  # how much of each --shards an epoch takes, [1, 1]: equally many clips
     shuffle_shards: NotNegativeInt = 0  # mix clips within so many shards at a time, for slow disks; 0: over all clips
     workers: NotNegativeInt = 0  # decoding threads; 0: one per core
@@ -183,6 +185,10 @@ class AugmentSettings:
     gain: NotNegative = 0.0  # largest change of loudness, dB
 
 
+# no change at all
+NO_AUGMENTATION = AugmentSettings(flip=0.0, crop=1.0, brightness=0.0, contrast=0.0, saturation=0.0)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """Every value that shapes a run; dumped into config.yaml and experiment_results.json.
@@ -191,6 +197,7 @@ class Settings:
     """
 
     epochs: PositiveInt = 25
+    steps: PositiveInt | None = None  # in place of epochs; then checkpoint_every_steps says when validation comes
     seed: Seed = 0
     batch_size: PositiveInt | Literal["auto"] = 16  # clips per step, over all devices; auto: what fits into memory
     accumulate: PositiveInt = 1  # parts in which a step's clips go through the model: less memory, the same step
@@ -199,7 +206,8 @@ class Settings:
     metric: str = "auto"  # of validation, chooses the best epoch; auto: the task's first one
     calibrate: bool = False  # divide logits by the temperature that suits validation best, wherever scores come from
     amp: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    checkpoint_every_steps: NotNegativeInt = 0  # beside one at the end of every epoch; 0: only those
+    # beside one at the end of every epoch; 0: only those; with `steps`, each comes with validation
+    checkpoint_every_steps: NotNegativeInt = 0
     keep_checkpoints: PositiveInt = 2
     max_hours: Positive | None = None  # checkpoint and stop before this; Kaggle ends sessions at 12
     tensorboard: bool = False  # events in the run's folder
@@ -219,11 +227,35 @@ class Settings:
                     f"early_stopping is {self.early_stopping}, scheduler.patience {self.scheduler.patience}: the run "
                     f"would end before any epoch at a lower learning rate; make early_stopping at least {least}"
                 )
-        if isinstance(self.scheduler, CosineSettings) and self.scheduler.warmup_epochs >= self.epochs > 1:
+        if self.steps and (not self.checkpoint_every_steps or self.steps % self.checkpoint_every_steps):
             raise SettingsError(
-                f"scheduler.warmup_epochs is {self.scheduler.warmup_epochs}, epochs {self.epochs}: the run would end "
-                f"in its warm-up; lower scheduler.warmup_epochs"
+                f"steps is {self.steps}, checkpoint_every_steps {self.checkpoint_every_steps}: with steps, it is the "
+                f"number of steps from one validation to the next, and must divide steps"
             )
+        if isinstance(self.scheduler, CosineSettings) and self.scheduler.warmup_epochs >= self.rounds > 1:
+            raise SettingsError(
+                f"scheduler.warmup_epochs is {self.scheduler.warmup_epochs}, epochs or intervals {self.rounds}: the "
+                f"run would end in its warm-up; lower scheduler.warmup_epochs"
+            )
+
+    @property
+    def interval(self) -> int | None:
+        """Steps from one validation to the next where the run counts in steps; None where it counts in epochs.
+
+        Such an interval takes the place of an epoch in all that the trainer does.
+        """
+        return self.checkpoint_every_steps if self.steps else None
+
+    @property
+    def rounds(self) -> int:
+        """The epochs of the whole run, or its intervals."""
+        return self.steps // self.interval if self.interval else self.epochs
+
+    def place(self, epoch: int, step: int | None = None) -> str:
+        """A place of the run in words; epoch: from 0, or the interval; step: of it, from 1; None: its end."""
+        if self.interval:
+            return f"step {epoch * self.interval + (self.interval if step is None else step)}"
+        return f"epoch {epoch + 1}" if step is None else f"epoch {epoch + 1}, step {step}"
 
     def to_dict(self) -> dict:
         return dataclasses.asdict(self)

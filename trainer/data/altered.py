@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from trainer.data.batches import Batch
 from trainer.data.loader import ClipLoader
 from trainer.shards.shard_set import ShardSet
@@ -20,6 +22,10 @@ class AlteredLoader:
     @property
     def shards(self) -> ShardSet:
         return self.loader.shards
+
+    @property
+    def numbers(self) -> np.ndarray:
+        return self.loader.numbers
 
     @property
     def batch_size(self) -> int:

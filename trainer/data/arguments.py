@@ -8,6 +8,7 @@ import logging
 import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from shardify.format.members import Member
 from shardify.text import printable
 from trainer.config.settings import not_negative, positive, share
 from trainer.data.cache import TIERS, private_memory
+from trainer.data.order import epoch_order, interval_order
 from trainer.errors import SettingsError
 from trainer.shards.mix import open_all
 from trainer.shards.shard_set import ShardSet
@@ -45,6 +47,7 @@ class LoaderOptions:
     pairs: bool = False  # draw each fake beside the original that it was made from
     weights: Sequence[float] | None = None  # how much of each of several shards folders an epoch takes; None: all clips
     shuffle_shards: int = 0  # mix clips within so many shards at a time, for slow disks; 0: over all clips
+    steps: int | None = None  # in an epoch, which then ends anywhere in a pass over the clips; None: one whole pass
     numbers: np.ndarray | None = None  # of the clips, int64 (N,); None: all of the split
     rank: int = 0  # of this process
     world: int = 1  # processes that share each batch
@@ -55,12 +58,15 @@ class LoaderOptions:
             _check_whole(name, getattr(self, name))
         positive("batch_size", self.batch_size)
         positive("world", self.world)
+        if self.steps is not None:
+            _check_whole("steps", self.steps)
+            positive("steps", self.steps)
         if self.rank >= self.world:
             raise SettingsError(f"rank is {self.rank}; with world={self.world} ranks count from 0 on")
         share("max_errors", self.max_errors)
         if self.weights is not None:
             object.__setattr__(self, "weights", _finite_weights(self.weights))
-        for name in ("weights", "shuffle_shards", "balanced") if self.pairs else ():
+        for name in ("weights", "shuffle_shards", "balanced", "steps") if self.pairs else ():
             if getattr(self, name):
                 raise SettingsError(f"pairs and {name} each say which clips come together; use one of them")
         if self.pairs and self.batch_size % 2:
@@ -85,15 +91,19 @@ def make_options(options: dict[str, Any]) -> LoaderOptions:
     return LoaderOptions(**options)
 
 
-def order_arguments(options: LoaderOptions, shards: ShardSet, numbers: np.ndarray) -> dict[str, Any]:
-    """What `epoch_order` is told of the clips of these numbers, by the names of its arguments."""
-    return {
+def shuffled_order(options: LoaderOptions, shards: ShardSet, numbers: np.ndarray, epoch: int) -> np.ndarray:
+    """The order of these numbers in an epoch, int64 (N,): one pass over them, or so many steps of the options."""
+    chosen_by = {
         "labels": shards.labels[numbers] if options.balanced else None,
         "folders": shards.folder_numbers[numbers] if options.weights else None,
         "weights": options.weights,
         "shards": shards.samples["shard"][numbers] if options.shuffle_shards else None,
         "shards_at_once": options.shuffle_shards,
     }
+    one_pass = partial(epoch_order, numbers, options.seed, **chosen_by)
+    if options.steps is None:
+        return one_pass(epoch)
+    return interval_order(one_pass, len(numbers), options.steps * options.batch_size, epoch)
 
 
 def _finite_weights(values: Sequence[float]) -> list[float]:
@@ -110,6 +120,12 @@ def _check_whole(name: str, value: Any) -> None:
     if not isinstance(value, Integral):
         raise SettingsError(f"{name} is {value!r}; a whole number is needed")
     not_negative(name, value)
+
+
+def check_steps(steps: int | None, shuffle: bool) -> None:
+    """Raises SettingsError where an epoch would be so many steps of an order that never changes."""
+    if steps and not shuffle:
+        raise SettingsError(f"steps is {steps}, but these clips are not shuffled; leave it out")
 
 
 def check_position(state: dict[str, Any], own: dict[str, Any], num_steps: int) -> None:

@@ -57,9 +57,15 @@ class Batch:
         """The first member."""
         return next(iter(self.members.values()))
 
-    def others(self, chosen: slice = slice(None)) -> Values:
-        """The members after the first one, of the chosen clips."""
-        return {name: values[chosen] for name, values in list(self.members.items())[1:]}
+    @property
+    def others(self) -> Values:
+        """The members after the first one."""
+        return dict(list(self.members.items())[1:])
+
+    def part(self, chosen: slice) -> Batch:
+        """Some of its clips."""
+        members = {name: values[chosen] for name, values in self.members.items()}
+        return Batch(members, self.numbers[chosen], self.mask[chosen], self.seeds[chosen])
 
 
 @dataclass

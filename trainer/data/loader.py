@@ -23,15 +23,16 @@ from trainer.data.arguments import (
     check_device,
     check_numbers,
     check_position,
+    check_steps,
     choose_members,
     make_options,
     open_and_tell,
-    order_arguments,
+    shuffled_order,
 )
 from trainer.data.batches import Batch, ClipDataset, Pass, Pending, Values, presence
 from trainer.data.cache import ClipCache, make_caches
 from trainer.data.decoder import ClipDecoder, Payloads
-from trainer.data.order import count_repeats, epoch_order, num_steps, paired_order, rank_batch
+from trainer.data.order import count_repeats, num_steps, paired_order, rank_batch
 from trainer.data.thread_pools import READERS, Stages
 from trainer.data.transfer import Transfer, contiguous_copy
 from trainer.errors import FormatError, TrainerError
@@ -74,16 +75,15 @@ class ClipLoader:
             raise FormatError(f"{self.shards.name}: has no {split} split")
         self.batch_size = batch_size
         self.shuffle = split == "train" if self.options.shuffle is None else self.options.shuffle
+        check_steps(self.options.steps, self.shuffle)
         if self.shuffle:
             check_weights(self.options.weights, self.shards, self.numbers)
         self.pairs = find_pairs(self.shards, self.numbers) if self.shuffle and self.options.pairs else None
         self.workers = self.options.workers or len(os.sched_getaffinity(0))
-        self.epoch = self._first_step = 0  # where the next plain pass begins
-        self._position = 0, 0  # epoch and step after the last batch that a plain pass has handed out
-        self.wait_seconds = 0.0  # time that the consumer has waited for data
-        self.hits = self.misses = 0  # clips that came from the cache, and those that did not
+        self.epoch, self._first_step = self._position = 0, 0  # of the next plain pass; after the last batch handed out
+        self.wait_seconds, self.hits, self.misses = 0.0, 0, 0  # of the consumer for data; clips from the cache or not
         self._decoder = ClipDecoder(self.shards, self._members, self.numbers, self.options, replace=self.shuffle)
-        share = math.ceil(min(batch_size, len(self.numbers)) / self.options.world)
+        share = math.ceil(self.step_clips(0) / self.options.world)
         self._ahead = max(AHEAD, math.ceil(READERS / share))
         self._transfer = Transfer(self._members, share, self.device)
         self._place = np.full(len(self.shards.samples), -1, np.int64)  # number → place in the caches
@@ -95,7 +95,7 @@ class ClipLoader:
         self._begun: Pass | None = None  # what the next pass will be, if it is as expected
 
     def __len__(self) -> int:
-        return num_steps(len(self.numbers), self.batch_size)
+        return self.options.steps or num_steps(len(self.numbers), self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor | Values, Tensor]]:
         epoch, first_step = self.epoch, self._first_step
@@ -134,13 +134,14 @@ class ClipLoader:
         return _remake, (type(self), arguments, self.epoch, self._first_step)
 
     def _order_of(self) -> dict[str, int | str]:
-        names = ("seed", "batch_size", "balanced", "pairs", "shuffle_shards", "weights")
+        names = ("seed", "batch_size", "balanced", "pairs", "shuffle_shards", "steps", "weights")
         clips = {"num_clips": len(self.numbers), "fingerprint": self.shards.fingerprint}
         return {name: getattr(self.options, name) for name in names} | clips
 
     def step_clips(self, step: int) -> int:
         """Clips in a step's batch, over all ranks."""
-        return min(self.batch_size, len(self.numbers) - step * self.batch_size)
+        left = math.inf if self.options.steps else len(self.numbers) - step * self.batch_size
+        return min(self.batch_size, left)
 
     @property
     def hit_rate(self) -> float:
@@ -164,8 +165,7 @@ class ClipLoader:
             return self.numbers
         if self.pairs is not None:
             return paired_order(self.pairs.numbers, len(self.numbers), self.options.seed, epoch)
-        chosen_by = order_arguments(self.options, self.shards, self.numbers)
-        return epoch_order(self.numbers, self.options.seed, epoch, **chosen_by)
+        return shuffled_order(self.options, self.shards, self.numbers, epoch)
 
     def batches(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """This rank's batches of one epoch, from a step on; their order depends on (seed, epoch) and the options alone.

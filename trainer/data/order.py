@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -37,6 +37,17 @@ def epoch_order(
         turn = rng.permutation(int(shards.max()) + 1) // shards_at_once
         order = order[np.argsort(turn[shards[order]], kind="stable")]
     return numbers[order]
+
+
+def interval_order(pass_order: Callable[[int], np.ndarray], length: int, clips: int, interval: int) -> np.ndarray:
+    """The numbers, int64 (clips,), of an interval: passes over the data follow one another, cut into equal parts.
+
+    pass_order: the order of a pass by its number, int64 (length,).
+    """
+    first = interval * clips
+    passes = range(first // length, (first + clips - 1) // length + 1)
+    whole = np.concatenate([pass_order(number) for number in passes])
+    return whole[first - passes[0] * length :][:clips]
 
 
 def paired_order(pairs: np.ndarray, count: int, seed: int, epoch: int) -> np.ndarray:

@@ -36,7 +36,7 @@ def make_model(settings: Settings, shards: ShardSet, numbers: np.ndarray, checkp
     model = task.build_model(own, len(shards.classes), size)
     if checkpoint:
         model.weights_origin = checkpoint["progress"]["weights_origin"]
-    task.fit(model, task.labels(shards)[numbers])
+    task.fit(model, shards, numbers)
     if settings.model.gradient_checkpointing:
         checkpoint_backbone(model)
     return model
@@ -79,12 +79,20 @@ def make_loaders(
             pairs=settings.data.pairs,
             weights=settings.data.weights,
             shuffle_shards=settings.data.shuffle_shards,
+            steps=settings.interval if split == "train" else None,
             rank=group.rank,
             world=group.world,
             allot=group.shared_memory,
         )
         for split, numbers in splits.items()
     }
+
+
+def make_compared(train: ClipLoader, val: ClipLoader) -> ClipLoader:
+    """The loader of clips of train, evenly chosen, as many as val has where train has so many."""
+    count = min(len(train.numbers), len(val.numbers))
+    chosen = train.numbers[np.arange(count) * len(train.numbers) // count]
+    return ClipLoader(train.shards, "train", **vars(val.options) | {"numbers": chosen, "shuffle": False})
 
 
 def make_engine(settings: Settings, shards: ShardSet, numbers: np.ndarray, model: nn.Module, group: Group) -> Engine:
@@ -94,14 +102,15 @@ def make_engine(settings: Settings, shards: ShardSet, numbers: np.ndarray, model
     group.broadcast([*model.parameters(), *model.buffers()])  # a custom model may draw them by a generator of its own
     dtype = choose_dtype(settings.amp, group.device)
     optimizer = build_optimizer(model, settings.optimizer)
-    task, steps = task_of(settings, shards.heads, shards.members), num_steps(len(numbers), settings.batch_size)
+    task = task_of(settings, shards.heads, shards.members)
+    steps = settings.interval or num_steps(len(numbers), settings.batch_size)
     return Engine(
         task=task,
         model=model,
         loss=task.build_loss(model, task.class_counts(shards, numbers), group.device),
         labels=task.labels(shards),
         optimizer=optimizer,
-        schedule=Schedule(optimizer, settings.scheduler, settings.epochs, steps, task.maximises(settings.metric)),
+        schedule=Schedule(optimizer, settings.scheduler, settings.rounds, steps, task.maximises(settings.metric)),
         scaler=torch.amp.GradScaler(group.device.type, enabled=dtype == torch.float16),
         dtype=dtype,
         settings=settings,

@@ -105,10 +105,12 @@ def take_steps(
     """Forward, backward and step on random clips, with all stages learning. Raises torch.OutOfMemoryError."""
     settings = dataclasses.replace(settings, batch_size=size)
     engine = make_engine(settings, shards, numbers, model, Group(0, 1, device))
-    engine.begin_epoch(settings.epochs - 1)
+    engine.begin_epoch(settings.rounds - 1)
     members = choose_members(engine.task.read_members(shards), shards)
     values = {name: made.zero_() for name, made in empty_values(members, size, device=device).items()}
-    values[shards.first_member.name].random_(0, 256)
+    for made in values.values():
+        if made.dtype == torch.uint8:  # pixels
+            made.random_(0, 256)
     chosen = np.resize(numbers, size)
     seeds = np.stack((chosen, np.arange(size)), axis=1)
     arranged = {name: member.arrange(values[name]) for name, member in members.items()}

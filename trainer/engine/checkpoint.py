@@ -22,10 +22,10 @@ from trainer.torch_files import read_torch_file
 
 logger = logging.getLogger(__name__)
 
-# Settings that do not shape the weights and may differ on resume.
+# Settings that do not shape the weights and may differ on resume; the fingerprint says which clips data.extra names.
 FREE_SETTINGS = (
     "max_hours", "checkpoint_every_steps", "keep_checkpoints", "early_stopping", "tensorboard", "profile", "data.cache",
-    "data.workers", "data.cache_dir", "data.cache_gb",
+    "data.workers", "data.cache_dir", "data.cache_gb", "data.extra",
 )  # fmt: skip
 
 
@@ -90,7 +90,11 @@ def check_resumable(state: dict, settings: dict, shards_fingerprint: str) -> Non
     new = flatten(settings)
     # without those of other losses, which 0.2.0 has stored; settings that it did not have stood at their defaults
     old = flatten(from_dict(state["settings"]).to_dict())
-    free = {*FREE_SETTINGS, *(["epochs"] if new["scheduler.name"] != "cosine" else [])}
+    free = {*FREE_SETTINGS}
+    if new["steps"]:
+        free.remove("checkpoint_every_steps")  # which numbers the intervals
+    if new["scheduler.name"] != "cosine":
+        free |= {"epochs", *(["steps"] if new["steps"] and old["steps"] else [])}
     changed = [key for key in sorted(old.keys() | new.keys()) if key not in free and old.get(key) != new.get(key)]
     if changed:
         listed = ", ".join(f"{key} {old.get(key)} → {new.get(key)}" for key in changed)

@@ -31,8 +31,7 @@ from trainer.errors import TrainerError
 from trainer.evaluation.predictions import Predictions
 from trainer.models.gradient_checkpointing import statistics_kept
 from trainer.tasks.base import Loss, Task
-from trainer.transforms.augment import augment, draw, is_self_blended
-from trainer.transforms.clips import normalise, to_float
+from trainer.transforms.augment import draw, is_self_blended
 
 logger = logging.getLogger(__name__)
 
@@ -81,10 +80,10 @@ class Engine:
         for step, batch in enumerate(loader.batches(epoch, first_step), first_step):
             self.train_step(batch, epoch, step, sums)
             if (step + 1) % CHECK_STEPS == 0:
-                self.guard.check(f"epoch {epoch + 1}, step {step + 1}")
+                self.guard.check(self.settings.place(epoch, step + 1))
             if after_step(step):
                 return True
-        self.guard.check(f"epoch {epoch + 1}")
+        self.guard.check(self.settings.place(epoch))
         return False
 
     def begin_epoch(self, epoch: int) -> None:
@@ -118,7 +117,7 @@ class Engine:
         """One optimizer step over the global batch; where memory runs out, the same step in twice as many parts."""
         self.guard.keep()
         while (added := self._gradients_or_none(batch, epoch, step)) is None:
-            self._make_parts_smaller(len(batch.mask), f"epoch {epoch + 1}, step {step + 1}")
+            self._make_parts_smaller(len(batch.mask), self.settings.place(epoch, step + 1))
         self.update(added, sums)
 
     def step_gradients(self, batch: Batch, epoch: int, step: int) -> dict[str, Tensor]:
@@ -139,8 +138,7 @@ class Engine:
 
         Returns what the step adds to the epoch's sums. Raises torch.OutOfMemoryError.
         """
-        settings = self.settings
-        draws = draw(settings.seed, epoch, batch.seeds)
+        draws = draw(self.settings.seed, epoch, batch.seeds)
         counted = self.task.counted(self.labels[batch.numbers], batch.mask)
         mask, counts = (
             torch.from_numpy(values).to(self.group.device, torch.float32, non_blocking=True)
@@ -153,9 +151,8 @@ class Engine:
             # augment
             chosen = slice(part[0], part[-1] + 1)
             with record_function("augment"):
-                clips = to_float(batch.clips[chosen], settings.data.frames, settings.data.size)
-                clips = augment(clips, settings.augment, draws[chosen], blended[chosen])
-                inputs = self.task.inputs(normalise(clips), batch.others(chosen), epoch, batch.seeds[chosen])
+                drawn = epoch, draws[chosen], blended[chosen]
+                inputs = self.task.training_inputs(batch.part(chosen), labels[chosen], *drawn)
             # ranks exchange their gradients with the last part
             is_last = part is parts[-1] or self.group.world == 1
             with nullcontext() if is_last else self.learner.no_sync():
@@ -184,12 +181,17 @@ class Engine:
         if self.ema is not None:
             self.ema.update()
 
+    @property
+    def evaluated(self) -> nn.Module:
+        """The model with the averaged weights, where there are any."""
+        return self.model if self.ema is None else self.ema.module
+
     def evaluate(self, loader: ClipLoader) -> Predictions:
-        """Every clip of the loader once, in plan order; by the averaged weights where there are any."""
-        model = self.model if self.ema is None else self.ema.module
+        """Every clip of the loader once, in plan order, by the `evaluated` model."""
+        model = self.evaluated
         self.group.broadcast(model.buffers())  # each rank has statistics of its own clips; rank 0's are saved
         learned = Learned(self.task, self.loss, self.labels)
-        return evaluate(model, loader, learned, self.dtype, self.group, self.settings.data, self.accumulate)
+        return evaluate(model, loader, learned, self.dtype, self.group, self.accumulate)
 
     def autocast(self) -> AbstractContextManager:
         return autocast(self.group.device, self.dtype)

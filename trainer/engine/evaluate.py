@@ -9,14 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainer.config.settings import DataSettings
 from trainer.data.batches import Batch
 from trainer.data.loader import ClipLoader
 from trainer.devices.distributed import Group
 from trainer.devices.memory import in_parts
 from trainer.evaluation.predictions import Predictions
 from trainer.tasks.base import Loss, Task
-from trainer.transforms.clips import normalise, to_float
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
@@ -37,7 +35,6 @@ def evaluate(
     learned: Learned,
     dtype: torch.dtype,
     group: Group,
-    data: DataSettings,
     parts: int = 1,
 ) -> Predictions:
     """Every clip of the loader once, over all ranks, in plan order; a batch goes through the model in `parts`.
@@ -47,8 +44,9 @@ def evaluate(
     model.eval()
 
     def outputs_of(batch: Batch, chosen: slice) -> Tensor:
-        clips = normalise(to_float(batch.clips[chosen], data.frames, data.size))
-        return model(*learned.task.inputs(clips, batch.others(chosen)))
+        part = batch.part(chosen)
+        labels = torch.from_numpy(learned.labels[part.numbers]).to(group.device, non_blocking=True)
+        return model(*learned.task.evaluation_inputs(part, labels, np.searchsorted(loader.numbers, part.numbers)))
 
     def one_pass(parts: int) -> tuple[np.ndarray, np.ndarray]:
         """The numbers and the outputs of this rank's clips."""

@@ -24,6 +24,7 @@ class StepGuard:
         self._kept: list[Tensor] = []
         self._parameters = list(model.parameters())
         self.counts = torch.zeros(2, dtype=torch.int64, device=device)  # skipped steps: all, the last ones in a row
+        self.norm = torch.zeros((), device=device)  # of the last step's gradients, before they were clipped
 
     def begin_epoch(self) -> None:
         """Note which buffers a step changes, once the modules are in the epoch's training mode."""
@@ -45,7 +46,7 @@ class StepGuard:
     def step(self, clip_norm: float) -> Tensor:
         """Clip the gradients' norm (0: do not) and step, unless one is not finite; bool (): whether it stepped."""
         parameters = [parameter for parameter in self._parameters if parameter.grad is not None]
-        norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters])
+        self.norm = norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters])
         is_sound = norm.isfinite()
         if clip_norm > 0:
             nn.utils.clip_grads_with_norm_(parameters, clip_norm, norm)

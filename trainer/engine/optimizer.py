@@ -49,6 +49,8 @@ class Schedule:
         elif settings.name == "cosine":
             warmup = round(settings.warmup_epochs * steps_per_epoch)
             self.scheduler = LambdaLR(optimizer, cosine_with_warmup(warmup, epochs * steps_per_epoch))
+        elif settings.warmup_steps:
+            self.scheduler = LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / settings.warmup_steps))
 
     def after_step(self) -> None:
         if isinstance(self.scheduler, LambdaLR):

@@ -32,7 +32,8 @@ def write_history(
     """
     from trainer.evaluation.plots import plot_history  # importing matplotlib takes a second
 
-    write_atomically(results / "training_history.csv", table_bytes(["epoch", "lr", *columns, *TIMES], rows))
+    first = ["epoch", *(["step"] if "step" in rows[0] else []), "lr"]
+    write_atomically(results / "training_history.csv", table_bytes([*first, *columns, *TIMES], rows))
     show(partial(plot_history, rows, curves, limits, best_epoch), results / "training_history.png")
 
 
@@ -62,6 +63,20 @@ def write_results(results: Path, record: dict, shards: ShardSet, predictions: Pr
     show(draw, results / "worst_clips.html")
 
 
+def write_losses(results: Path, record: dict) -> None:
+    """experiment_results.json and experiment_report.txt of a model that has losses and predicts nothing."""
+    test, validation = record["test"], record["validation"]
+    lines = [
+        *_head_lines(record),
+        f"loss on {test['split']}, {test['clips']:,} clips: {test['loss']:.5f}",
+        *([f"loss on val, {validation['clips']:,} clips: {validation['loss']:.5f}"] if test != validation else []),
+        "",
+        *_speed_lines(record),
+    ]
+    write_atomically(results / "experiment_report.txt", ("\n".join(lines) + "\n").encode())
+    write_atomically(results / "experiment_results.json", (json.dumps(record, indent=1) + "\n").encode())
+
+
 def show(make: Callable[[Path], None], path: Path) -> None:
     """Make a picture or page; where that fails, a line says so, and the run has its results all the same."""
     try:
@@ -79,15 +94,10 @@ def caption_of(record: dict) -> str:
 
 
 def report_text(record: dict, part: ReportPart) -> str:
-    test, model, environ = record["test"], record["model"], record["environment"]
+    test = record["test"]
     what = "test" if test["split"] == "test" else "VALIDATION (there is no test split; the model was chosen on these)"
     lines = [
-        f"Run {record['run']}: {record['shards']['folder']}, {classes_in_words(record['heads'])}",
-        f"{model['described']}, {model['parameters']:,} parameters, weights: {model['weights']}",
-        f"{environ['device']}, {environ['precision']}, torch {environ['torch']}",
-        "",
-        f"best epoch {record['best_epoch']} of {record['epochs_trained']}, by validation's {record['metric']}",
-        "",
+        *_head_lines(record),
         f"Final figures on {what}, {test['clips']:,} clips; {_intervals_line(record, part)};",
         part.decision,
         *_figure_lines(record, part),
@@ -95,11 +105,34 @@ def report_text(record: dict, part: ReportPart) -> str:
         "",
         *_class_lines(record),
         "",
-        f"{record['training']['clips_per_second']:.1f} clips/s, data wait {record['training']['data_wait']:.1%}, "
-        f"cache {record['training']['cache']} ({record['training']['cache_hit_rate']:.1%} of the clips came from it)",
-        *record["notes"],
+        *_speed_lines(record),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _head_lines(record: dict) -> list[str]:
+    """What was trained, and which model is the best."""
+    model, environ = record["model"], record["environment"]
+    best = f"epoch {record['best_epoch']} of {record['epochs_trained']}"
+    if "best_step" in record:
+        best = f"step {record['best_step']} of {record['settings']['steps']}"
+    return [
+        f"Run {record['run']}: {record['shards']['folder']}, {classes_in_words(record['heads'])}",
+        f"{model['described']}, {model['parameters']:,} parameters, weights: {model['weights']}",
+        f"{environ['device']}, {environ['precision']}, torch {environ['torch']}",
+        "",
+        f"best {best}, by validation's {record['metric']}",
+        "",
+    ]
+
+
+def _speed_lines(record: dict) -> list[str]:
+    training = record["training"]
+    return [
+        f"{training['clips_per_second']:.1f} clips/s, data wait {training['data_wait']:.1%}, "
+        f"cache {training['cache']} ({training['cache_hit_rate']:.1%} of the clips came from it)",
+        *record["notes"],
+    ]
 
 
 def classes_in_words(heads: dict[str, list[str]]) -> str:

@@ -1,4 +1,4 @@
-"""Custom models, which the settings name as `package.module:Class`."""
+"""Custom models, which the settings or an option name as `package.module:Class`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import inspect
 import traceback
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -37,28 +38,38 @@ def with_named_class(settings: ModelSettings, named: str | None, origin: Path) -
 
 def build_custom(settings: ModelSettings, num_classes: int) -> nn.Module:
     """The model of a class that the user has named, made with `num_classes` outputs. Raises SettingsError."""
-    module, _, name = settings.name.partition(":")
+    model = make_named(settings.name, (num_classes,), settings.options, ("model.name", "model.options"))
+    keep_recurrent_layers_in_float32(model)
+    model.register_forward_hook(partial(_check_output, settings.name, num_classes))
+    return model
+
+
+def make_named(path: str, arguments: tuple, options: Mapping, asked_by: tuple[str, str]) -> nn.Module:
+    """A module of the class `package.module:Class`, called with these arguments and options. Raises SettingsError.
+
+    asked_by: what names the class and what gives the options, for messages.
+    """
+    named_by, options_by = asked_by
+    module, _, name = path.partition(":")
     try:
         make = getattr(importlib.import_module(module), name)
     except Exception as error:  # whatever its module's own lines raise
         remedy = ""
         if isinstance(error, ModuleNotFoundError) and error.name in (module, module.partition(".")[0]):
             remedy = f"; start in the folder where {error.name} lies, or put that folder on PYTHONPATH"
-        raise SettingsError(f"model.name: {settings.name} cannot be imported ({_reason(error)}){remedy}") from error
+        raise SettingsError(f"{named_by}: {path} cannot be imported ({reason(error)}){remedy}") from error
     try:
-        inspect.signature(make).bind(num_classes, **settings.options)
+        inspect.signature(make).bind(*arguments, **options)
     except TypeError as error:
-        raise SettingsError(f"model.name: {settings.name} does not take these model.options ({error})") from error
+        raise SettingsError(f"{named_by}: {path} does not take these {options_by} ({error})") from error
     try:
-        model = make(num_classes, **settings.options)
+        model = make(*arguments, **options)
     except Exception as error:
         if isinstance(error, ShardifyError) or is_out_of_memory(error):
             raise
-        raise SettingsError(f"model.name: {settings.name} cannot be made ({_reason(error)})") from error
+        raise SettingsError(f"{named_by}: {path} cannot be made ({reason(error)})") from error
     if not isinstance(model, nn.Module):
-        raise SettingsError(f"model.name: {settings.name} gives a {type(model).__name__}; it must be a torch.nn.Module")
-    keep_recurrent_layers_in_float32(model)
-    model.register_forward_hook(partial(_check_output, settings.name, num_classes))
+        raise SettingsError(f"{named_by}: {path} gives a {type(model).__name__}; it must be a torch.nn.Module")
     return model
 
 
@@ -75,7 +86,7 @@ def _check_output(name: str, num_classes: int, model: nn.Module, inputs: tuple, 
     )
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """The error in one line, with the line of code that raised it."""
     place = traceback.extract_tb(error.__traceback__)[-1]
     text = (str(error).strip().splitlines() or [""])[0]

@@ -29,17 +29,17 @@ HUB_TIMEOUT_SECONDS = 5
 logger = logging.getLogger(__name__)
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path, asked_by: str = "model.weights") -> dict[str, Tensor]:
     """The tensors, by name, of a .safetensors or torch file, or of the one in a folder: a run's, or a copy from a hub.
 
-    Raises SettingsError, one line, for what is no such file.
+    asked_by: the setting or option that names it. Raises SettingsError, one line, for what is no such file.
     """
     if path.is_dir():
-        path = _file_in(path)
+        path = _file_in(path, asked_by)
     if not path.is_file():
+        others = "auto, pretrained, none, " if asked_by == "model.weights" else ""
         raise SettingsError(
-            f"model.weights: {path} is not a file; use auto, pretrained, none, a weights file, or a folder with one, "
-            f"for example a run's"
+            f"{asked_by}: {path} is not a file; use {others}a weights file, or a folder with one, for example a run's"
         )
     try:
         if path.suffix == ".safetensors":
@@ -50,10 +50,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         state = next((state[name] for name in WRAPPERS if isinstance(state.get(name), dict)), state)
         return {name: value for name, value in state.items() if isinstance(value, Tensor)}
     except Exception as error:  # the readers raise a dozen types for damaged files
-        raise SettingsError(f"model.weights: {path} is not a readable weights file ({error})") from error
+        raise SettingsError(f"{asked_by}: {path} is not a readable weights file ({error})") from error
 
 
-def _file_in(folder: Path) -> Path:
+def _file_in(folder: Path, asked_by: str) -> Path:
     for name in IN_A_FOLDER:
         if (folder / name).is_file():
             return folder / name
@@ -61,7 +61,7 @@ def _file_in(folder: Path) -> Path:
     if len(found) == 1:
         return found[0]
     held = f"{len(found)} weights files ({found[0].name}, …); name one of them" if found else "no weights file"
-    raise SettingsError(f"model.weights: {folder} holds {held}, nor is it a run's folder with {IN_A_FOLDER[0]}")
+    raise SettingsError(f"{asked_by}: {folder} holds {held}, nor is it a run's folder with {IN_A_FOLDER[0]}")
 
 
 def hub_file(hub_id: str, files: tuple[str, ...] = ON_THE_HUB) -> Path:
@@ -103,7 +103,8 @@ def prefix_of(state: Iterable[str], module: nn.Module) -> str:
     The one under which most of the module's parameters are found.
     """
     state, names = set(state), [name for name, _ in module.named_parameters()]
-    found = [key.removesuffix(names[0]) for key in sorted(state, key=len) if key.endswith(names[0])]
+    keys = sorted(state, key=len)
+    found = [key.removesuffix(name) for name in names[:1] for key in keys if key.endswith(name)]
     prefixes = ["", *(prefix for prefix in found if prefix.endswith("."))]
     return max(prefixes, key=lambda prefix: sum(prefix + name in state for name in names))
 

@@ -17,10 +17,12 @@ from trainer.devices import gpu
 from trainer.devices.gpu import gpu_memory
 from trainer.evaluation.report import classes_in_words
 from trainer.monitor.profiler import StepProfiler
+from trainer.monitor.step_table import StepTable
 from trainer.monitor.tensorboard import open_events, write_events
 from trainer.shards.shard_set import input_shape
 
 if TYPE_CHECKING:
+    from trainer.config.settings import Settings
     from trainer.run import Run
 
 logger = logging.getLogger(__name__)
@@ -35,8 +37,10 @@ class Monitor:
     def __init__(self, run: Run) -> None:
         settings, progress = run.settings, run.progress
         self._run, self._steps = run, len(run.loaders["train"])
-        self._title = f"epoch {progress.epoch + 1}/{settings.epochs}"
         self._steps_before = progress.epoch * self._steps  # of earlier epochs
+        self._title = f"epoch {progress.epoch + 1}/{settings.epochs}"
+        if settings.steps:
+            self._title = f"to step {self._steps_before + self._steps}/{settings.steps}"
         in_notebook = "JPY_PARENT_PID" in os.environ  # its `!` looks like a terminal and keeps every redrawing
         self._is_terminal = sys.stderr.isatty() and not in_notebook
         hide = not (run.group.is_main and self._is_terminal)
@@ -50,6 +54,7 @@ class Monitor:
             self._profiler = StepProfiler(run.out / "profile", self._steps - progress.step, run.group.device)
         if settings.tensorboard and run.group.is_main and run.events is None:
             run.events = open_events(run.out, self._steps_before + progress.step)
+        self._table = StepTable(run) if settings.steps else None
         self._first_step = progress.step
         self._start = self._last = time.monotonic()
         self._loader = run.loaders["train"]
@@ -60,6 +65,8 @@ class Monitor:
         """Show where training stands, after every step; sums: of the epoch so far, as the engine keeps them."""
         self.clips += clips
         self._bar.update()
+        if self._table:
+            self._table.update(step, clips, sums, wait_seconds)
         if self._profiler:
             self._profiler.step()
         now = time.monotonic()
@@ -77,7 +84,7 @@ class Monitor:
             "cache_hits": self.cache_hits(),
             **gpu_figures(self._run.group.device),
         }
-        steps_left = self._run.settings.epochs * self._steps - self._steps_before - step - 1
+        steps_left = self._run.settings.rounds * self._steps - self._steps_before - step - 1
         text = live_line(figures, steps_left * seconds / (step + 1 - self._first_step))
         if self._run.events:
             write_events(self._run.events, figures, self._steps_before + step + 1)
@@ -155,14 +162,15 @@ def show_opening(run: Run) -> None:
     )
 
 
-def epoch_line(row: dict, epochs: int, metric: str, better: bool) -> str:
+def epoch_line(row: dict, settings: Settings, metric: str, better: bool) -> str:
     """An epoch in one line; metric: of validation, beside the loss; * marks the best so far."""
     others = [name for name in row if name.startswith("train_") and name != "train_loss"]
-    train = ", ".join(f"{name.removeprefix('train_')} {row[name]:.3f}" for name in others)
+    train = [f"loss {row['train_loss']:.4f}", *(f"{name.removeprefix('train_')} {row[name]:.3f}" for name in others)]
     value = row[f"val_{metric}"]
+    shown = "" if metric == "loss" else f", {metric} {'undefined' if value is None else f'{value:.4f}'}"
+    where = f"step {row['step']}/{settings.steps}" if settings.steps else f"epoch {row['epoch']}/{settings.epochs}"
     return (
-        f"epoch {row['epoch']}/{epochs}: loss {row['train_loss']:.4f}, {train}; "
-        f"validation: loss {row['val_loss']:.4f}, {metric} {'undefined' if value is None else f'{value:.4f}'}"
+        f"{where}: {', '.join(train)}; validation: loss {row['val_loss']:.4f}{shown}"
         f"{' *' if better else ''}; {row['clips_per_second']:.0f} clips/s, data wait {row['data_wait']:.1%}, "
         f"{_cache_hits(row)}{row['epoch_seconds']:.1f} s"
     )
@@ -175,6 +183,6 @@ def _cache_hits(row: dict) -> str:
 def stopped_line(run: Run, reason: str | None) -> str:
     """Why and where a run ended early, and how to resume it."""
     return (
-        f"{reason or 'another process was stopped'} at epoch {run.progress.epoch + 1}, step {run.progress.step}; "
+        f"{reason or 'another process was stopped'} at {run.settings.place(run.progress.epoch, run.progress.step)}; "
         f"a checkpoint is written; the same command with --out {run.out} --resume continues"
     )

@@ -16,6 +16,8 @@ from trainer.errors import FormatError, SettingsError
 from trainer.shards.shard_cache import ShardCache
 from trainer.shards.shard_set import ShardSet, differing_options, open_shards, videos_of
 
+TRAIN = SPLITS.index("train")
+
 
 def open_all(
     names: Path | str | list[Path | str], frames: int | None = None, cache: ShardCache | None = None
@@ -86,6 +88,11 @@ def drop_unweighted(weights: list[float] | None, shards: ShardSet, numbers: np.n
     """The numbers, int64 (N,), without those of folders of which nothing is drawn. Raises SettingsError."""
     check_weights(weights, shards, numbers)
     return numbers if weights is None else numbers[np.array(weights)[shards.folder_numbers[numbers]] > 0]
+
+
+def repeats_train(shards: ShardSet, other: ShardSet) -> np.ndarray:
+    """Which clips have the payload of a train clip of other shards, bool (N,); both have a CRC of every clip."""
+    return np.isin(_payloads(shards), _payloads(other)[other.samples["split"] == TRAIN])
 
 
 def _check_alike(parts: list[ShardSet]) -> None:
@@ -162,12 +169,15 @@ def _notes(parts: list[ShardSet]) -> list[str]:
 
 def _shared_clips(parts: list[ShardSet]) -> int:
     """Clips of val and test whose payload is that of a train clip in another folder."""
-    train = [part.samples["split"] == SPLITS.index("train") for part in parts]
-    payloads = [part.samples[[f"{part.first_member.name}_{end}" for end in ("length", "crc")]] for part in parts]
-    shared = [np.zeros(len(found), bool) for found in payloads]
+    shared = [np.zeros(len(part.samples), bool) for part in parts]
     for i, j in permutations(range(len(parts)), 2):
-        shared[i] |= ~train[i] & np.isin(_packed(payloads[i]), _packed(payloads[j])[train[j]])
+        shared[i] |= (parts[i].samples["split"] != TRAIN) & repeats_train(parts[i], parts[j])
     return int(sum(map(np.count_nonzero, shared)))
+
+
+def _payloads(shards: ShardSet) -> np.ndarray:
+    """What clips are told apart by, uint64 (N,)."""
+    return _packed(shards.samples[[f"{shards.first_member.name}_{end}" for end in ("length", "crc")]])
 
 
 def _packed(payloads: np.ndarray) -> np.ndarray:

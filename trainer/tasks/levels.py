@@ -9,7 +9,7 @@ import numpy as np
 from trainer.evaluation.metrics import Measures, mean_measures
 from trainer.evaluation.predictions import Predictions, Scored
 from trainer.shards.shard_set import ShardSet, videos_of
-from trainer.tasks.base import Task
+from trainer.tasks.predicting import PredictingTask
 
 LEVELS = {"clip": "threshold", "video": "video_threshold"}  # and the threshold of each
 
@@ -17,7 +17,7 @@ Thresholds = Mapping[str, float | None]  # by the values of LEVELS
 
 
 def evaluation(
-    task: Task, predictions: Predictions, split: str, shards: ShardSet, rows: dict[int, dict[str, str]],
+    task: PredictingTask, predictions: Predictions, split: str, shards: ShardSet, rows: dict[int, dict[str, str]],
     thresholds: Thresholds,
 ) -> dict:  # fmt: skip
     """All figures of one split of one data set, as plain values.
@@ -47,7 +47,7 @@ def evaluation(
 
 
 def scored_levels(
-    task: Task, predictions: Predictions, shards: ShardSet, rows: dict[int, dict[str, str]]
+    task: PredictingTask, predictions: Predictions, shards: ShardSet, rows: dict[int, dict[str, str]]
 ) -> tuple[Scored, Scored]:
     """The clips of predictions, and their videos."""
     numbers = predictions.numbers
@@ -57,7 +57,7 @@ def scored_levels(
     return clips, clips.by_video(videos_of(shards, numbers))
 
 
-def measure_levels(task: Task, clips: Scored, videos: Scored, thresholds: Thresholds) -> dict[str, Measures]:
+def measure_levels(task: PredictingTask, clips: Scored, videos: Scored, thresholds: Thresholds) -> dict[str, Measures]:
     """The figures of clips and of videos: the same ones where each video is one clip, and the thresholds are one."""
     clip = task.measure(clips, thresholds["threshold"])
     is_same = len(videos.labels) == len(clips.labels) and thresholds["threshold"] == thresholds["video_threshold"]

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from shardify.errors import ShardifyError
 from shardify.storage.local import check_writable, write_atomically
 from trainer.errors import SettingsError, TrainerError
 
@@ -60,6 +63,7 @@ def evaluate_run(request: EvaluationRequest) -> dict:
         check_fits(saved, shards, request.split)
     for shards in matched:
         say_other_options(saved, shards)
+        say_seen_clips(request.run, shards, request.split)
     thresholds, data_sets, found = saved.about(), [], {}
     for name, shards in zip(distinct_names([shards.folder for shards in matched]), matched, strict=True):
         data_set = score(saved, name, shards, request.split, group)
@@ -102,6 +106,27 @@ def say_other_options(saved: SavedModel, shards: ShardSet) -> None:
         logger.warning(
             f"{shards.folder}: built with other options than the model's training clips ({listed}); build it with the "
             "same ones for figures that count"
+        )
+
+
+def say_seen_clips(run: Path, shards: ShardSet, split: str) -> None:
+    """Warn where clips to score are equal to train clips of the run, as far as its shards are still in their place."""
+    from trainer.shards.mix import repeats_train
+    from trainer.shards.shard_set import open_shards
+    from trainer.tools.scoring import folders_of
+
+    if split == "train" or not shards.has_crc:
+        return
+    try:
+        trained_on = [open_shards(folder) for folder in folders_of(run, ())]
+    except ShardifyError:
+        return
+    numbers = shards.numbers(split)
+    seen = [repeats_train(shards, other)[numbers] for other in trained_on if other.has_crc]
+    if count := np.count_nonzero(np.logical_or.reduce(seen)):
+        logger.warning(
+            f"{shards.folder}: {count} of {len(numbers)} clips of {split} are equal to train clips of {run}; their "
+            f"figures say nothing about new videos"
         )
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from trainer.evaluation.attention_page import Explained
     from trainer.saved_model import SavedModel
     from trainer.shards.shard_set import ShardSet
-    from trainer.tasks.base import Prediction
+    from trainer.tasks.predicting import Prediction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ def _explain(saved: SavedModel, shards: ShardSet, batch: Batch) -> list[Explaine
 
     rows = source_rows(shards)
     with torch.inference_mode():
-        inputs = saved.task.inputs(normalise(to_float(batch.clips, saved.frames, saved.size)), batch.others())
+        inputs = saved.task.inputs(normalise(to_float(batch.clips, saved.frames, saved.size)), batch.others)
         outputs = saved.model(*inputs).float().cpu().numpy()
         attention = {name: each.cpu().numpy() for name, each in saved.task.attention(saved.model, inputs).items()}
     if not attention:

@@ -17,7 +17,7 @@ from shardify.storage.local import rename
 from shardify.storage.table import TableWriter
 
 if TYPE_CHECKING:
-    from trainer.tasks.base import Prediction
+    from trainer.tasks.predicting import Prediction
 
 COLUMNS = ("source", "score", "prediction", "error")
 

@@ -76,7 +76,7 @@ def _validation(saved: SavedModel, shards) -> ClipLoader:
 def _inputs(batch: Batch) -> dict[str, np.ndarray]:
     """What an exported model takes."""
     return {
-        name: np.ascontiguousarray(values.numpy()) for name, values in {"clips": batch.clips, **batch.others()}.items()
+        name: np.ascontiguousarray(values.numpy()) for name, values in {"clips": batch.clips, **batch.others}.items()
     }
 
 

@@ -66,4 +66,4 @@ def predict_split(saved: SavedModel, loader: ClipLoader, group: Group) -> Predic
     settings, task = saved.settings, saved.task
     loss = task.build_loss(saved.model, saved.class_counts, group.device)
     learned, dtype = Learned(task, loss, task.labels(loader.shards)), choose_dtype(settings.amp, group.device)
-    return evaluate(saved.model, loader, learned, dtype, group, settings.data, settings.accumulate)
+    return evaluate(saved.model, loader, learned, dtype, group, settings.accumulate)

@@ -18,7 +18,7 @@ from trainer.devices.memory import in_parts
 from trainer.engine.evaluate import autocast, choose_dtype
 from trainer.errors import SettingsError, TrainerError
 from trainer.saved_model import SavedModel, load_saved
-from trainer.tasks.base import Prediction
+from trainer.tasks.predicting import Prediction
 from trainer.tools.raw_clips import (
     Clips,
     Input,

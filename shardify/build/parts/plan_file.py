@@ -7,7 +7,6 @@ before. A plan is read and written line by line: that of a million videos has hu
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import itertools
 import json
@@ -17,16 +16,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from shardify.build.build_shard import file_state, library_versions, plan_hash
-from shardify.build.job import Job
+from shardify.build.build_shard import library_versions, plan_hash
+from shardify.build.parts.planned_shard import differences, from_line, other_file, to_line
 from shardify.build.plan import ShardPlan
 from shardify.build.previous import PLAN
 from shardify.build.request import BuildRequest
 from shardify.errors import FormatError, ShardifyError, UsageError
 from shardify.format.index import json_bytes, read_meta, sha256
-from shardify.sources.source import SoundFile
 from shardify.storage.local import file_sha256, write_atomically
-from shardify.video.piece import Piece
 
 
 @dataclass(frozen=True)
@@ -78,18 +75,18 @@ def read_plan(request: BuildRequest, part: Part) -> tuple[list[ShardPlan], list[
         head, chosen = _read_lines(path, part)
     except ValueError as error:
         raise FormatError(f"{path}: is damaged ({error}); {again}") from error
-    if changed := _differences(head["asked"], _asked(request)):
+    if changed := differences(head["asked"], _asked(request)):
         raise UsageError(f"{path}: was made with other options ({changed}); pass the same, or {again}")
     host = socket.gethostname()
-    if changed := _differences(head["versions"], library_versions(request.settings)):
+    if changed := differences(head["versions"], library_versions(request.settings)):
         raise ShardifyError(
             f"{host} has other libraries than the machine that made {path}, or another kind of processor ({changed}); "
             f"install those libraries, and take machines of one cpu, or {again}"
         )
-    shards = [_to_shard(line, request.data) for line in chosen]
+    shards = [from_line(line, request.data) for line in chosen]
     for line, shard in zip(chosen, shards, strict=True):
         if line["plan"] != plan_hash(shard, request.settings):
-            where = _other_file(line, shard) or f"{shard.name} is planned otherwise"
+            where = other_file(line, shard) or f"{shard.name} is planned otherwise"
             raise ShardifyError(f"{host} sees other files than the machine that made {path}: {where}; {again}")
     return shards, head["shards"]
 
@@ -114,11 +111,6 @@ def _build_in(folder: Path) -> str | None:
     return read_meta(folder).get("index_sha256") if (folder / "index.json").exists() else None
 
 
-def _differences(planned: dict, here: dict) -> str:
-    names = [name for name in planned | here if here.get(name) != planned.get(name)]
-    return ", ".join(f"{name} {planned.get(name)} there, {here.get(name)} here" for name in names)
-
-
 def _lines(request: BuildRequest, shards: list[ShardPlan]) -> Iterator[bytes]:
     """The file's lines, the last one with the hash of the others."""
     digest = hashlib.sha256()
@@ -128,51 +120,11 @@ def _lines(request: BuildRequest, shards: list[ShardPlan]) -> Iterator[bytes]:
         "versions": library_versions(request.settings),
         "shards": [shard.name for shard in shards],
     }
-    for values in itertools.chain([head], (_from_shard(shard, request) for shard in shards)):
+    for values in itertools.chain([head], (to_line(shard, request) for shard in shards)):
         line = f"{json.dumps(values)}\n".encode()
         digest.update(line)
         yield line
     yield f"{json.dumps({'sha256': digest.hexdigest()})}\n".encode()
-
-
-def _from_shard(shard: ShardPlan, request: BuildRequest) -> dict:
-    jobs = []
-    for job in shard.jobs:
-        values = dataclasses.asdict(job) | {"path": _below(job.path, request.data)}
-        if job.sound:
-            values["sound"] = job.sound._replace(path=_below(job.sound.path, request.data))
-        jobs.append(values | {"states": _states(job)})
-    return {"split": shard.split, "number": shard.number, "plan": plan_hash(shard, request.settings), "jobs": jobs}
-
-
-def _to_shard(line: dict, data: Path) -> ShardPlan:
-    jobs = []
-    for values in line["jobs"]:
-        fields = {name: value for name, value in values.items() if name != "states"} | {"path": data / values["path"]}
-        fields["box"] = values["box"] and tuple(values["box"])
-        fields["piece"] = values["piece"] and Piece(*values["piece"])
-        if values["sound"]:
-            path, *others = values["sound"]
-            fields["sound"] = SoundFile(data / path, *others)
-        jobs.append(Job(**fields))
-    return ShardPlan(line["split"], line["number"], tuple(jobs))
-
-
-def _below(path: Path, data: Path) -> str:
-    """Relative to the data folder, which may lie elsewhere on another machine."""
-    return str(path.relative_to(data) if path.is_relative_to(data) else path.absolute())
-
-
-def _states(job: Job) -> list[list[int]]:
-    return [file_state(path) for path in (job.path, *([job.sound.path] if job.sound else []))]
-
-
-def _other_file(line: dict, shard: ShardPlan) -> str | None:
-    """Which of a shard's files differs from what was planned, and in what."""
-    for planned, job in zip(line["jobs"], shard.jobs, strict=True):
-        if planned["states"] != _states(job):
-            return f"{job.source} (bytes and time of change {planned['states']} there, {_states(job)} here)"
-    return None
 
 
 def _read_lines(path: Path, part: Part) -> tuple[dict, list[dict]]:

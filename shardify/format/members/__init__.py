@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 from shardify.format.members.array import Array
 from shardify.format.members.base import Member
 from shardify.format.members.frames import Frames
+from shardify.format.members.latent import Latent
 from shardify.format.members.mel import Mel
 
 if TYPE_CHECKING:
     from shardify.format.settings import BuildSettings
 
-KINDS: dict[str, type[Member]] = {kind.kind: kind for kind in (Frames, Array, Mel)}
+KINDS: dict[str, type[Member]] = {kind.kind: kind for kind in (Frames, Array, Mel, Latent)}
 
 
 def members_of(settings: BuildSettings) -> dict[str, Member]:

@@ -89,6 +89,10 @@ class Member(ABC):
         """Values of a clip for people to look at, uint8 (H, W, 3), time from left to right; None: nothing to see."""
         return None
 
+    def notes(self) -> list[str]:
+        """What people should know of it beside its shape, in lines."""
+        return []
+
     def to_dict(self) -> dict:
         """The entry in index.json: the kind, and all that decides the bytes."""
         fields = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}

@@ -5,6 +5,7 @@ import re
 import resource
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -164,7 +165,8 @@ def test_calls_that_fail(data, reference, tmp_path, call, error, message):
     """At the second shard, from one moment on: one line, nothing half done, and the next run resumes."""
     out = tmp_path / "s"
     inject = f"inject={call}:error={error}:when=1+"
-    trace = ["strace", "-qq", "-o", os.devnull, "-P", out / ".train-000001.tar.same.tmp", "-e", inject]
+    temporary = out / f".train-000001.tar.{socket.gethostname()}.same.tmp"
+    trace = ["strace", "-qq", "-o", os.devnull, "-P", temporary, "-e", inject]
     process = subprocess.run(
         [*trace, sys.executable, "-c", SAME_NAMES, "build", data, out, *OPTIONS],
         capture_output=True, text=True, timeout=120,

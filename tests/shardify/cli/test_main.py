@@ -180,7 +180,7 @@ def test_config_file_and_command_line(videos, tmp_path):
         (["--config", "missing.yaml"], 2, "does not exist"),
         (["--part", "5/4"], 2, "--part is 5/4; write it as i/n"),
         (["--part", "1/4", "--prune"], 2, "--retry-failed, --prune and --rebuild-changed are for a whole build"),
-        (["--part", "1/4", "--plan-only"], 2, "--dry-run, --plan-only and --part exclude each other"),
+        (["--part", "1/4", "--plan-only"], 2, "--dry-run, --plan-only, --part and --on exclude each other"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(videos, tmp_path, arguments, code, message):

@@ -1,9 +1,11 @@
 """The order of an epoch, and how ranks share it."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
-from trainer.data.order import count_repeats, epoch_order, num_steps, paired_order, rank_batch
+from trainer.data.order import count_repeats, epoch_order, interval_order, num_steps, paired_order, rank_batch
 
 NUMBERS = np.arange(100, 133)
 
@@ -18,6 +20,15 @@ def test_every_clip_once_and_a_new_order_per_epoch_and_seed():
 def test_the_order_is_pinned():
     """A checkpoint of one release must go on under the next."""
     assert epoch_order(np.arange(10), 7, 3).tolist() == [3, 5, 4, 7, 8, 0, 9, 2, 1, 6]
+
+
+@pytest.mark.parametrize("clips", [10, 33, 80])
+def test_intervals_follow_one_another_through_the_passes(clips):
+    one_pass = partial(epoch_order, NUMBERS, 0)
+    intervals = [interval_order(one_pass, len(NUMBERS), clips, number) for number in range(5)]
+    assert {len(order) for order in intervals} == {clips}
+    passes = np.concatenate([one_pass(number) for number in range(13)])
+    assert np.array_equal(np.concatenate(intervals), passes[: 5 * clips]), "none is left out at a boundary"
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 4])

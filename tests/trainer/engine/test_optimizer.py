@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainer.config.settings import SCHEDULERS, CosineSettings, OptimizerSettings, PlateauSettings
+from trainer.config.settings import SCHEDULERS, ConstantSettings, CosineSettings, OptimizerSettings, PlateauSettings
 from trainer.engine.optimizer import Schedule, build_optimizer, cosine_with_warmup
 from trainer.models.backbones import make_backbone
 
@@ -73,6 +73,16 @@ def test_cosine_warms_up_and_ends_at_zero(optimizer):
     assert rates[:6] == pytest.approx([0.02, 0.04, 0.06, 0.08, 0.1, 0.1])
     assert rates[5:] == sorted(rates[5:], reverse=True)
     assert rates[20] == pytest.approx(0)
+
+
+def test_constant_warms_up_by_steps(optimizer):
+    schedule = Schedule(optimizer, ConstantSettings(warmup_steps=4), 4, 5, True)
+    rates = [rate(optimizer)]
+    for _ in range(6):
+        optimizer.step()
+        schedule.after_step()
+        rates.append(rate(optimizer))
+    assert rates == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1, 0.1, 0.1])
 
 
 def test_cosine_halfway_is_half():

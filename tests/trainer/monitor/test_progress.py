@@ -8,6 +8,7 @@ from runs import CPU, SMALL, run_small
 
 from shardify import text
 from trainer.config.load import load_settings
+from trainer.config.settings import Settings
 from trainer.devices.distributed import Group
 from trainer.errors import SettingsError
 from trainer.monitor import progress, tensorboard
@@ -140,8 +141,8 @@ def test_an_epoch_in_a_line():
         "epoch": 3, "train_loss": 0.5, "train_accuracy": 0.75, "val_loss": 0.25, "val_auc_roc": None,
         "clips_per_second": 100.0, "data_wait": 0.01, "epoch_seconds": 2.0,
     }  # fmt: skip
-    assert progress.epoch_line(row, 9, "auc_roc", True) == (
+    assert progress.epoch_line(row, Settings(epochs=9), "auc_roc", True) == (
         "epoch 3/9: loss 0.5000, accuracy 0.750; validation: loss 0.2500, auc_roc undefined *; 100 clips/s, "
         "data wait 1.0%, 2.0 s"
     )
-    assert "auc_roc 0.9000;" in progress.epoch_line(row | {"val_auc_roc": 0.9}, 9, "auc_roc", False)
+    assert "auc_roc 0.9000;" in progress.epoch_line(row | {"val_auc_roc": 0.9}, Settings(epochs=9), "auc_roc", False)

@@ -19,17 +19,18 @@ from trainer.errors import SettingsError
 from trainer.evaluate import main as evaluate
 from trainer.tools.evaluate import distinct_names
 
+RESULTS = "results/experiment_results.json"
 KINDS = {"real": ("",), "fake": ("swap", "swap", "reenact")}
 
 
-def build_set(root, real, fake):
+def build_set(root, real, fake, split="test"):
     """Shards of two clips of each video in `root`/shards; fakes are of the two kinds in turn."""
     data = make_clips(root / "data", {f"test/{real}": 5, f"test/{fake}": 6}, frames=12)
     lines = ["path,class,split,kind"]
     for path in sorted(data.rglob("*.mkv")):
         kinds = KINDS["real" if path.parent.name == real else "fake"]
         kind = kinds[int(path.stem[-1]) % len(kinds)]
-        lines.append(f"{path.relative_to(data)},{path.parent.name},test,{kind}")
+        lines.append(f"{path.relative_to(data)},{path.parent.name},{split},{kind}")
     (root / "videos.csv").write_text("\n".join(lines) + "\n")
     settings = BuildSettings(frames=FRAMES, size=SIZE, clips=2)
     build(BuildRequest(data, root / "shards", settings, manifest=root / "videos.csv", workers=1))
@@ -189,3 +190,18 @@ def test_names_of_folders_differ(tmp_path):
     assert distinct_names(folders[2:]) == ["shards", "other"]
     with pytest.raises(SettingsError, match="2 times"):
         distinct_names([tmp_path, tmp_path / "a" / ".."])
+
+
+def test_clips_that_the_model_was_trained_on_are_said(place, tmp_path, caplog):
+    build_set(tmp_path, "real", "fake", "train")
+    results = place / "run" / RESULTS
+    results.parent.mkdir()
+    try:
+        folders = {tmp_path / "shards": True, tmp_path / "gone": False, place / "celeb/shards": False}
+        for folder, expected in folders.items():
+            results.write_text(json.dumps({"shards": {"folders": [str(folder)]}}))
+            caplog.clear()
+            call(place, "--shards", place / "ff/shards")
+            assert ("22 of 22 clips of test are equal to train clips" in caplog.text) == expected
+    finally:
+        results.unlink()

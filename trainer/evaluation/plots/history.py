@@ -27,6 +27,7 @@ def plot_history(
     epoch is left out; an outlier is marked at the upper edge. best_epoch: is marked; 0 for none.
     """
     epochs, rates = [row["epoch"] for row in rows], [row["lr"] for row in rows]
+    unit = f"validation, one every {rows[0]['step']:,} steps" if "step" in rows[0] else "epoch"
     with drawing():
         figure = new_figure(12.5, 3.8)
         losses, others, rate = figure.subplots(1, 3, width_ratios=(1, 1, 0.7))
@@ -37,7 +38,7 @@ def plot_history(
         for axis in (losses, others, rate):
             if best_epoch:
                 axis.axvline(best_epoch, **BEST)
-            axis.set(xlabel="epoch", xlim=(edges[0], edges[-1]))
+            axis.set(xlabel=unit, xlim=(edges[0], edges[-1]))
             axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         _draw_columns(losses, rows, ["train_loss", "val_loss"], best_epoch)
         _draw_columns(others, rows, curves, best_epoch)

@@ -18,16 +18,17 @@ from trainer.evaluation.metrics import Figures, Measures
 from trainer.evaluation.predictions import Predictions, Ranking, ReportPart, Scored
 from trainer.models.build import build_model
 from trainer.shards.shard_set import ShardSet
-from trainer.tasks.base import Loss, Prediction, Task
+from trainer.tasks.base import Loss
 from trainer.tasks.classification.head import HeadTask
 from trainer.tasks.classification.losses import build_head_losses
 from trainer.tasks.classification.task import check_weighing
+from trainer.tasks.predicting import PredictingTask, Prediction
 
 MEAN = "mean"  # in place of a head's name
 CHOOSING = ("f1_macro", "accuracy", "balanced_accuracy", "auc_roc")  # the figures of a head that may choose a model
 
 
-class SeveralHeads(Task):
+class SeveralHeads(PredictingTask):
     """The task that learns the classes of several heads.
 
     The logits of the heads stand beside each other, (B, K), K the number of all classes; labels are (B, H), -1 where a

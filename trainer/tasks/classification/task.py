@@ -31,15 +31,16 @@ from trainer.evaluation.weighted import predict
 from trainer.models.build import build_model
 from trainer.shards.pairs import real_and_fake
 from trainer.shards.shard_set import ShardSet, class_counts
-from trainer.tasks.base import Loss, Prediction, Task
+from trainer.tasks.base import Loss
 from trainer.tasks.classification.classes import match_classes
 from trainer.tasks.classification.losses import build_loss
 from trainer.tasks.classification.results import MEANINGS, baseline_line, decision_line, rank_worst, table
+from trainer.tasks.predicting import PredictingTask, Prediction
 
 LONG_NAMES = {"auc": "auc_roc", "ap": "auc_pr"}  # in settings and tables of a run
 
 
-class Classification(Task):
+class Classification(PredictingTask):
     """The task that learns the class of a clip, by logits (B, K), K the number of classes; scores are their softmax."""
 
     label = "label"

@@ -89,6 +89,10 @@ class SwappedSound:
         return self.loader.shards
 
     @property
+    def numbers(self) -> np.ndarray:
+        return self.loader.numbers
+
+    @property
     def batch_size(self) -> int:
         return self.loader.batch_size
 

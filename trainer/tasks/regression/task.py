@@ -17,11 +17,12 @@ from trainer.evaluation.metrics import Figures, Measures, measures, regression_i
 from trainer.evaluation.predictions import Predictions, Ranking, ReportPart, Scored
 from trainer.models.build import build_model
 from trainer.shards.shard_set import ShardSet
-from trainer.tasks.base import Loss, Prediction, Task
+from trainer.tasks.base import Loss
+from trainer.tasks.predicting import PredictingTask, Prediction
 from trainer.tasks.regression.regressor import Regressor
 
 
-class Regression(Task):
+class Regression(PredictingTask):
     """The task that learns a clip's target, by a value (B, 1) in its unit; the loss counts errors in deviations."""
 
     label = "target"
@@ -71,8 +72,8 @@ class Regression(Task):
     def build_model(self, settings: ModelSettings, num_classes: int, size: int) -> nn.Module:
         return Regressor(build_model(settings, 1, size))
 
-    def fit(self, model: nn.Module, labels: np.ndarray) -> None:
-        model.fit(labels)
+    def fit(self, model: nn.Module, shards: ShardSet, numbers: np.ndarray) -> None:
+        model.fit(self.labels(shards)[numbers])
 
     def build_loss(self, model: nn.Module, class_counts: np.ndarray, device: torch.device) -> Loss:
         distance = functional.mse_loss if self.loss.name == "mse" else functional.l1_loss

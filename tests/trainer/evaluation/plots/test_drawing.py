@@ -11,14 +11,15 @@ from PIL import Image
 
 from trainer.evaluation import plots
 from trainer.evaluation.metrics import softmax
-from trainer.evaluation.plots import fonts
+from trainer.evaluation.plots import drawing, fonts
 from trainer.evaluation.plots.drawing import percent
 
 ODD = ["over_$5", "$1_to_$5", "_^{x}\\frac", "a\nb", r"\$ & %"]
 
 
 @pytest.mark.parametrize(("num_classes", "only_one"), [(2, False), (2, True), (6, True)])
-def test_pictures_of_any_number_of_classes(tmp_path, num_classes, only_one):
+def test_pictures_of_any_number_of_classes(tmp_path, monkeypatch, num_classes, only_one):
+    monkeypatch.setattr(drawing, "DPI", 40)  # larger ones take their time
     rng = np.random.default_rng(0)
     labels = np.zeros(40, int) if only_one else rng.integers(0, num_classes, 40)
     scores = softmax(rng.normal(size=(40, num_classes)))

@@ -1,0 +1,126 @@
+"""Build on a Ray cluster of two machines of one core, lose a part of it, and compare with a build on one machine.
+
+    python scripts/campaign_ray.py [--builds 20] [--seed 0] [--videos 120]
+
+First the time of an undisturbed build on the cluster beside that of `--workers 2` here, in turns. Then builds in which
+a machine, the process of a task, or the driver is killed (SIGKILL) at a moment drawn at random; ten seconds after a
+driver's death none of its tasks may run, and the same command is given again. Every build must give the same bytes,
+with nothing left over. Exit code 1 if anything is wrong. Takes `pip install ray`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import click
+from campaign_kill import make_video, tree
+
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "helpers"))
+from ray_machines import Machines, task_processes, two_machines
+
+OPTIONS = ("--size", "64", "--frames", "4", "--shard-size", "6")
+KINDS = ("machine", "process", "driver")
+GONE_SECONDS = 10
+
+
+class Campaign:
+    def __init__(self, work: Path, machines: Machines) -> None:
+        self.work, self.machines = work, machines
+        self.on = ("--on", f"ray:{machines.address}", "--workers", "1")
+
+    def start(self, name: str, *options: str) -> subprocess.Popen:
+        command = [sys.executable, "-m", "shardify", "build", self.work / "data", self.work / name, *OPTIONS, *options]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def run(self, name: str, *options: str) -> float:
+        """Seconds of a build that ends well."""
+        start = time.monotonic()
+        finish(self.start(name, *options))
+        return time.monotonic() - start
+
+    def disturb(self, kind: str, until: float) -> str:
+        """One build that loses something after `until` seconds; what became of it."""
+        process, start = self.start("disturbed", *self.on), time.monotonic()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(until)
+        while process.poll() is None and not task_processes() and time.monotonic() - start < until + 30:
+            time.sleep(0.1)
+        has_hit = process.poll() is None
+        left = ""
+        if kind == "driver":
+            process.kill()
+            process.communicate()
+            left = wait_for_none()
+            self.run("disturbed", *self.on)
+        else:
+            if kind == "machine":
+                self.machines.lose()
+            elif tasks := task_processes():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(tasks[0], signal.SIGKILL)
+            finish(process)
+            self.machines.join()
+        found, wanted = tree(self.work / "disturbed"), tree(self.work / "reference")
+        shutil.rmtree(self.work / "disturbed")
+        differing = sorted(name for name in found | wanted if found.get(name) != wanted.get(name))
+        outcome = f"different in {', '.join(differing)}" if differing else "same"
+        return outcome + left + ("" if has_hit else ", too late")
+
+
+def finish(process: subprocess.Popen) -> str:
+    printed, _ = process.communicate()
+    if process.returncode or "Traceback" in printed:
+        raise SystemExit(f"exit code {process.returncode}:\n{printed}")
+    return printed
+
+
+def wait_for_none() -> str:
+    """Empty when no task runs after a while; else how many processes are left."""
+    start = time.monotonic()
+    while (left := task_processes()) and time.monotonic() - start < GONE_SECONDS:
+        time.sleep(0.1)
+    return f", {len(left)} processes left" if left else ""
+
+
+@click.command()
+@click.option("--builds", default=20, show_default=True)
+@click.option("--seed", default=0, show_default=True)
+@click.option("--videos", default=120, show_default=True)
+@click.option("--rounds", default=3, show_default=True, help="Of the comparison of times.")
+def main(builds: int, seed: int, videos: int, rounds: int) -> None:
+    outcomes = Counter()
+    with tempfile.TemporaryDirectory() as folder, two_machines() as machines:
+        work = Path(folder).resolve()
+        for i in range(videos):
+            make_video(work / "data" / ("real", "fake")[i % 2] / f"v{i:03d}.mp4", i)
+        (work / "data" / "real" / "broken.mp4").write_bytes(b"no video")
+        campaign, here, there = Campaign(work, machines), [], []
+        for _ in range(rounds):
+            for name, times, options in (("reference", here, ("--workers", "2")), ("cluster", there, campaign.on)):
+                shutil.rmtree(work / name, ignore_errors=True)
+                times.append(campaign.run(name, *options))
+        ratio = statistics.median(there) / statistics.median(here)
+        click.echo(f"{videos} videos: here {here}, on the cluster {there} s, {ratio:.2f} times as long")
+        outcomes["same" if tree(work / "cluster") == tree(work / "reference") else "different"] += 1
+        for number in range(builds):
+            draw, kind = random.Random(f"{seed}:{number}"), KINDS[number % len(KINDS)]
+            outcome = campaign.disturb(kind, draw.uniform(0, statistics.median(there)))
+            outcomes[outcome] += 1
+            click.echo(f"{outcome}: a {kind} killed")
+    click.echo(f"{builds} disturbed builds and one undisturbed: {dict(outcomes)}")
+    sys.exit(any(not outcome.startswith("same") or "left" in outcome for outcome in outcomes))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""Builds on a cluster, as far as they need none: what a task does, and what is refused before one is asked."""
+
+import sys
+
+import pytest
+from builds import SMALL, make_videos, run_build, tree, video_names
+from click.testing import CliRunner
+
+from shardify.build import commit
+from shardify.build.build_shard import build_shard, library_versions
+from shardify.build.parts.build_part import make_plan
+from shardify.build.parts.on_cluster import _fenced, build_planned
+from shardify.build.parts.planned_shard import from_line, to_line
+from shardify.build.request import BuildRequest
+from shardify.cli.main import main
+from shardify.errors import ShardifyError
+from shardify.format.settings import BuildSettings
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return make_videos(tmp_path_factory.mktemp("data"), video_names(8))
+
+
+@pytest.fixture
+def planned(data, tmp_path):
+    """A request for a build, and its shards as tasks are given them."""
+    request = BuildRequest(data, tmp_path / "s", BuildSettings(**SMALL), workers=1, timeout_seconds=60)
+    return request, [to_line(shard, request) for shard in make_plan(request)]
+
+
+def test_tasks_build_what_one_machine_builds(data, planned, tmp_path):
+    request, lines = planned
+    with commit.driving(request.out) as token:
+        for line in [*reversed(lines), lines[0]]:
+            versions = library_versions(request.settings)
+            assert build_planned(line, request=request, versions=versions, token=token) == len(line["jobs"])
+    assert run_build(data, request.out).resumed_shards == len(lines) > 2
+    run_build(data, tmp_path / "reference")
+    assert tree(request.out) == tree(tmp_path / "reference")
+
+
+def test_a_task_on_another_machine_says_what_differs(planned):
+    request, (line, *_) = planned
+    versions = library_versions(request.settings)
+    with commit.driving(request.out) as token:
+        other = versions | {"av": "17.0.0"}
+        with pytest.raises(ShardifyError, match=r"other libraries, .* \(av \d+\.\d+\.\d+ there, 17\.0\.0 here\)"):
+            build_planned(line, request=request, versions=other, token=token)
+        line["jobs"][0]["states"] = [[1, 2]]
+        with pytest.raises(ShardifyError, match=r"sees other files: \w+/v\d\d\.mp4 \(bytes and .* \[\[1, 2\]\] there"):
+            build_planned(line | {"plan": ""}, request=request, versions=versions, token=token)
+    assert not list(request.out.glob("*.tar"))
+
+
+def test_a_build_that_was_replaced_publishes_nothing(planned):
+    request, (line, *_) = planned
+    versions = library_versions(request.settings)
+    said = "another build has taken it over"
+    with pytest.raises(ShardifyError, match=said), commit.driving(request.out) as token:
+        outcomes = _fenced(iter(["no video"] * len(line["jobs"])), request.out, token)
+        with commit.driving(request.out):  # the second build begins as the first one's task is at work
+            with pytest.raises(ShardifyError, match=said):
+                build_shard(request.out, from_line(line, request.data), line["plan"], request.settings, outcomes)
+            with pytest.raises(ShardifyError, match=said):
+                build_planned(line, request=request, versions=versions, token=token)
+    assert set(tree(request.out)) == {".plan.jsonl"}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            ("--on", "ray"),
+            "needs Ray (import of ray halted; None in sys.modules); pip install 'shardify[ray]' on every",
+        ),
+        (("--on", "slurm"), "--on is slurm; write ray, or ray:ADDRESS, for example ray:10.0.0.1:6379"),
+        (("--on", "ray", "--decoder", "cuda"), "--on ray decodes with CPUs; leave out --decoder cuda, or pass"),
+        (("--on", "ray", "--part", "1/2"), "--dry-run, --plan-only, --part and --on exclude each other"),
+    ],
+)
+def test_what_is_refused(data, tmp_path, monkeypatch, options, said):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    done = CliRunner().invoke(main, ["build", str(data), str(tmp_path / "s"), *options])
+    assert (done.exit_code, done.output.count("\n")) == (2, 1) and said in done.output
+    assert not (tmp_path / "s").exists()

@@ -1,0 +1,133 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from builds import run_build
+from click.testing import CliRunner
+from PIL import Image
+
+from trainer.study import main
+from trainer.tools.study.classifier import _batches
+
+CLASSES, RECORDINGS = ("a", "b", "c"), {"train": 2, "val": 1, "test": 3}
+SMALL = (
+    "--steps", "24", "--seeds", "2", "--per-class", "2", "--per-class", "9", "--set", "model.backbone=tiny",
+    "--set", "batch_size=8", "--set", "optimizer.lr=3e-3", "--devices", "cpu",
+)  # fmt: skip
+
+
+def picture(rng, label):
+    values = rng.normal(100, 40, (16, 16, 3))
+    values[:, :, label] += 90
+    return Image.fromarray(values.clip(0, 255).astype(np.uint8))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Shards of real pictures, two of each recording; of copies of its train pictures; of others that are new."""
+    root, rng = tmp_path_factory.mktemp("study"), np.random.default_rng(0)
+    tables = {name: ["path,class,group,split"] for name in ("real", "copies", "others")}
+    for label, name in enumerate(CLASSES):
+        for split, count in RECORDINGS.items():
+            for i in range(2 * count):
+                kinds = ("real", "copies", "others") if split == "train" else ("real",)
+                shown = picture(rng, label)
+                for kind in kinds:
+                    path = root / kind / name / f"{split}-{i}.png"
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    (picture(rng, label) if kind == "others" else shown).save(path)
+                    tables[kind].append(f"{name}/{path.name},{name},{kind}-{name}-{split}-{i // 2},{split}")
+    for kind, rows in tables.items():
+        (root / f"{kind}.csv").write_text("\n".join(rows))
+        run_build(root / kind, root / "shards" / kind, manifest=root / f"{kind}.csv", frames=1, size=16, shard_size=64)
+    return root
+
+
+def run(made, out, *options, synthetic=("copies", "others")):
+    folders = [part for name in synthetic for part in ("--synthetic", str(made / "shards" / name))]
+    return CliRunner().invoke(
+        main, ["--shards", str(made / "shards" / "real"), *folders, "--out", str(out), *SMALL, *options]
+    )
+
+
+@pytest.fixture(scope="module")
+def done(made, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out") / "study"
+    result = run(made, out)
+    assert result.exit_code == 0, result.output
+    return out, result.output
+
+
+def test_every_arm_has_its_figures(done):
+    record = json.loads((done[0] / "study.json").read_text())
+    assert list(record["arms"]) == [
+        "real", "synthetic@copies", "real+2_synthetic@copies", "synthetic@others", "real+2_synthetic@others"
+    ]  # fmt: skip
+    assert [arm["pictures"] for arm in record["arms"].values()] == [12, 12, 18, 12, 18]
+    real, other = record["arms"]["real"], record["arms"]["synthetic@others"]
+    assert real["accuracy"] > 0.8 and real["interval"][0] <= real["accuracy"] <= real["interval"][1]
+    assert real["difference"] == 0 and real["verdict"] is None
+    assert other["difference"] == pytest.approx(other["accuracy"] - real["accuracy"])
+    assert other["difference_interval"] and other["p_adjusted"] <= 1
+    assert "no arm with 9 synthetic pictures of each class: a class has 4 only" in done[1]
+
+
+def test_copied_training_pictures_are_found_and_drawn(done):
+    found = json.loads((done[0] / "study.json").read_text())["similarity"]
+    assert found["copies"]["near_neighbours"] >= 0.95 > 0.2 >= found["others"]["near_neighbours"]
+    assert found["copies"]["agreement"] > 0.9 and list(found) == ["real", "copies", "others"]
+    sheet = np.asarray(Image.open(done[0] / "closest-copies.png")).astype(int)
+    assert np.abs(sheet[:16, :16] - sheet[16:32, :16]).mean() < 3, "a copy above what it is a copy of"
+    page = (done[0] / "study.md").read_text()
+    assert "no difference shown" in page and "closest-copies.png" in page and "{" not in page
+
+
+def test_what_is_done_is_not_done_again(made, done, tmp_path):
+    out, _ = done
+    before, times = (out / "study.json").read_bytes(), {path: path.stat().st_mtime_ns for path in out.rglob("*.npz")}
+    assert len(times) == 10
+    (out / "arms" / "synthetic@copies" / "seed-1.npz").unlink()
+    again = run(made, out)
+    assert again.exit_code == 0 and again.output.count("best on val") == 1
+    assert (out / "study.json").read_bytes() == before, "the same figures for the same seed"
+    kept = {path for path in times if path.stat().st_mtime_ns == times[path]}
+    assert len(kept) == 9
+    other = run(made, out, "--set", "optimizer.lr=1e-2")
+    assert other.exit_code == 1 and "was made with other settings" in other.output
+
+
+def test_real_pictures_through_an_autoencoder_are_an_arm(made, done, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[4] / "scripts")
+    out = shutil.copytree(done[0], tmp_path / "study")
+    vae = ("--vae", "patch_pca:PatchPCA", "--vae-options", '{"channels": 1, "patch": 16}')  # one pixel of them is left
+    result = run(made, out, *vae, "--arm", "real_vae", synthetic=())
+    assert result.exit_code == 0, result.output
+    record = json.loads((out / "study.json").read_text())
+    assert list(record["arms"]) == ["real", "real_vae"] and record["arms"]["real_vae"]["pictures"] == 12
+    assert record["arms"]["real_vae"]["accuracy"] < record["arms"]["real"]["accuracy"] - 0.1
+    other = run(made, out, *vae[:3], '{"channels": 2, "patch": 16}', "--arm", "real_vae", synthetic=())
+    assert other.exit_code == 1 and "real_vae/seed-0.npz: was made with other" in other.output
+
+
+def test_what_cannot_be_studied_is_one_line(made, tmp_path):
+    wrong = run(made, tmp_path / "a", "--arm", "real+3_synthetic", synthetic=("copies",))
+    assert wrong.exit_code == 2 and "no such arm; known: real, synthetic, real+2_synthetic" in wrong.output
+    pictures = CliRunner().invoke(
+        main,
+        ["--shards", str(made / "shards" / "real"), "--synthetic", str(made / "copies"), "--out", str(tmp_path / "b")],
+    )
+    assert pictures.exit_code == 1 and "shardify build" in pictures.output and "--frames 1 --size 16" in pictures.output
+    epochs = run(made, tmp_path / "d", "--set", "epochs=3")
+    assert epochs.exit_code == 2 and "--set epochs=3: a study does not have this setting" in epochs.output
+    real_twice = run(made, tmp_path / "c", synthetic=("real",))
+    assert (
+        real_twice.exit_code == 1 and "has 6 pictures in val; synthetic ones are for train alone" in real_twice.output
+    )
+
+
+def test_every_arm_takes_whole_batches_of_whole_passes():
+    batches = list(_batches(np.arange(100, 110), 4, 5, seed=1))
+    assert [len(batch) for batch in batches] == [4] * 5
+    assert sorted(np.concatenate(batches)[:10]) == sorted(np.concatenate(batches)[10:]) == list(range(100, 110))

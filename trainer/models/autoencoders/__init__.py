@@ -1,0 +1,1 @@
+"""Autoencoders that are trained already: pictures become latents, and latents pictures."""

@@ -1,0 +1,90 @@
+"""How near synthetic pictures are to real ones, by arrays of features or of pixels alone.
+
+Shapes: N synthetic, M real, D features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+NEIGHBOURS = 3  # of the manifolds of precision and recall, as in the paper
+NEAR_QUANTILE = 0.01  # of the distances from val to train, below which a synthetic picture is a near neighbour
+PAIRS = 16  # that are shown
+
+
+def kernel_distance(features: np.ndarray, others: np.ndarray) -> float:
+    """The kernel distance of two sets of features, float (N, D) and (M, D), 0 where they are of one distribution.
+
+    Binkowski et al., "Demystifying MMD GANs" (2018): the unbiased squared maximum mean discrepancy under the kernel
+    (x·y / D + 1)^3, which may be a little below 0. There the features are Inception's; who calls this names its own.
+    """
+    from sklearn.metrics.pairwise import polynomial_kernel
+
+    within = []
+    for one in (features, others):
+        kernel = polynomial_kernel(one, degree=3, coef0=1)
+        within.append((kernel.sum() - np.trace(kernel)) / (len(one) * (len(one) - 1)))
+    return float(sum(within) - 2 * polynomial_kernel(features, others, degree=3, coef0=1).mean())
+
+
+def precision_recall(features: np.ndarray, real: np.ndarray) -> tuple[float, float]:
+    """The share of synthetic pictures among the real ones, and of real ones among the synthetic.
+
+    Kynkäänniemi et al., "Improved precision and recall metric for assessing generative models" (2019): a picture is
+    among a set where it lies no further from one of its pictures than that one's third nearest. Both figures depend on
+    the sizes of the sets, so the larger set is cut, by chance, to that of the smaller one.
+    """
+    rng, fewest = np.random.default_rng(0), min(len(features), len(real))
+    chosen = [one[rng.permutation(len(one))[:fewest]] for one in (features, real)]
+    return _share_among(*chosen), _share_among(*chosen[::-1])
+
+
+def _share_among(points: np.ndarray, others: np.ndarray) -> float:
+    from scipy.spatial.distance import cdist
+
+    nearest = min(NEIGHBOURS, len(others) - 1)
+    radii = np.partition(cdist(others, others), nearest, axis=1)[:, nearest]  # its own distance, 0, is the first
+    return float((cdist(points, others) <= radii).any(1).mean())
+
+
+def spread(features: np.ndarray, labels: np.ndarray) -> float:
+    """The mean distance of features, float (N, D), from the mean of their class, int (N,), over the classes."""
+    return float(np.mean([_spread_of(features[labels == label]) for label in np.unique(labels)]))
+
+
+def _spread_of(features: np.ndarray) -> float:
+    return float(np.linalg.norm(features - features.mean(0), axis=1).mean())
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The nearest training picture of each synthetic one: N of them."""
+
+    nearest: np.ndarray  # int (N,): its place among the training pictures
+    distances: np.ndarray  # float (N,)
+    near: float  # the distance below which they are near neighbours
+
+    @property
+    def share(self) -> float:
+        """Of synthetic pictures, that are near neighbours of a training picture."""
+        return float((self.distances < self.near).mean())
+
+    def closest(self) -> np.ndarray:
+        """The places of the synthetic pictures that are closest to a training picture, the closest first."""
+        return np.argsort(self.distances, kind="stable")[:PAIRS]
+
+
+def neighbours(pixels: np.ndarray, train: np.ndarray, val: np.ndarray) -> Neighbours:
+    """The nearest training pictures of synthetic ones, by pixels float (N, D), (M, D) and (V, D) of pictures of val.
+
+    Nearer than all but 1% of the pictures of val are to train, which come from other recordings, is a near neighbour:
+    of pictures as new as those of val it is 1% of them.
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    index = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(train)
+    distances, nearest = index.kneighbors(pixels)
+    of_val = index.kneighbors(val)[0]
+    return Neighbours(nearest[:, 0], distances[:, 0], float(np.quantile(of_val, NEAR_QUANTILE)))
