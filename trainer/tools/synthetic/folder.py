@@ -20,7 +20,7 @@ from trainer.errors import SettingsError
 MANIFEST, RECORD = "manifest.csv", "record.json"
 COLUMNS = ("path", "class", "split", "synthetic")
 COMMENT = f"{MARK}, made by trainer.generate of shardify"
-PLAIN = re.compile(r"[^/\\\0-\x1f]{1,100}")
+PLAIN = re.compile(r"[^./\\\0-\x1f][^/\\\0-\x1f]{0,99}")  # what a folder can be called, so that builds find it
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,14 @@ class PictureFolder:
     """
 
     def __init__(self, folder: Path, classes: Sequence[str], seed: int, record: Mapping[str, object]) -> None:
-        self.folder, self._classes, self._seed = folder, classes, seed
+        self.folder, self._classes, self._names, self._seed = folder, classes, folder_names(classes), seed
         self._record = (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode()
         self._check()
         write_atomically(folder / RECORD, self._record)
 
     def path(self, wanted: Wanted) -> Path:
-        """CLASS/CLASS-sSEED-NUMBER.png, in which a class whose name is no folder's stands as class-LABEL."""
-        name = self._classes[wanted.label]
-        name = name if PLAIN.fullmatch(name) and not name.startswith(".") else f"class-{wanted.label}"
+        """CLASS/CLASS-sSEED-NUMBER.png."""
+        name = self._names[wanted.label]
         return self.folder / name / f"{name}-s{self._seed}-{wanted.number:05d}.png"
 
     def write(self, wanted: Wanted, pixels: np.ndarray) -> None:
@@ -86,6 +85,12 @@ class PictureFolder:
             )
         for left in self.folder.rglob(".*.tmp"):
             left.unlink()
+
+
+def folder_names(classes: Sequence[str]) -> list[str]:
+    """The classes' own names where each can be a folder's; else class-0, class-1 and so on for all of them."""
+    can_be = all(map(PLAIN.fullmatch, classes)) and len({name.casefold() for name in classes}) == len(classes)
+    return list(classes) if can_be else [f"class-{label}" for label in range(len(classes))]
 
 
 def _differences(path: Path, record: bytes) -> list[str]:

@@ -9,9 +9,9 @@ from PIL import Image
 
 from shardify.format.synthetic import is_synthetic
 from trainer.errors import SettingsError
-from trainer.tools.synthetic.folder import PictureFolder, Wanted
+from trainer.tools.synthetic.folder import PictureFolder, Wanted, folder_names
 
-CLASSES = ["walk", "run/fast", "Größe"]
+CLASSES = ["walk", "run fast", "Größe"]
 PIXELS = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
 
 
@@ -23,7 +23,7 @@ def test_pictures_have_names_marks_and_a_row_each(tmp_path):
     pictures = opened(tmp_path / "syn")
     for label in range(3):
         pictures.write(Wanted(label, 7), PIXELS)
-    names = ["walk/walk-s3-00007.png", "class-1/class-1-s3-00007.png", "Größe/Größe-s3-00007.png"]
+    names = ["walk/walk-s3-00007.png", "run fast/run fast-s3-00007.png", "Größe/Größe-s3-00007.png"]
     for name in names:
         path = tmp_path / "syn" / name
         assert np.array_equal(np.asarray(Image.open(path)), PIXELS)
@@ -36,6 +36,11 @@ def test_pictures_have_names_marks_and_a_row_each(tmp_path):
     assert [(row["path"], row["class"]) for row in rows] == list(zip(names, CLASSES, strict=True))
     assert {(row["split"], row["synthetic"]) for row in rows} == {("train", "yes")}
     assert json.loads((tmp_path / "syn" / "record.json").read_text())["seed"] == 3
+
+
+@pytest.mark.parametrize("name", ["a/b", ".hidden", "..", "A", "tab\t", "x" * 101, ""])
+def test_names_that_cannot_be_folders_are_numbers(name):
+    assert folder_names(["a", name]) == ["class-0", "class-1"]
 
 
 def test_a_folder_is_continued_by_the_same_record_alone(tmp_path):
