@@ -83,6 +83,16 @@ def report_predictions(run: Run, best: dict, predictions: Predictions, validatio
     return record
 
 
+def _folders(run: Run) -> dict:
+    """The shards folders of the run, and those that joined training alone with their clips, by settings.data.extra."""
+    parts = run.shards.parts or (run.shards,)
+    own = len(parts) - len(run.settings.data.extra or ())
+    numbers = run.loaders["train"].numbers
+    counts = np.bincount(run.shards.folder_numbers[numbers], minlength=len(parts)).tolist()
+    extra = [{"folder": str(parts[i].folder), "clips": counts[i]} for i in range(own, len(parts))]
+    return {"folders": [str(part.folder) for part in parts[:own]], "extra": extra}
+
+
 def describe_run(run: Run) -> dict:
     """Every value that shaped the run."""
     settings, shards, progress, train = run.settings, run.shards, run.progress, run.loaders["train"]
@@ -104,7 +114,7 @@ def describe_run(run: Run) -> dict:
         "heads": {head.name: head.classes for head in shards.heads},
         "shards": {
             "folder": shards.name,
-            "folders": [str(part.folder) for part in shards.parts or (shards,)],
+            **_folders(run),
             "fingerprint": shards.fingerprint,
             "clips": {name: len(loader.numbers) for name, loader in run.loaders.items()},
             "clips_per_class": {

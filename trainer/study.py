@@ -12,6 +12,7 @@ import click
 from shardify.one_line_errors import failures_as_one_line
 from shardify.terminal import escape_unprintable, show
 from trainer.config.options import Command
+from trainer.config.vae import vae_options
 from trainer.devices.threads import bound_spinning
 
 FOLDER = click.Path(path_type=Path)
@@ -20,6 +21,7 @@ FOLDER = click.Path(path_type=Path)
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option("--shards", type=FOLDER, required=True, help="Real pictures: shards with train, val and test.")
 @click.option("--synthetic", type=FOLDER, multiple=True, help="Shards of synthetic pictures; may be repeated.")
+@vae_options(required=False)
 @click.option("--seeds", type=click.IntRange(1), default=5, show_default=True, help="Repetitions of each arm.")
 @click.option("--steps", type=click.IntRange(1), default=2000, show_default=True, help="Optimizer steps of each.")
 @click.option(

@@ -43,6 +43,7 @@ from trainer.monitor.step_table import add_validation
 from trainer.monitor.tensorboard import check_installed
 from trainer.run import Run
 from trainer.saved_model import publish_model, save_model, settle_best_model
+from trainer.shards.extra import add_extra
 from trainer.shards.mix import drop_unweighted, open_all
 from trainer.shards.shard_cache import cache_of
 from trainer.shards.splits import choose_splits, limit_per_class
@@ -153,15 +154,17 @@ def prepare(settings: Settings, names: Path | list[Path], out: Path, group: Grou
             settings = take_over(settings, checkpoint["settings"])
         settings = resolve_by_device(settings, group.device)
         # data
-        shards = open_all(names, settings.data.sheet_frames, cache_of(settings.data))
+        opening = settings.data.sheet_frames, cache_of(settings.data)
+        shards = open_all(names, *opening)
         task = task_of(settings, shards.heads, shards.members)
         splits, notes = choose_splits(shards, settings.data.val_fraction, settings.seed, task.keeps_classes)
+        shards, splits, joined = add_extra(shards, splits, settings.data.extra or (), *opening)
         splits["train"] = drop_unweighted(settings.data.weights, shards, splits["train"])
         if settings.data.max_per_class:
             splits["train"] = limit_per_class(shards, splits["train"], settings.data.max_per_class, settings.seed)
         settings, about_labels = task.check_data(settings, shards, splits)
         settings, chosen = task.resolve(settings, group.device)
-        notes += about_labels + chosen
+        notes += joined + about_labels + chosen
         if checkpoint:
             check_resumable(checkpoint, settings.to_dict(), shards.fingerprint)
         # model

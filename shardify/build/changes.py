@@ -19,6 +19,7 @@ from shardify.errors import FormatError, UsageError, VideoError
 from shardify.format.index import heads_in, json_bytes, sha256, shard_name
 from shardify.format.members import Member
 from shardify.format.shard import ShardWriter, read_journal
+from shardify.format.synthetic import KIND
 from shardify.format.tar import read_shard
 from shardify.format.words import SPLITS
 from shardify.sources.catalog import Catalog, Source
@@ -153,7 +154,7 @@ def _is_relabelled(source: Source, row: dict, meta: dict) -> bool:
     if not row["source_fingerprint"]:
         return False
     target_differs = source.target is not None and source.target != float(row["target"])
-    kind_differs = source.kind not in ("", row["kind"])
+    kind_differs = source.kind not in ("", row["kind"]) and row["kind"] != KIND  # which its file says, too
     class_differs = source.class_name != row["class"] or any(
         source.labels.get(head.name, "") != head.class_in(row) for head in heads_in(meta)[1:]
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shardify.build.job import Job, failed_row
 from shardify.build.previous import Previous
@@ -13,6 +13,7 @@ from shardify.errors import UsageError
 from shardify.format.index import heads_in, shard_name
 from shardify.format.records import PRIMARY, Head
 from shardify.format.settings import BuildSettings
+from shardify.format.synthetic import KIND
 from shardify.format.words import SPLITS, meaning_of
 from shardify.sources.boxes import NO_BOX
 from shardify.sources.catalog import SHOWN, Catalog, Source, order_classes
@@ -20,6 +21,7 @@ from shardify.sources.entries import is_picture_name
 from shardify.sources.groups import check_groups, group_names, shared_people
 from shardify.sources.placement import Placement, is_moved, place_sources
 from shardify.sources.splits import assign_splits
+from shardify.sources.synthetic import find_synthetic
 from shardify.video.resize import Box
 
 DEFAULT_FRACTION = 0.1
@@ -44,13 +46,14 @@ def plan_build(
     catalog: Catalog, settings: BuildSettings, previous: Previous | None, boxes: dict[str, Box] | None = None
 ) -> BuildPlan:
     """Decide every new input's class, group, split and shard before anything is decoded."""
+    rows = [row for row in previous.rows if row["source"] not in previous.dropped] if previous else []
+    known = {row["source"] for row in rows}
+    catalog = replace(catalog, sources=find_synthetic(catalog.sources, known))
     groups, by = group_names(catalog, settings.group_by)
     check_groups(catalog, groups, by)
     _check_targets(catalog.sources)
     _check_pictures(catalog.sources, settings)
-    rows = [row for row in previous.rows if row["source"] not in previous.dropped] if previous else []
     splits, placement, notes = _choose_splits(catalog, settings, previous.rows if previous else [], rows)
-    known = {row["source"] for row in rows}
     usable = [s for i, s in enumerate(catalog.sources) if not s.error and i not in placement.conflicts]
     heads = _heads(catalog, usable, previous, notes)
     jobs, rejected = [], []
@@ -72,6 +75,8 @@ def plan_build(
             rejected.append(failed_row(job, error))
         else:
             jobs.append(job)
+    if synthetic := sum(job.kind == KIND for job in jobs):
+        notes.append(f"{synthetic} inputs are synthetic: they are in train, whatever the split of the others")
     if "audio" in catalog.columns and settings.audio == "none":
         notes.append("the manifest's column audio is left alone: pass --audio auto for the sound")
     if catalog.official:
@@ -146,7 +151,9 @@ def _choose_splits(
             notes.append(f"{split} is laid out already: --{split}-fraction is not applied")
     else:
         fractions = {s: DEFAULT_FRACTION if f is None else f for s, f in fractions.items()}
-    placement = place_sources(catalog, settings.group_by, given, rows)
+    sources = [replace(s, split=s.split or "train") if s.is_synthetic else s for s in sources]
+    given = [s.split if s.is_synthetic else split for s, split in zip(sources, given, strict=True)]
+    placement = place_sources(replace(catalog, sources=sources), settings.group_by, given, rows)
     splits: list[str | None] = list(placement.splits)
     usable = [i for i, source in enumerate(sources) if not source.error and i not in placement.conflicts]
     apart = [f"{split} " if split in catalog.official else "" for split in splits]  # whom no group follows

@@ -14,6 +14,7 @@ from shardify.format import card
 from shardify.format.index import FORMAT, VERSION, csv_columns, heads_in, json_bytes, sha256
 from shardify.format.members import members_of
 from shardify.format.records import Head, member_fields, npy_bytes, sample_dtype
+from shardify.format.synthetic import KIND
 from shardify.format.words import SPLITS
 from shardify.storage.table import table_bytes
 
@@ -45,7 +46,7 @@ def write_tables(
         "members": {name: member.to_dict() for name, member in members_of(settings).items()},
         "heads": [{"name": head.name, "classes": head.classes} for head in plan.heads],
         "classes": plan.classes,
-        "generated": False,
+        "generated": any(row["kind"] == KIND and row["status"] == "ok" for row in rows),
         "splits": {
             split: {
                 "samples": sum(shard["samples"] for shard in shards[split]),

@@ -28,12 +28,14 @@ LICENSES = (
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @one_line_errors
 def info(shards: Path, as_json: bool) -> None:
-    """Say what the folder SHARDS holds."""
+    """Say what the folder SHARDS holds; it may lie in object storage."""
     from collections import Counter
 
+    from shardify.storage.place import open_place
     from shardify.text import clip_tables, failure_lines, human_bytes, remark_lines, sound_lines
     from shardify.tools.info import describe
 
+    shards = open_place(shards)
     found = describe(shards)
     if as_json:
         click.echo(json.dumps(found, indent=1))
@@ -129,13 +131,17 @@ def verify(
 ) -> None:
     """Check the folder SHARDS; exit 1 if anything is wrong.
 
-    Every hash, count, member, JPEG and JSON is looked at.
+    Every hash, count, member, JPEG and JSON is looked at. SHARDS may be an address in object storage.
     """
     from dataclasses import asdict
 
     from shardify.machine import usable_cores
+    from shardify.storage.place import open_place
     from shardify.tools.verify import verify_folder
 
+    shards = open_place(shards)
+    if repair and not isinstance(shards, Path):
+        raise UsageError(f"{shards}: lies in object storage; --repair mends folders of this machine")
     damage = verify_folder(shards, workers or usable_cores())
     if repair and damage:
         from shardify.tools.repair import repair_folder

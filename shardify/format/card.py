@@ -18,7 +18,7 @@ def card_bytes(meta: dict, samples: np.ndarray) -> bytes:
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
         "# Video clips in WebDataset shards",
         f"Each clip is {settings['frames']} frames of {settings['size']}×{settings['size']} pixels. "
-        f"{_payload(settings)} {_sound(meta)}{_latent(meta)}`<key>.cls` holds the class index, "
+        f"{_payload(settings)} {_sound(meta)}{_latent(meta)}{_synthetic(meta)}`<key>.cls` holds the class index, "
         "`<key>.json` where the clip came from. `samples.csv` has a row for every input, those that failed included.",
         _counts(meta, samples, used),
         "## Load it",
@@ -48,6 +48,10 @@ def _sound(meta: dict) -> str:
         f"`<key>.mel.npy` is its sound, float16 `(1, {mel['mels']}, {mel['columns']})`: the logarithm of its power in "
         f"mel bands from {mel['low']:g} to {mel['high']:g} Hz, all -23.03 where there is none. "
     )
+
+
+def _synthetic(meta: dict) -> str:
+    return "Some, those of the kind `synthetic`, were made by a model. " if meta.get("generated") else ""
 
 
 def _latent(meta: dict) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from shardify.errors import FormatError, MissingObjectError, UsageError
@@ -42,6 +45,16 @@ def copy_tables(folder: Address, into: Path) -> Path:
             if file_sha256(copy) != expected:
                 raise FormatError(f"{folder / name}: differs from index.json; copy the folder there again")
     return tables
+
+
+@contextlib.contextmanager
+def tables_of(folder: Path | Address) -> Iterator[Path]:
+    """The folder on this machine that has a folder's tables: itself, or copies for as long as the block takes."""
+    if isinstance(folder, Path):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as into:
+        yield copy_tables(folder, Path(into))
 
 
 def check_shards(folder: Address, tables: Path) -> dict[str, RemoteFile]:

@@ -18,6 +18,7 @@ from shardify.format.records import DTYPE_1, PRIMARY, Head, name_fields, sample_
 from shardify.format.schema import REQUIRED, SHARD, check_meta, check_row
 from shardify.format.settings import BuildSettings
 from shardify.format.words import SPLITS
+from shardify.storage.address import Address, place_of
 from shardify.storage.local import list_names
 from shardify.storage.table import TABLE_ERRORS, from_cell, read_csv
 
@@ -202,6 +203,8 @@ def read_meta(folder: Path) -> dict:
 
 def _why_no_index(folder: Path) -> str:
     """What a folder without index.json may be, by the names in it."""
+    if isinstance(place_of(folder), Address):
+        return "lies in object storage, which this command does not read; copy it to this machine"
     if not folder.is_dir():
         return "is not a folder"
     names = list_names(folder)

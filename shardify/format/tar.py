@@ -15,7 +15,7 @@ from pathlib import Path
 
 from shardify.errors import FormatError
 from shardify.storage.address import Address
-from shardify.storage.base import Reader
+from shardify.storage.base import Reader, SequentialReader
 from shardify.storage.local import list_names
 from shardify.storage.place import open_reader
 
@@ -46,7 +46,8 @@ def open_archive(path: Path | Address) -> Iterator[Archive]:
     if isinstance(path, Path) and path.is_dir():
         yield Archive(path, _list_files(path), lambda member, most: _read_file(path / member.name, most))
         return
-    with open_reader(path) as reader:
+    with open_reader(path) as file:
+        reader = SequentialReader(file) if isinstance(path, Address) else file
         members = list_members(path, reader)
         yield Archive(path, members, lambda member, most: reader.read(member.offset, min(member.length, most)))
 
@@ -70,7 +71,7 @@ def _read_file(path: Path, most: int) -> bytes:
         return file.read(most)
 
 
-def list_members(path: Path, reader: Reader) -> Iterator[TarMember]:
+def list_members(path: Path | Address, reader: Reader) -> Iterator[TarMember]:
     """The regular members of an open, uncompressed tar, in its order.
 
     Raises FormatError for anything else: links, sparse or compressed members, sizes beyond the end, no end mark.
@@ -138,13 +139,19 @@ def _pax_name(path: Path, note: bytes, position: int) -> str | None:
     return name
 
 
+def read_members(path: Path | Address, reader: Reader) -> Iterator[tuple[str, int, bytes]]:
+    """(name, offset, bytes) of an open tar's members as far as they can be read."""
+    with contextlib.suppress(FormatError):
+        for member in list_members(path, reader):
+            yield member.name, member.offset, reader.read(member.offset, member.length)
+
+
 def read_shard(path: Path) -> Iterator[tuple[str, int, bytes]]:
     """(name, offset, bytes) of a shard's members as far as they can be read, be it a tar or unpacked, or not there."""
     unpacked = path.with_suffix("")
     if path.is_file():
-        with contextlib.suppress(FormatError), open_archive(path) as archive:
-            for member in archive.members:
-                yield member.name, member.offset, archive.read(member, member.length)
+        with open_reader(path) as reader:
+            yield from read_members(path, reader)
     elif unpacked.is_dir():
         for name in list_names(unpacked):
             if (unpacked / name).is_file():

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from shardify.errors import UsageError
 from shardify.format.records import PRIMARY
 from shardify.format.schema import NAME
+from shardify.format.synthetic import KIND
 from shardify.format.words import split_of
 from shardify.sources.entries import is_picture_name
 from shardify.sources.layouts.names import listing, one_spelling
@@ -21,6 +22,7 @@ from shardify.video.piece import Piece, split_piece
 
 LABEL = "label."  # what the columns of further labels begin with
 MEAN = "mean"  # of the figures of several heads, as the trainer calls it
+YES_OR_NO = {"": False, "0": False, "no": False, "false": False, "1": True, "yes": True, "true": True}
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ def _source_of(data: Path, row: dict, heads: list[str], where: str) -> Source:
         error = "is a picture, which has no start and end"
     elif not row.get(primary):
         error = f"has no label; fill in {listing(heads)}, or take the row out"
-    source = PurePosixPath(name).as_posix()
+    source, is_synthetic = PurePosixPath(name).as_posix(), _is_synthetic(row, where)
     return Source(
         data / source,
         source,
@@ -162,8 +164,9 @@ def _source_of(data: Path, row: dict, heads: list[str], where: str) -> Source:
         row.get("group") or None,
         _number(row, "target", where),
         error,
-        row.get("kind") or "",
+        KIND if is_synthetic else row.get("kind") or "",
         labels={_head_name(column): row.get(column) or "" for column in others},
+        is_synthetic=is_synthetic,
     )
 
 
@@ -202,6 +205,13 @@ def _piece(row: dict, where: str) -> Piece | str:
         return Piece.of(start, end)
     except ValueError as error:
         raise UsageError(f"{where}: {error}") from error
+
+
+def _is_synthetic(row: dict, where: str) -> bool:
+    said = (row.get("synthetic") or "").lower()
+    if said not in YES_OR_NO:
+        raise UsageError(f"{where}: synthetic is {row['synthetic']}; it must be yes, no or empty")
+    return YES_OR_NO[said]
 
 
 def _number(row: dict, column: str, where: str) -> float | None:

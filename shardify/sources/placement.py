@@ -51,7 +51,7 @@ def place_sources(
             sets.join(of[name], row["split"])
             joined.add(name)
     conflicts = {}
-    for number, source in enumerate(sources):
+    for number, source in sorted(enumerate(sources), key=lambda item: item[1].is_synthetic):  # they give way to others
         if source.source in packed or source.error:
             continue
         found = sets.splits(of[source.source])

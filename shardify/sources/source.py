@@ -35,6 +35,7 @@ class Source:
     original: str = ""  # the source that a fake was made from
     sound: SoundFile | None = None  # beside the video; None: the video's own
     labels: dict[str, str] = field(default_factory=dict)  # its classes by further head; one that is missing is unknown
+    is_synthetic: bool = False  # made by a model, so for training alone
 
     @property
     def key(self) -> str:

@@ -24,8 +24,8 @@ class Address(PurePosixPath):
         return self.parts[0].removesuffix(":")
 
     @property
-    def root(self) -> str:
-        """The bucket, container or host."""
+    def bucket(self) -> str:
+        """The bucket, the container, or the host of a web server."""
         return self.parts[1]
 
     @property

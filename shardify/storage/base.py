@@ -11,6 +11,8 @@ from typing import Protocol
 
 from shardify.storage.address import Address
 
+PART = 8 << 20  # bytes that are asked for at a time, where a whole file is read
+
 
 class Reader(Protocol):
     """An open file of which any part can be read."""
@@ -35,7 +37,7 @@ class RemoteStorage(Protocol):
     """What a module beside `remote` must offer to be read from; it raises StorageError where something fails."""
 
     def open_reader(self, address: Address) -> AbstractContextManager[Reader]:
-        """The file, open for reading from its start to its end."""
+        """The file, open for reading; each read is a request."""
 
     def read_bytes(self, address: Address) -> bytes:
         """A small file, whole."""
@@ -50,8 +52,8 @@ class RemoteStorage(Protocol):
 class SequentialReader:
     """A reader for who goes through a file from its start to its end: it reads ahead, and hashes what goes by."""
 
-    def __init__(self, reader: Reader, window: int) -> None:
-        self._reader, self._window = reader, window
+    def __init__(self, reader: Reader, part: int = PART) -> None:
+        self._reader, self._part = reader, part
         self._start, self._held = 0, b""
         self._digest = hashlib.sha256()
         self.size = reader.size
@@ -71,11 +73,11 @@ class SequentialReader:
         return self._digest.hexdigest()
 
     def _read_on(self, wanted: int) -> None:
-        """One window more; what lies before `wanted` is dropped."""
+        """One part more; what lies before `wanted` is dropped."""
         end = self._start + len(self._held)
-        window = self._reader.read(end, min(self._window, self.size - end))
-        if not window:
+        part = self._reader.read(end, min(self._part, self.size - end))
+        if not part:
             raise OSError(f"ends at byte {end} of {self.size}")
-        self._digest.update(window)
+        self._digest.update(part)
         dropped = min(max(0, wanted - self._start), len(self._held))
-        self._start, self._held = self._start + dropped, self._held[dropped:] + window
+        self._start, self._held = self._start + dropped, self._held[dropped:] + part

@@ -94,7 +94,7 @@ def _copied(address: Address, beside: Path | None = None) -> Iterator[Path]:
 
 
 def _parse(address: Address) -> _File:
-    if address.root != "datasets" or len(address.parts) < 4:
+    if address.bucket != "datasets" or len(address.parts) < 4:
         raise UsageError(f"{address}: write hf://datasets/OWNER/NAME, or hf://datasets/OWNER/NAME@REVISION")
     owner, named, *path = address.parts[2:]
     name, _, revision = named.partition("@")

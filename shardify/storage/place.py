@@ -22,5 +22,5 @@ def open_place(name: str | PurePath) -> Path | Address:
 
 
 def open_reader(place: Path | Address) -> AbstractContextManager[Reader]:
-    """A file of either kind, open for reading; one in object storage from its start to its end."""
+    """A file of either kind, open for reading; in object storage each read is a request."""
     return storage_of(place).open_reader(place) if isinstance(place, Address) else local.open_reader(place)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 from shardify.errors import ConflictError, MissingObjectError, StorageError, UsageError
 from shardify.storage.address import Address
 from shardify.storage.attempts import TryAgain, attempt
-from shardify.storage.base import RemoteFile, SequentialReader
+from shardify.storage.base import PART, RemoteFile
 from shardify.storage.local import write_atomically
 from shardify.storage.stores import HOW_TO_SIGN, store_of
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PART = 8 << 20  # bytes of a request, where a whole object goes over the network
 PARTS_AT_ONCE = 4  # of an upload
 PASSING = (408, 425, 429)  # HTTP codes below 500 of failures that pass
 CAUSES = {  # what obstore's errors have in them, for people
@@ -51,10 +50,10 @@ class RangeReader:
 
 
 @contextlib.contextmanager
-def open_reader(address: Address) -> Iterator[SequentialReader]:
-    """The object, open for reading from its start to its end."""
+def open_reader(address: Address) -> Iterator[RangeReader]:
+    """The object, open for reading."""
     found = head(address)
-    yield SequentialReader(RangeReader(address, found.size, found.etag), PART)
+    yield RangeReader(address, found.size, found.etag)
 
 
 def read_range(address: Address, offset: int, length: int, etag: str | None = None) -> memoryview:

@@ -32,7 +32,7 @@ def store_of(address: Address, *, retries: bool = False) -> ObjectStore:
     Raises UsageError without obstore or an account, StorageError without keys.
     """
     try:
-        return _make(address.scheme, address.root, retries, attempts.BOUNDS)
+        return _make(address.scheme, address.bucket, retries, attempts.BOUNDS)
     except ModuleNotFoundError as error:
         if error.name != "obstore":
             raise

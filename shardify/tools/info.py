@@ -7,14 +7,19 @@ from pathlib import Path
 
 import numpy as np
 
+from shardify.format.fetch import tables_of
 from shardify.format.index import highest_hertz, read_index, read_rows
+from shardify.format.synthetic import KIND
 from shardify.format.words import SPLITS
+from shardify.storage.address import Address
 from shardify.text import count_remarks, count_sound
 
 
-def describe(folder: Path) -> dict:
-    """Counts, sizes and settings of a finished folder. Raises FormatError."""
-    index, rows = read_index(folder), read_rows(folder)
+def describe(folder: Path | Address) -> dict:
+    """Counts, sizes and settings of a finished folder. Raises FormatError, StorageError."""
+    with tables_of(folder) as tables:
+        index, rows = read_index(tables), read_rows(tables)
+    synthetic = sum(row["status"] == "ok" and row.get("kind") == KIND for row in rows)
     splits = {}
     for number, name in enumerate(SPLITS):
         part = index.meta["splits"][name]
@@ -39,8 +44,13 @@ def describe(folder: Path) -> dict:
         "failed": index.meta["failed"],
         "failures": dict(Counter(row["error"] for row in rows if row["status"] == "failed")),
         "remarks": dict(count_remarks(rows)),
+        "synthetic": synthetic,
         "sound": dict(count_sound(rows, highest_hertz(index.meta))),
         "members": {name: member.to_dict() for name, member in index.members.items()},
-        "notes": [line for member in index.members.values() for line in member.notes()],
+        "notes": [line for member in index.members.values() for line in member.notes()] + _synthetic_note(synthetic),
         "settings": index.settings,
     }
+
+
+def _synthetic_note(count: int) -> list[str]:
+    return [f"{count} clips are synthetic (column kind of samples.csv)"] if count else []

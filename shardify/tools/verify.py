@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import zlib
@@ -13,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from shardify.errors import FormatError
+from shardify.errors import FormatError, MissingObjectError, UsageError
 from shardify.format.card import card_bytes
+from shardify.format.fetch import tables_of
 from shardify.format.index import (
     COLUMNS_0_1,
     ShardIndex,
@@ -29,9 +31,12 @@ from shardify.format.index import (
 from shardify.format.records import Head
 from shardify.format.schema import SHARD
 from shardify.format.shard import journal_path
-from shardify.format.tar import read_shard
+from shardify.format.tar import read_members, read_shard
 from shardify.format.words import SPLITS
+from shardify.storage.address import Address
+from shardify.storage.base import SequentialReader
 from shardify.storage.local import file_sha256
+from shardify.storage.place import open_reader, storage_of
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,17 @@ class Expected:
     record: np.void
 
 
-def verify_folder(folder: Path, workers: int) -> list[Damage]:
-    """All damage, in the order of the index; empty for a sound folder."""
+def verify_folder(folder: Path | Address, workers: int) -> list[Damage]:
+    """All damage, in the order of the index; empty for a sound folder.
+
+    Remote shards are read once, and nothing of them is kept; raises StorageError, and FormatError for their tables.
+    """
+    with tables_of(folder) as tables:
+        return _verify(tables, folder, workers)
+
+
+def _verify(folder: Path, there: Path | Address, workers: int) -> list[Damage]:
+    """folder: that of the tables; there: that of the shards."""
     try:
         if not is_as_written(folder):
             return [Damage("index.json", "", "is not as it was written; nothing else can be checked against it")]
@@ -76,15 +90,15 @@ def verify_folder(folder: Path, workers: int) -> list[Damage]:
         return [Damage("index.json", "", f"has the member {unknown[0]}, which a newer release has made; use that")]
     failed = sum(row["status"] == "failed" for row in rows)
     rows = [row for row in rows if row["status"] == "ok"]
-    damage = [*_check_index(index, failed), *_check_tables(index, rows)]
+    damage = [*_check_index(index, failed), *_check_tables(index, rows, there)]
     expected = defaultdict(list)
     for row, record in zip(rows, index.samples, strict=False):
         expected[_shard_of(record)].append(Expected(row, record))
     shards = {shard["name"]: shard for shard in all_shards(index.meta)}
     with ThreadPoolExecutor(workers) as pool:
-        found = pool.map(lambda shard: list(check_shard(index, shard, expected[shard["name"]])), shards.values())
+        found = pool.map(lambda name: list(check_shard(index, there / name, shards[name], expected[name])), shards)
         damage += itertools.chain.from_iterable(found)
-    return damage + list(_strangers(folder, set(shards)))
+    return damage + list(_strangers(there, set(shards)))
 
 
 def _shard_of(record: np.void) -> str:
@@ -102,7 +116,7 @@ def _check_index(index: ShardIndex, failed: int) -> Iterator[Damage]:
             yield Damage("index.json", "", f"the clips of {split}'s shards do not add up to {part['samples']}")
 
 
-def _check_tables(index: ShardIndex, rows: list[dict]) -> Iterator[Damage]:
+def _check_tables(index: ShardIndex, rows: list[dict], there: Path | Address) -> Iterator[Damage]:
     """samples.npy and samples.csv against their hashes, each other, and the counts of index.json."""
     meta, samples = index.meta, index.samples
     for name, expected in meta.get("sha256", {}).items():
@@ -110,9 +124,8 @@ def _check_tables(index: ShardIndex, rows: list[dict]) -> Iterator[Damage]:
             yield Damage(name, "", "its hash is not the one in index.json: changed, or of another build")
     if len(rows) != len(samples):
         yield Damage("samples.csv", "", f"lists {len(rows)} clips, samples.npy {len(samples)}")
-    card = index.folder / "README.md"
-    if not card.is_file() or card.read_bytes() != card_bytes(meta, samples):
-        yield Damage(card.name, "", "is not the card of this folder; `shardify card` writes it again")
+    if _read_card(there / "README.md") != card_bytes(meta, samples):
+        yield Damage("README.md", "", "is not the card of this folder; `shardify card` writes it again")
     keys = samples["key"].tolist()
     for key, count in Counter(keys).items():
         if count > 1:
@@ -130,7 +143,20 @@ def _check_tables(index: ShardIndex, rows: list[dict]) -> Iterator[Damage]:
         yield Damage("samples.npy", "", f"lists clips of {name}, which index.json does not name")
 
 
-def _strangers(folder: Path, known: set[str]) -> Iterator[Damage]:
+def _read_card(path: Path | Address) -> bytes | None:
+    if isinstance(path, Path):
+        return path.read_bytes() if path.is_file() else None
+    with contextlib.suppress(MissingObjectError):
+        return storage_of(path).read_bytes(path)
+
+
+def _strangers(folder: Path | Address, known: set[str]) -> Iterator[Damage]:
+    if isinstance(folder, Address):
+        with contextlib.suppress(UsageError):  # a web server lists nothing
+            for file in storage_of(folder).list_files(folder):
+                if file.name.endswith(".tar") and file.name not in known:
+                    yield Damage(file.name, "", "does not belong to this build; index.json does not name it")
+        return
     for path in sorted(folder.iterdir()):
         is_tar = path.name.endswith(".tar")
         if is_tar and path.name not in known and journal_path(folder, path.name).is_file():
@@ -144,31 +170,33 @@ def _strangers(folder: Path, known: set[str]) -> Iterator[Damage]:
                 yield Damage(path.name, "", "is there twice, as a tar and unpacked; remove one")
 
 
-def check_shard(index: ShardIndex, shard: dict, expected: list[Expected]) -> Iterator[Damage]:
+def check_shard(index: ShardIndex, path: Path | Address, shard: dict, expected: list[Expected]) -> Iterator[Damage]:
     """One tar against index.json and the tables, or the folder that Kaggle has made of it."""
-    path = index.folder / shard["name"]
     unpacked = path.with_suffix("")
     try:
-        if path.is_file():
+        if isinstance(path, Address) or path.is_file():
             yield from _check_tar(index, path, shard, expected)
         elif unpacked.is_dir():
             yield from _check_members(index, unpacked.name, read_shard(path), expected, in_tar=False)
         else:
             yield Damage(shard["name"], "", "is missing")
+    except MissingObjectError:
+        yield Damage(shard["name"], "", "is missing")
     except OSError as error:
         yield Damage(shard["name"], "", f"cannot be read ({error.strerror or error})")
 
 
-def _check_tar(index: ShardIndex, path: Path, shard: dict, expected: list[Expected]) -> Iterator[Damage]:
-    sound = True
-    size = path.stat().st_size
-    if size != shard["bytes"]:
-        sound = False
-        yield Damage(path.name, "", f"has {size} bytes instead of {shard['bytes']}")
-    inside = list(_check_members(index, path.name, read_shard(path), expected, in_tar=True))
-    yield from inside
-    if sound and not inside and file_sha256(path) != shard["sha256"]:
-        yield Damage(path.name, "", "its hash differs, though all clips are sound: a tar header or padding is damaged")
+def _check_tar(index: ShardIndex, path: Path | Address, shard: dict, expected: list[Expected]) -> Iterator[Damage]:
+    with open_reader(path) as file:
+        reader = SequentialReader(file)
+        is_whole = reader.size == shard["bytes"]
+        if not is_whole:
+            yield Damage(path.name, "", f"has {reader.size} bytes instead of {shard['bytes']}")
+        inside = list(_check_members(index, path.name, read_members(path, reader), expected, in_tar=True))
+        yield from inside
+        if is_whole and not inside and reader.sha256() != shard["sha256"]:
+            problem = "its hash differs, though all clips are sound: a tar header or padding is damaged"
+            yield Damage(path.name, "", problem)
 
 
 def _check_members(

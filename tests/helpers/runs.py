@@ -31,6 +31,10 @@ MULTIMODAL = (
     "model.name=multimodal", "epochs=2", "batch_size=8", "model.video.encoder=tiny", "model.audio.encoder=tiny",
     "model.fusion={width: 16, heads: 2, layers: 1}", "optimizer.lr=3e-3",
 )  # fmt: skip
+DIFFUSION = (
+    "model={name: diffusion, channels: [8, 16], timesteps: 100, sample_every_steps: 8, keep_steps: [4]}", "steps=8",
+    "checkpoint_every_steps=4", "batch_size=8", "ema=0.9", "scheduler={name: constant, warmup_steps: 2}",
+)  # fmt: skip
 ALONE = Group(0, 1, CPU)
 torch.set_num_threads(1)  # threads that wait for each other on busy cores take longer than one alone
 show_log("trainer")  # as the commands do
@@ -83,8 +87,12 @@ def history(out: Path) -> list[dict[str, str]]:
         return [{name: value for name, value in row.items() if name not in TIMES} for row in csv.DictReader(file)]
 
 
+def newest_state(out: Path) -> dict:
+    return load_newest(out / "checkpoints")
+
+
 def newest_weights(out: Path) -> dict[str, torch.Tensor]:
-    return load_newest(out / "checkpoints")["model"]
+    return newest_state(out)["model"]
 
 
 class MeanColours(nn.Module):

@@ -199,7 +199,8 @@ def _convert(value: Any, kind: Any, name: str, instead: str = "") -> Any:
     if origin is list and isinstance(value, list):
         return [_convert(each, arguments[0], name) for each in value]
     if origin is list:
-        raise SettingsError(f"{name} is {value!r}; it must be {instead}a list, for example [1, 0.5]")
+        example = "[a, b]" if arguments[0] is str else "[1, 0.5]"
+        raise SettingsError(f"{name} is {value!r}; it must be {instead}a list, for example {example}")
     if kind is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
         with contextlib.suppress(ValueError):
             return float(value)

@@ -139,6 +139,7 @@ class DataSettings:
     max_errors: Share = 0.01  # skip: the share of damaged clips at which the run stops all the same
     balanced: bool = False  # draw every class equally often in training
     pairs: bool = False  # draw each fake beside the original that it was made from
+    extra: list[str] | None = None  # shards folders whose train clips join training, never val or test
     weights: list[NotNegative] | None = None  # how much of each --shards an epoch takes, [1, 1]: equally many clips
     shuffle_shards: NotNegativeInt = 0  # mix clips within so many shards at a time, for slow disks; 0: over all clips
     workers: NotNegativeInt = 0  # decoding threads; 0: one per core

@@ -22,10 +22,10 @@ from trainer.torch_files import read_torch_file
 
 logger = logging.getLogger(__name__)
 
-# Settings that do not shape the weights and may differ on resume.
+# Settings that do not shape the weights and may differ on resume; the fingerprint says which clips data.extra names.
 FREE_SETTINGS = (
     "max_hours", "checkpoint_every_steps", "keep_checkpoints", "early_stopping", "tensorboard", "profile", "data.cache",
-    "data.workers", "data.cache_dir", "data.cache_gb",
+    "data.workers", "data.cache_dir", "data.cache_gb", "data.extra",
 )  # fmt: skip
 
 

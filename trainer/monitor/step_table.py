@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from trainer.run import Run
 
 EVERY = 100  # steps from one row to the next; each interval ends with a row, too
-OF_VALIDATION = ("train_loss_fixed", "val_loss")  # columns of the history that come here after a validation
+OF_VALIDATION = ("train_loss_fixed", "val_loss", "latent_std")  # of the history, and all that begin with sample_
 
 
 class StepTable:

@@ -206,6 +206,8 @@ class ShardCache:
         """All shards of a folder, before anything is read of it; of several processes one copies, the others wait."""
         with open(self.folder / ".lock-all", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            for unfinished in tables.glob(".*.tmp"):  # of a process that was killed
+                shutil.rmtree(unfinished, ignore_errors=True)
             left = {name: file for name, file in files.items() if not (tables / name).is_file()}
             need, room = sum(file.size for file in left.values()), self._most_bytes() - self._used_bytes()
             if need > room:

@@ -13,7 +13,7 @@ from shardify.storage.address import Address, place_of
 def test_an_address_is_a_path_however_it_came(name):
     address = place_of(name)
     assert isinstance(address, Address) and str(address / "a.tar") == "s3://bucket/some/dir/a.tar"
-    assert (address.scheme, address.root, address.key, address.name) == ("s3", "bucket", "some/dir", "dir")
+    assert (address.scheme, address.bucket, address.key, address.name) == ("s3", "bucket", "some/dir", "dir")
     assert (address / "a.tar").parent == address == address.resolve() == pickle.loads(pickle.dumps(address))
     assert f"{(address / 'a.tar').with_suffix('')}" == "s3://bucket/some/dir/a"
 

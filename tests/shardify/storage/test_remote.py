@@ -11,7 +11,7 @@ from buckets import KEYS, Proxy, make_bucket, moto_endpoint, use_endpoint
 from shardify.errors import ConflictError, MissingObjectError, StorageError, UsageError
 from shardify.storage import attempts, remote
 from shardify.storage.address import place_of
-from shardify.storage.base import RemoteFile
+from shardify.storage.base import RemoteFile, SequentialReader
 
 QUICK = attempts.Bounds(connect=0.5, request=0.5, tries=3, total=3)
 ODD = ["a b", "a#b", "a%20b", "q?r", "sub/ü", "~t+*[x]"]
@@ -54,7 +54,8 @@ def test_large_files_go_both_ways_in_parts(bucket, tmp_path, monkeypatch):
     remote.upload(bucket / "a", tmp_path / "a")
     remote.download(bucket / "a", tmp_path / "b")
     assert (tmp_path / "b").read_bytes() == content
-    with remote.open_reader(bucket / "a") as reader:
+    with remote.open_reader(bucket / "a") as file:
+        reader = SequentialReader(file, 6 << 20)
         assert reader.size == len(content)
         assert (reader.read(5, 3), reader.read(9_000_000, 400)) == (content[5:8], content[9_000_000:9_000_400])
         assert reader.read(len(content) - 2, 9) == content[-2:]
@@ -127,7 +128,7 @@ def test_nobody_listens_and_no_such_host(monkeypatch):
 
 def test_a_public_bucket_takes_no_keys(bucket, monkeypatch):
     public = {"x-amz-acl": "public-read", "Content-Type": "application/octet-stream"}
-    url = f"{moto_endpoint()}/{bucket.root}/a"
+    url = f"{moto_endpoint()}/{bucket.bucket}/a"
     urllib.request.urlopen(urllib.request.Request(url, b"0123", public, method="PUT")).close()
     remote.write_bytes(bucket / "b", b"0123")
     for name in KEYS:

@@ -29,7 +29,7 @@ from trainer.errors import FormatError, SettingsError
 from trainer.models.autoencoders.load import load_vae
 from trainer.models.autoencoders.vae import Vae
 from trainer.shards.shard_set import crc32
-from trainer.tools.latents.pictures import Clip, Pictures, open_pictures, to_images
+from trainer.tools.latents.pictures import Clip, Pictures, check_is_local, open_pictures, to_images
 from trainer.tools.latents.tables import write_tables
 
 logger = logging.getLogger(__name__)
@@ -57,6 +57,7 @@ def encode(request: EncodeRequest) -> ShardIndex:
     """
     device = join_group(num_devices(request.devices) > 0).device
     check_gpu(device)
+    check_is_local(request.out)
     pictures = open_pictures(request.shards)
     if "latent" in pictures.shards.members:
         raise FormatError(f"{pictures.index.folder}: has latents already; pass the folder that they were made of")

@@ -16,8 +16,9 @@ from shardify.format.tar import open_archive
 from shardify.format.words import SPLITS
 from shardify.storage.local import write_atomically
 from trainer.errors import FormatError
+from trainer.evaluation.metrics import psnr
 from trainer.tools.latents.pictures import Pictures
-from trainer.tools.latents.statistics import LatentStatistics, psnr
+from trainer.tools.latents.statistics import LatentStatistics
 
 
 def write_tables(pictures: Pictures, out: Path, entries: list[dict], latent: Array, about: dict) -> None:

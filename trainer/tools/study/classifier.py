@@ -16,7 +16,6 @@ from trainer.config.load import load_settings
 from trainer.config.settings import Settings, is_custom
 from trainer.devices.distributed import Group
 from trainer.engine.assemble import make_engine, make_model
-from trainer.engine.engine import Engine
 from trainer.engine.evaluate import autocast, choose_dtype
 from trainer.engine.optimizer import Schedule
 from trainer.errors import SettingsError
@@ -32,6 +31,7 @@ CLASSIFIER = (
     "model.attention_heads=0", "augment={flip: 0, crop: 1, brightness: 0, contrast: 0, saturation: 0}",
     "optimizer.lr=1e-3", "scheduler={name: cosine, warmup_epochs: 0.05}", "batch_size=32",
 )  # fmt: skip
+USED = ("model", "optimizer", "loss", "scheduler", "augment", "batch_size", "accumulate", "ema", "amp")  # of settings
 EVALUATIONS = 10  # on val, spread evenly over the steps
 SCORED_AT_ONCE = 256  # pictures
 
@@ -47,6 +47,9 @@ class Trained:
 
 def classifier_settings(overrides: tuple[str, ...], device: torch.device) -> Settings:
     """The settings of the classifier with the user's changes. Raises SettingsError where a study cannot have them."""
+    for text in overrides:
+        if text.partition("=")[0].partition(".")[0] not in USED:
+            raise SettingsError(f"--set {text}: a study does not have this setting; it has {', '.join(USED)}")
     settings = resolve_by_device(load_settings(None, (*CLASSIFIER, *overrides)), device)
     if is_custom(settings.model) or settings.model.name != "resnet_lstm":
         raise SettingsError(f"model.name is {settings.model.name}; the study's features are those of resnet_lstm")
@@ -67,17 +70,19 @@ def train_classifier(pictures: Pictures, places: np.ndarray, settings: Settings,
     engine = make_engine(settings, pictures.shards, numbers, model, group)
     engine.schedule = Schedule(engine.optimizer, settings.scheduler, 1, steps, maximise=True)
     ends = {round(steps * (i + 1) / EVALUATIONS) for i in range(EVALUATIONS)} - {0}
-    best, weights = Trained(model, 0, -1.0), {}
+    best, weights, val = Trained(model, 0, -1.0), {}, pictures.of_split("val")
     engine.begin_epoch(0)
     sums = engine.new_sums()
     for step, chosen in enumerate(_batches(places, settings.batch_size, steps, settings.seed), 1):
         engine.train_step(pictures.batch(chosen, group.device), 0, step - 1, sums)
         if step in ends:
             engine.guard.check(f"step {step}")
-            accuracy = _val_accuracy(engine, pictures)
+            outputs, _ = score(engine.evaluated, pictures, val, settings, group)
+            accuracy = float((outputs.argmax(1) == pictures.labels[val]).mean())
+            engine.schedule.after_epoch(accuracy)
             if accuracy > best.val_accuracy:
                 best = Trained(model, step, accuracy)
-                weights = {name: value.clone() for name, value in _averaged(engine).state_dict().items()}
+                weights = {name: value.clone() for name, value in engine.evaluated.state_dict().items()}
             engine.begin_epoch(0)
     model.load_state_dict(weights)
     model.eval()
@@ -93,16 +98,6 @@ def _batches(places: np.ndarray, size: int, steps: int, seed: int) -> Iterator[n
             left, passes = np.concatenate([left, places[order]]), passes + 1
         yield left[:size]
         left = left[size:]
-
-
-def _averaged(engine: Engine) -> nn.Module:
-    return engine.model if engine.ema is None else engine.ema.module
-
-
-def _val_accuracy(engine: Engine, pictures: Pictures) -> float:
-    val = pictures.of_split("val")
-    outputs, _ = score(_averaged(engine), pictures, val, engine.settings, engine.group)
-    return float((outputs.argmax(1) == pictures.labels[val]).mean())
 
 
 @torch.inference_mode()

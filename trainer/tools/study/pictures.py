@@ -118,7 +118,7 @@ def _open_synthetic(folder: Path, real: ShardSet) -> ShardSet:
 
 
 def read_pictures(shards: ShardSet, reconstruct: Callable[[Tensor], Tensor] | None) -> Pictures:
-    """All pictures of folders that `open_folders` has opened. Raises FormatError for a damaged one.
+    """All pictures of folders that `open_folders` has opened. Raises FormatError for a damaged one, TrainerError.
 
     reconstruct: the autoencoder, from images float32 (B, 3, S, S) in [0, 1] to such images; used on the real ones of
     train.
@@ -133,6 +133,8 @@ def read_pictures(shards: ShardSet, reconstruct: Callable[[Tensor], Tensor] | No
     if reconstruct is None:
         return pictures
     train = pictures.of_split("train")
-    made = [reconstruct(values[part].float() / 255) for part in torch.from_numpy(train).split(DECODED_AT_ONCE)]
-    made = (torch.cat(made).clamp(0, 1) * 255).round().byte().cpu()
+    made = [reconstruct(values[part].float() / 255).cpu() for part in torch.from_numpy(train).split(DECODED_AT_ONCE)]
+    made = (torch.cat(made) * 255).round().byte()
+    if made.shape[1:] != values.shape[1:]:
+        raise TrainerError(f"--vae: gives pictures of {tuple(made.shape[2:])} pixels for those of {shards.size}")
     return Pictures(shards, torch.cat([values, made]), np.concatenate([numbers, train]), pictures.num_folders)

@@ -6,15 +6,20 @@ import json
 import logging
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from shardify.format.words import SPLITS
 from shardify.storage.local import check_writable
 from shardify.text import duration
 from trainer.config.settings import Settings
+from trainer.config.vae import VaeSpec
 from trainer.devices.distributed import Group, join_group, num_devices
+from trainer.models.autoencoders.load import load_vae
+from trainer.models.autoencoders.vae import Vae
 from trainer.tools.evaluate import distinct_names
 from trainer.tools.study.arms import REAL, Arm, choose_arms, list_arms
 from trainer.tools.study.classifier import EVALUATIONS, classifier_settings, score, train_classifier, with_seed
@@ -39,6 +44,7 @@ class StudyRequest:
     per_class: tuple[int, ...] = (25, 50, 100)
     arms: tuple[str, ...] = ()  # none: all
     overrides: tuple[str, ...] = ()  # settings of the classifier
+    vae: VaeSpec | None = None  # for the arms that train on pictures through it
     devices: str = "auto"
 
 
@@ -50,6 +56,7 @@ class Study:
     settings: Settings
     pictures: Pictures
     folders: list[str]  # names of the synthetic ones
+    vae: Vae | None
     arms: list[Arm]
     group: Group
 
@@ -72,6 +79,7 @@ def study(request: StudyRequest) -> dict:
         "evaluations": EVALUATIONS,
         "test_pictures": len(made.pictures.of_split("test")),
         "settings": made.settings.to_dict(),
+        "vae": made.vae.record if made.vae else None,
         "arms": compare(made, outcomes),
         "similarity": hold_against_real(made),
     }
@@ -83,13 +91,20 @@ def prepare(request: StudyRequest, settings: Settings, group: Group) -> Study:
     """Read the pictures and list the arms. Raises ShardifyError."""
     shards = open_folders(request.shards, request.synthetic)
     folders = [name.replace("/", "-") for name in distinct_names(list(request.synthetic))]
-    pictures = read_pictures(shards, None)
+    vae = load_vae(request.vae, group.device) if request.vae else None
+    pictures = read_pictures(shards, partial(through, vae) if vae else None)
     fewest = [np.bincount(pictures.labels[pictures.of_synthetic(i)]).min() for i in range(len(folders))]
     per_class = [count for count in request.per_class if all(count <= least for least in fewest)]
     for count in sorted(set(request.per_class) - set(per_class)):
         logger.warning(f"no arm with {count} synthetic pictures of each class: a class has {min(fewest)} only")
-    arms = choose_arms(list_arms(folders, per_class, False), request.arms)
-    return Study(request, settings, pictures, folders, arms, group)
+    arms = choose_arms(list_arms(folders, per_class, vae is not None), request.arms)
+    return Study(request, settings, pictures, folders, vae, arms, group)
+
+
+def through(vae: Vae, images: Tensor) -> Tensor:
+    """Images, float32 (B, 3, S, S) in [0, 1], encoded and decoded."""
+    mean, _ = vae.moments(vae.to_input(images))
+    return vae.decode(mean)
 
 
 def run(made: Study, arm: Arm, seed: int) -> Outcome:
@@ -120,6 +135,8 @@ def identity(made: Study, arm: Arm, settings: Settings) -> str:
     data = {"shards": parts[0].fingerprint}
     if arm.folder is not None:
         data["synthetic"] = parts[1 + arm.folder].fingerprint
+    if arm.reconstructed:
+        data["vae"] = made.vae.record | {"input_range": made.vae.input_range}
     return json.dumps({"steps": made.request.steps, **data, "settings": settings.to_dict()}, sort_keys=True)
 
 

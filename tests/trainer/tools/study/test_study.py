@@ -1,4 +1,6 @@
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -96,6 +98,19 @@ def test_what_is_done_is_not_done_again(made, done, tmp_path):
     assert other.exit_code == 1 and "was made with other settings" in other.output
 
 
+def test_real_pictures_through_an_autoencoder_are_an_arm(made, done, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[4] / "scripts")
+    out = shutil.copytree(done[0], tmp_path / "study")
+    vae = ("--vae", "patch_pca:PatchPCA", "--vae-options", '{"channels": 1, "patch": 16}')  # one pixel of them is left
+    result = run(made, out, *vae, "--arm", "real_vae", synthetic=())
+    assert result.exit_code == 0, result.output
+    record = json.loads((out / "study.json").read_text())
+    assert list(record["arms"]) == ["real", "real_vae"] and record["arms"]["real_vae"]["pictures"] == 12
+    assert record["arms"]["real_vae"]["accuracy"] < record["arms"]["real"]["accuracy"] - 0.1
+    other = run(made, out, *vae[:3], '{"channels": 2, "patch": 16}', "--arm", "real_vae", synthetic=())
+    assert other.exit_code == 1 and "real_vae/seed-0.npz: was made with other" in other.output
+
+
 def test_what_cannot_be_studied_is_one_line(made, tmp_path):
     wrong = run(made, tmp_path / "a", "--arm", "real+3_synthetic", synthetic=("copies",))
     assert wrong.exit_code == 2 and "no such arm; known: real, synthetic, real+2_synthetic" in wrong.output
@@ -104,6 +119,8 @@ def test_what_cannot_be_studied_is_one_line(made, tmp_path):
         ["--shards", str(made / "shards" / "real"), "--synthetic", str(made / "copies"), "--out", str(tmp_path / "b")],
     )
     assert pictures.exit_code == 1 and "shardify build" in pictures.output and "--frames 1 --size 16" in pictures.output
+    epochs = run(made, tmp_path / "d", "--set", "epochs=3")
+    assert epochs.exit_code == 2 and "--set epochs=3: a study does not have this setting" in epochs.output
     real_twice = run(made, tmp_path / "c", synthetic=("real",))
     assert (
         real_twice.exit_code == 1 and "has 6 pictures in val; synthetic ones are for train alone" in real_twice.output

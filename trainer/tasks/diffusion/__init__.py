@@ -1,0 +1,1 @@
+"""Diffusion: a conditional model that makes latents of pictures out of noise."""

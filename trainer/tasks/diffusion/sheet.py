@@ -1,0 +1,133 @@
+"""The samples that a run shows of itself: a sheet with a row for each class, and how they lie among real ones."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from shardify.storage.local import write_atomically
+from trainer.shards.shard_set import ShardSet
+from trainer.tasks.diffusion.model import LatentDiffusion
+from trainer.tasks.diffusion.sampling import noise_of, sample
+
+PER_CLASS, STEPS, AT_ONCE = 4, 25, 64  # samples of a class, steps of the sampler, samples at once
+MOST_CLASSES = 40  # rows of a sheet
+MOST_REAL = 4_000  # clips of a split that samples are compared with
+FITTED = 64  # clips, from which the pictures of latents are learned
+TILE = 128  # largest side of a picture on the sheet
+NEAR = 0.01  # share of val's clips that count as near to a clip of train
+
+
+def sample_sheet(model: LatentDiffusion, shards: ShardSet, seed: int, path: Path) -> dict[str, float]:
+    """Sample a few latents of each class from noise that is the same every time; write them, and a sheet of them.
+
+    path: without its suffix; .npz holds the standardised samples as float16 (K, PER_CLASS, C, h, w), .jpg the sheet,
+    on which a real picture stands before the samples of its class. Returns `latent_std`, of standardised latents of
+    train, `sample_std`, and `sample_near`, the share of samples that are nearer to a clip of train than NEAR of val's
+    clips are.
+    """
+    train = latents_of(shards, evenly(shards.numbers("train"), MOST_REAL), model)
+    val = latents_of(shards, evenly(shards.numbers("val"), MOST_REAL), model)
+    samples = draw_samples(model, min(len(shards.classes), MOST_CLASSES), seed)
+    buffer = io.BytesIO()
+    np.savez(buffer, samples=samples.astype(np.float16))
+    write_atomically(path.with_suffix(".npz"), buffer.getvalue())
+    write_atomically(path.with_suffix(".jpg"), draw_sheet(samples, shards, model))
+    figures = {"latent_std": float(train.std()), "sample_std": float(samples.std())}
+    if len(val):
+        limit = np.quantile(distances(val, train), NEAR)
+        found = distances(samples.reshape(-1, *samples.shape[2:]), train)
+        figures["sample_near"] = float((found < limit).mean())
+    return figures
+
+
+def draw_samples(model: LatentDiffusion, num_classes: int, seed: int) -> np.ndarray:
+    """Standardised latents, float32 (K, PER_CLASS, C, h, w), without guidance."""
+    shape = model.mean.shape[0], *model.unet.config.sample_size
+    wanted = [(label, number) for label in range(num_classes) for number in range(PER_CLASS)]
+    found = []
+    for start in range(0, len(wanted), AT_ONCE):
+        some = wanted[start : start + AT_ONCE]
+        noise = torch.stack([noise_of(seed, label, number, shape) for label, number in some]).to(model.mean.device)
+        labels = torch.tensor([label for label, _ in some], device=noise.device)
+        steps = min(STEPS, model.settings.timesteps)
+        found.append(sample(model.unet, labels, noise, settings=model.settings, steps=steps).cpu().numpy())
+    return np.concatenate(found).reshape(num_classes, PER_CLASS, *shape)
+
+
+def latents_of(shards: ShardSet, numbers: Iterable[int], model: LatentDiffusion) -> np.ndarray:
+    """The standardised means of these clips' posteriors, float32 (N, C, h, w)."""
+    member = shards.members["latent"]
+    means = [member.decode(shards.read(number, ["latent"])[0])[: member.channels] for number in numbers]
+    mean, std = (values.cpu().numpy() for values in (model.mean, model.std))
+    return (np.array(means, np.float32).reshape(-1, member.channels, *member.shape[1:]) - mean) / std
+
+
+def distances(some: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """How far each of `some` latents is from the nearest of the others, float32 (N,)."""
+    first, second = (torch.from_numpy(values).flatten(1) for values in (some, others))
+    return torch.cat([torch.cdist(part, second).amin(1) for part in first.split(AT_ONCE)]).numpy()
+
+
+def draw_sheet(samples: np.ndarray, shards: ShardSet, model: LatentDiffusion) -> bytes:
+    """A JPEG of the samples, a row for each class with a real picture of train first.
+
+    Pictures of latents are linear: each place of a latent gives its square of pixels, by least squares over clips of
+    train. That takes no autoencoder; it is exact for patch-PCA, and blurred for others.
+    """
+    from PIL import Image
+
+    train = shards.numbers("train")
+    fitted = evenly(train, FITTED)
+    pictures = np.stack([picture_of(shards, number) for number in fitted])
+    cells = samples.shape[-2:]
+    known, squares = with_one(latents_of(shards, fitted, model)), to_squares(pictures, cells)
+    weights = np.linalg.lstsq(known, squares, rcond=None)[0]
+    rows = []
+    for label, own in enumerate(samples):
+        of_class = train[shards.labels[train] == label]
+        real = picture_of(shards, of_class[0]) if len(of_class) else np.zeros_like(pictures[0])
+        rows.append(np.concatenate([real, *to_pictures(with_one(own) @ weights, cells, pictures.shape[1])], axis=1))
+    sheet = Image.fromarray((255 * np.concatenate(rows)).clip(0, 255).astype(np.uint8))
+    factor = min(1, TILE / pictures.shape[1])
+    width, height = (max(1, round(factor * side)) for side in sheet.size)
+    buffer = io.BytesIO()
+    sheet.resize((width, height), Image.Resampling.BOX).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+def to_squares(pictures: np.ndarray, cells: tuple[int, int]) -> np.ndarray:
+    """Pictures (N, S, S, 3) as squares of pixels, (N·h·w, 3·(S/h)·(S/w)), one for each place of latents (h, w)."""
+    rows, columns = cells
+    count, size = pictures.shape[:2]
+    squares = pictures.reshape(count, rows, size // rows, columns, size // columns, 3).transpose(0, 1, 3, 2, 4, 5)
+    return squares.reshape(count * rows * columns, -1)
+
+
+def to_pictures(squares: np.ndarray, cells: tuple[int, int], size: int) -> np.ndarray:
+    """The reverse of `to_squares`."""
+    rows, columns = cells
+    squares = squares.reshape(-1, rows, columns, size // rows, size // columns, 3)
+    return squares.transpose(0, 1, 3, 2, 4, 5).reshape(-1, size, size, 3)
+
+
+def picture_of(shards: ShardSet, number: int) -> np.ndarray:
+    """The first frame of a clip, float32 (S, S, 3) in [0, 1]."""
+    member = shards.first_member
+    return member.decode(shards.read(number, [member.name])[0])[0].astype(np.float32) / 255
+
+
+def with_one(latents: np.ndarray) -> np.ndarray:
+    """Each place of latents (N, C, h, w) as a row of its values and a one, (N·h·w, C + 1)."""
+    places = latents.transpose(0, 2, 3, 1).reshape(-1, latents.shape[1])
+    return np.concatenate([places, np.ones_like(places[:, :1])], axis=1)
+
+
+def evenly(numbers: np.ndarray, most: int) -> np.ndarray:
+    """At most so many of the numbers, evenly chosen."""
+    count = min(len(numbers), most)
+    return numbers[np.arange(count) * len(numbers) // max(count, 1)]
