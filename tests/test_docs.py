@@ -78,6 +78,17 @@ NOT_RUN = {  # beginning of a command → why; of our own ones the options are p
     "python -m trainer.export --run runs/x": "takes long; tests/trainer/test_export.py does it",
     "python -m trainer --shards shards/ --set model.name=multimodal": "tests/trainer/tasks/multimodal/ does it",
     "python -m trainer.explain": "needs a run on sound; tests/trainer/test_explain.py has one",
+    "python scripts/make_demo_gait.py": "takes minutes; tests/scripts/test_make_demo_gait.py",
+    "shardify build data/gait": "pictures of these",
+    "python -m trainer.audit --shards shards/gait": "the same",
+    "python -m trainer --shards shards/gait": "the same; tests/trainer/tasks/autoencoder/ does it",
+    "python -m trainer.check_vae --vae runs/vae": "the same; tests/trainer/tools/latents/ does it",
+    "python -m trainer.encode --shards shards/gait": "the same",
+    "python -m trainer --shards latents/gait": "the same; tests/trainer/tasks/diffusion/ does it",
+    "python -m trainer.watch --run runs/diffusion": "the same; tests/trainer/tools/synthetic/ does it",
+    "python -m trainer.generate --run runs/diffusion": "the same",
+    "shardify build synthetic/": "the same",
+    "python -m trainer.study": "the same; tests/trainer/tools/study/ does it",
     "energon ": "tests/test_interoperability.py does it",
 }
 SMALL = (  # where a command says nothing else
