@@ -11,6 +11,7 @@ import torch
 
 from shardify.storage.local import write_atomically
 from trainer.shards.shard_set import ShardSet
+from trainer.tasks.diffusion.agreement import class_agreement
 from trainer.tasks.diffusion.model import LatentDiffusion
 from trainer.tasks.diffusion.sampling import noise_of, sample
 
@@ -27,11 +28,12 @@ def sample_sheet(model: LatentDiffusion, shards: ShardSet, seed: int, path: Path
 
     path: without its suffix; .npz holds the standardised samples as float16 (K, PER_CLASS, C, h, w), .jpg the sheet,
     on which a real picture stands before the samples of its class. Returns `latent_std`, of standardised latents of
-    train, `sample_std`, and `sample_near`, the share of samples that are nearer to a clip of train than NEAR of val's
-    clips are.
+    train, `sample_std`, `sample_near`, the share of samples that are nearer to a clip of train than NEAR of val's clips
+    are, and the figures of `class_agreement`.
     """
-    train = latents_of(shards, evenly(shards.numbers("train"), MOST_REAL), model)
-    val = latents_of(shards, evenly(shards.numbers("val"), MOST_REAL), model)
+    chosen = [evenly(shards.numbers(split), MOST_REAL) for split in ("train", "val")]
+    train, val = (latents_of(shards, numbers, model) for numbers in chosen)
+    of_train, of_val = (shards.labels[numbers] for numbers in chosen)
     samples = draw_samples(model, min(len(shards.classes), MOST_CLASSES), seed)
     buffer = io.BytesIO()
     np.savez(buffer, samples=samples.astype(np.float16))
@@ -42,7 +44,7 @@ def sample_sheet(model: LatentDiffusion, shards: ShardSet, seed: int, path: Path
         limit = np.quantile(distances(val, train), NEAR)
         found = distances(samples.reshape(-1, *samples.shape[2:]), train)
         figures["sample_near"] = float((found < limit).mean())
-    return figures
+    return figures | class_agreement(samples, train, of_train, val, of_val)
 
 
 def draw_samples(model: LatentDiffusion, num_classes: int, seed: int) -> np.ndarray:
