@@ -5,8 +5,7 @@
 First the time of an undisturbed build on the cluster beside that of `--workers 2` here, in turns. Then builds in which
 a machine, the process of a task, or the driver is killed (SIGKILL) at a moment drawn at random; ten seconds after a
 driver's death none of its tasks may run, and the same command is given again. Every build must give the same bytes,
-with nothing left over; one video among them takes longer than it may, ends its process, and costs its own row alone.
-Exit code 1 if anything is wrong. Takes `pip install ray`.
+with nothing left over. Exit code 1 if anything is wrong. Takes `pip install ray`.
 """
 
 from __future__ import annotations
@@ -22,37 +21,17 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import click
-import numpy as np
 from campaign_kill import make_video, tree
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "helpers"))
 from ray_machines import Machines, task_processes, two_machines
 
-OPTIONS = ("--size", "64", "--frames", "4", "--shard-size", "6", "--timeout", "1")
+OPTIONS = ("--size", "64", "--frames", "4", "--shard-size", "6")
 KINDS = ("machine", "process", "driver")
 GONE_SECONDS = 10
-
-
-def make_slow_video(path: Path) -> None:
-    """Noise in one group of pictures: all of it is decoded, in several seconds."""
-    noise = np.random.default_rng(0)
-    with av.open(path, "w") as container:
-        stream = container.add_stream("mpeg4", rate=10)
-        stream.width, stream.height, stream.gop_size = 1280, 720, 600
-        stream.bit_rate = 500_000_000
-        packets = []
-        for _ in range(40):
-            picture = noise.integers(0, 256, (720, 1280, 3), np.uint8)
-            packets += map(bytes, stream.encode(av.VideoFrame.from_ndarray(picture)))
-        for number in range(240):
-            packet = av.Packet(packets[min(number, 1 + number % (len(packets) - 1))])  # the first one is a keyframe
-            packet.stream, packet.time_base, packet.pts, packet.dts = stream, Fraction(1, 10), number, number
-            container.mux(packet)
 
 
 class Campaign:
@@ -92,9 +71,11 @@ class Campaign:
                     os.kill(tasks[0], signal.SIGKILL)
             finish(process)
             self.machines.join()
-        same = tree(self.work / "disturbed") == tree(self.work / "reference")
+        found, wanted = tree(self.work / "disturbed"), tree(self.work / "reference")
         shutil.rmtree(self.work / "disturbed")
-        return ("same" if same else "different") + left + ("" if has_hit else ", too late")
+        differing = sorted(name for name in found | wanted if found.get(name) != wanted.get(name))
+        outcome = f"different in {', '.join(differing)}" if differing else "same"
+        return outcome + left + ("" if has_hit else ", too late")
 
 
 def finish(process: subprocess.Popen) -> str:
@@ -124,14 +105,11 @@ def main(builds: int, seed: int, videos: int, rounds: int) -> None:
         for i in range(videos):
             make_video(work / "data" / ("real", "fake")[i % 2] / f"v{i:03d}.mp4", i)
         (work / "data" / "real" / "broken.mp4").write_bytes(b"no video")
-        make_slow_video(work / "data" / "fake" / "slow.mp4")
         campaign, here, there = Campaign(work, machines), [], []
         for _ in range(rounds):
             for name, times, options in (("reference", here, ("--workers", "2")), ("cluster", there, campaign.on)):
                 shutil.rmtree(work / name, ignore_errors=True)
                 times.append(campaign.run(name, *options))
-        if (work / "reference" / "samples.csv").read_text().count("took more than 1 s of CPU time") != 1:
-            raise SystemExit("the slow video has no row of its own")
         ratio = statistics.median(there) / statistics.median(here)
         click.echo(f"{videos} videos: here {here}, on the cluster {there} s, {ratio:.2f} times as long")
         outcomes["same" if tree(work / "cluster") == tree(work / "reference") else "different"] += 1

@@ -21,8 +21,10 @@ from shardify.cli.main import main as shardify
 from shardify.format.settings import BuildSettings
 from trainer.__main__ import main as trainer
 from trainer.audit import main as audit
+from trainer.check_vae import main as check_vae
 from trainer.config.load import all_keys, load_settings
 from trainer.config.settings import Settings
+from trainer.encode import main as encode
 from trainer.evaluate import main as evaluate
 from trainer.explain import main as explain
 from trainer.export import main as export
@@ -41,6 +43,8 @@ COMMANDS = {f"shardify {name}": command for name, command in shardify.commands.i
     "python -m trainer.export": export,
     "python -m trainer.explain": explain,
     "python -m trainer.audit": audit,
+    "python -m trainer.encode": encode,
+    "python -m trainer.check_vae": check_vae,
     "python -m trainer.study": study,
 }
 NOT_RUN = {  # beginning of a command → why; of our own ones the options are parsed all the same

@@ -98,7 +98,7 @@ def plan_after(previous: Previous | None, catalog: Catalog, request: BuildReques
     changed: list[str] = []
     if previous:
         catalog = catalog.spelled_as({head.name: head.classes for head in index.heads_in(previous.meta)})
-        previous, catalog, changed = apply_changes(previous, catalog, request.out / "index.json", request.changes)
+        previous, catalog, changed = apply_changes(previous, catalog, request)
     boxes, lines = match_boxes(read_boxes(request.boxes), request.data) if request.boxes else (None, [])
     plan = plan_build(catalog, request.settings, previous, boxes)
     twins = find_twins(plan, previous, request)
@@ -190,6 +190,7 @@ def _build_here(
                 workers=request.workers,
                 timeout_seconds=request.timeout_seconds,
                 faces_model=request.faces_model,
+                sources=request.sources,
             )
         ) as outcomes,
     ):

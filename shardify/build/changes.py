@@ -14,8 +14,8 @@ import numpy as np
 from shardify.build.job import SOUND_FILE_FAILED
 from shardify.build.plan import ShardPlan
 from shardify.build.previous import Previous
-from shardify.build.request import Changes
-from shardify.errors import FormatError, ShardifyError, UsageError
+from shardify.build.request import BuildRequest
+from shardify.errors import FormatError, UsageError, VideoError
 from shardify.format.index import heads_in, json_bytes, sha256, shard_name
 from shardify.format.members import Member
 from shardify.format.shard import ShardWriter, read_journal
@@ -39,19 +39,18 @@ class Rewrite:
     rows: tuple[dict, ...]  # of the clips that stay
 
 
-def apply_changes(
-    previous: Previous, catalog: Catalog, index_path: Path, changes: Changes
-) -> tuple[Previous, Catalog, list[str]]:
-    """The previous build without what `changes` gives up, and lines that say what has changed on disk.
+def apply_changes(previous: Previous, catalog: Catalog, request: BuildRequest) -> tuple[Previous, Catalog, list[str]]:
+    """The previous build without what the request gives up, and lines that say what has changed on disk.
 
     Failed rows of a manifest are tried again when they are fixed. New pieces of a video that was packed in others are
     left out of the catalog until the old ones are given up. Raises UsageError where no class is what it was, or where
     the list of the official split is not there any more.
     """
-    _check_heads(previous, catalog, index_path.parent)
-    _check_classes(previous, catalog, index_path.parent)
-    notes = _compare_origin(previous.meta, catalog, index_path.parent)
-    gone, changed = _find_changes(previous, catalog, index_path, thorough=changes.rebuild_changed)
+    changes = request.changes
+    _check_heads(previous, catalog, request.out)
+    _check_classes(previous, catalog, request.out)
+    notes = _compare_origin(previous.meta, catalog, request.out)
+    gone, changed = _find_changes(previous, catalog, request)
     dropped = _fixed(previous, catalog) if catalog.columns else set()
     if dropped:
         notes.append(f"fixed since the last build: {len(dropped)} rows that had failed, for example {min(dropped)}")
@@ -112,18 +111,22 @@ def _is_fixed(source: Source, row: dict, settings: dict) -> bool:
     return has_changed or has_come or is_moved(source, row, settings) or has_target
 
 
-def _find_changes(
-    previous: Previous, catalog: Catalog, index_path: Path, thorough: bool
-) -> tuple[list[str], list[str]]:
+def _find_changes(previous: Previous, catalog: Catalog, request: BuildRequest) -> tuple[list[str], list[str]]:
     """Packed sources that are gone, and those with other bytes, or of which something else is said now.
 
-    Files that are no newer than the index are taken to be unchanged if their size is; all are read if `thorough`.
+    Files that are no newer than the index are taken to be unchanged if their size is; --rebuild-changed reads all.
     """
     here = {source.source: source for source in catalog.sources}
     rows = {row["source"]: row for row in previous.rows}
     settings = previous.meta["settings"]
+    thorough, index_path = request.changes.rebuild_changed, request.out / "index.json"
     suspect_ns = float("-inf") if thorough else index_path.stat().st_mtime_ns
-    fingerprint = functools.cache(functools.partial(source_fingerprint, whole=settings.get("full_hash", False)))
+
+    @functools.cache
+    def fingerprint(path: Path, size: int) -> str:
+        with request.sources.here(path):
+            return source_fingerprint(path, size, settings.get("full_hash", False))
+
     gone = [name for name, row in rows.items() if name not in here or _is_missing(here[name].path, row)]
     changed = _regrouped(previous, catalog)
     for name in rows.keys() & here.keys():
@@ -236,7 +239,7 @@ def _differs(
         if size is not None and str(here.st_size) != size:
             return True
         return bool(packed) and here.st_mtime_ns > suspect_ns and fingerprint(path, here.st_size) != packed
-    except (ShardifyError, OSError, ValueError):
+    except (VideoError, OSError, ValueError):
         return False
 
 

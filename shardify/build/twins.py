@@ -9,7 +9,7 @@ from pathlib import Path
 from shardify.build.plan import BuildPlan
 from shardify.build.previous import Previous
 from shardify.build.request import BuildRequest
-from shardify.errors import ShardifyError
+from shardify.errors import VideoError
 from shardify.sources.fingerprint import source_bytes, source_fingerprint
 from shardify.video.container import open_regular_file
 from shardify.video.piece import split_piece
@@ -23,7 +23,6 @@ def find_twins(plan: BuildPlan, previous: Previous | None, request: BuildRequest
     Only files of equal size in two classes or splits are opened: a block of each, and where these are equal, too, what
     the fingerprint covers. The pieces of one video are no twins.
     """
-    data, whole = request.data, request.settings.full_hash
     jobs = [job for shard in plan.shards for job in shard.jobs]
     rows = [row for row in previous.rows if row["source"] not in previous.dropped] if previous else []
     by_size: dict[int, list[tuple]] = defaultdict(list)
@@ -37,7 +36,7 @@ def find_twins(plan: BuildPlan, previous: Previous | None, request: BuildRequest
     for size, files in by_size.items():
         if not _are_apart(files, slice(2)) or not any(file[3] for file in files):
             continue
-        for alike in _alike(data, size, files, whole):
+        for alike in _alike(request, size, files):
             for number, what in enumerate(found):
                 if _are_apart(alike, number):
                     found[what].append(alike)
@@ -49,17 +48,19 @@ def _are_apart(files: list[tuple], what: int | slice) -> bool:
     return len({file[what] for file in files}) > 1 and len({split_piece(file[2])[0] for file in files}) > 1
 
 
-def _alike(data: Path, size: int, files: list[tuple], whole: bool) -> list[list[tuple]]:
+def _alike(request: BuildRequest, size: int, files: list[tuple]) -> list[list[tuple]]:
     """Those of the files that are equal, by groups; one that cannot be read equals no other."""
-    groups = [files]
+    groups, whole = [files], request.settings.full_hash
     for read in map(functools.cache, (_probe, source_fingerprint)):  # a video may have a thousand pieces
         finer = []
         for group in groups:
             by_value = defaultdict(list)
             for file in group:
+                path = request.data / split_piece(file[2])[0]
                 try:
-                    by_value[read(data / split_piece(file[2])[0], size, whole)].append(file)
-                except (ShardifyError, OSError, ValueError):
+                    with request.sources.here(path):
+                        by_value[read(path, size, whole)].append(file)
+                except (VideoError, OSError, ValueError):
                     continue
             finer += [alike for alike in by_value.values() if _are_apart(alike, slice(2))]
         groups = finer

@@ -28,7 +28,7 @@ LICENSES = (
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @one_line_errors
 def info(shards: Path, as_json: bool) -> None:
-    """Say what the folder SHARDS holds, which may be an address in object storage."""
+    """Say what the folder SHARDS holds; it may lie in object storage."""
     from collections import Counter
 
     from shardify.storage.place import open_place

@@ -73,6 +73,8 @@ BUILD_OPTIONS = (
         "--workers", type=click.IntRange(1), help="Decoding processes.  [default: one per core; with --on, 4 per shard]"
     ),
     click.option("--timeout", type=click.FloatRange(1), default=600, help="CPU seconds that one video may take."),
+    click.option("--scratch", type=FOLDER, help="Folder for videos of a bucket.  [default: that of temporary files]"),
+    click.option("--scratch-gb", type=click.FloatRange(0), default=20, help="GB that they may take there at a time."),
     click.option("--full-hash", is_flag=True, help="Fingerprint whole source files, not three MiB of each."),
     click.option("--strict", is_flag=True, help="Refuse damaged videos and twins; exit 1 if any input failed."),
     click.option(
@@ -103,7 +105,13 @@ def build_options(command):
     @click.pass_context
     def wrapped(context: click.Context, data: Path, shards: Path | None, **options):
         own = {name: options.pop(name) for name in ("dry_run", "plan_only", "part", "on") if name in options}
-        return command(_request(data, shards, _with_config(context, options)), **own)
+        options = _with_config(context, options)
+        scratch, size = options.pop("scratch"), options.pop("scratch_gb")
+        request = _request(data, shards, options)
+        from shardify.build.remote.places import Scratch, open_places
+
+        with open_places(request, Scratch(scratch, int(size * 1e9))) as request:
+            return command(request, **own)
 
     for option in reversed(BUILD_OPTIONS):
         wrapped = option(wrapped)

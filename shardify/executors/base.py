@@ -24,12 +24,19 @@ class Limits:
 class Executor(Protocol):
     """Whatever carries out many small units of work: processes of this machine."""
 
-    def map(self, work: Callable[[Unit], Result], units: Iterable[Unit]) -> Iterator[Result | str]:
+    def map(
+        self,
+        work: Callable[[Unit], Result],
+        units: Iterable[Unit | None],
+        release: Callable[[Unit], None] = lambda unit: None,
+    ) -> Iterator[Result | str]:
         """For each unit, in order: what `work` returns for it, which is never a str, or a str: why there is nothing.
 
         `work` and units are pickled. A unit may be carried out more than once, so it must be idempotent. What it
         raises is its failure, and the message of a ShardifyError the reason; a broken installation and a lack of
-        open files are nobody's failure and are raised here. `units` is read no further than workers can be kept busy.
+        open files are nobody's failure and are raised here. `units` is read no further than workers can be kept busy;
+        it may give None where the next one is not ready, while another one is under way. `release` is called with
+        each unit as soon as it is done, before the turn of its outcome.
         """
 
 

@@ -34,7 +34,9 @@ AHEAD = 16  # units per worker that may be finished before their turn
 AHEAD_BYTES = 64 << 20  # per worker, of what is finished before its turn: at most DEPTH more per worker are under way
 DEPTH = 2  # units that a worker is given: the next one is there when the first is done
 SLICE_SECONDS = 1.0  # of waiting
+NOT_READY_SECONDS = 0.02  # the same, for units that are not ready
 OUT_OF_MEMORY = 77  # exit code of a worker
+_NO_MORE = object()
 NOT_THE_UNITS_FAULT = (errno.EMFILE, errno.ENFILE)
 
 
@@ -46,14 +48,19 @@ class LocalExecutor(Executor):
     limits: Limits
     preload: tuple[str, ...] = ()
 
-    def map(self, work: Callable[[Unit], Result], units: Iterable[Unit]) -> Iterator[Result | str]:
+    def map(
+        self,
+        work: Callable[[Unit], Result],
+        units: Iterable[Unit | None],
+        release: Callable[[Unit], None] = lambda unit: None,
+    ) -> Iterator[Result | str]:
         """As the contract says.
 
         A unit that kills its worker is tried once more in a fresh one: what comes of it depends on the unit alone,
         not on what was done before it.
         """
         _allow_files(16 + 3 * self.workers)
-        pool = _Pool(self, work, iter(units))
+        pool = _Pool(self, work, iter(units), release)
         done: dict[int, tuple[Result | str, int]] = {}
         held = 0  # bytes
         try:
@@ -121,8 +128,9 @@ def _without_main_module() -> Iterator[None]:
 
 
 class _Pool:
-    def __init__(self, executor: LocalExecutor, work: Callable, units: Iterator) -> None:
-        self._executor, self._work, self._units = executor, work, units
+    def __init__(self, executor: LocalExecutor, work: Callable, units: Iterator, release: Callable) -> None:
+        self._executor, self._work, self._units, self._release = executor, work, units, release
+        self._slice_seconds = SLICE_SECONDS
         self._workers: list[_Worker] = []
         self._given = 0
         self._retried: set[int] = set()
@@ -133,8 +141,9 @@ class _Pool:
     def feed(self, stop: int) -> None:
         """Give out units with numbers below `stop` as long as a worker can take one."""
         while self._given < stop and (worker := self._least_busy()) is not None:
-            unit = next(self._units, None)
-            if unit is None:
+            unit = next(self._units, _NO_MORE)
+            self._slice_seconds = SLICE_SECONDS if unit is not None else NOT_READY_SECONDS
+            if unit is None or unit is _NO_MORE:
                 return
             worker.give(self._given, unit)
             self._given += 1
@@ -150,7 +159,7 @@ class _Pool:
         """Wait a while for something to happen; (unit number, outcome, its bytes), perhaps none."""
         busy = {worker.pipe: worker for worker in self._workers if worker.queue}
         begin = time.monotonic()
-        ready = wait(busy, SLICE_SECONDS)
+        ready = wait(busy, self._slice_seconds)
         passed = min(time.monotonic() - begin, 2 * SLICE_SECONDS)  # more, and this process was suspended as well
         for worker in map(busy.__getitem__, ready):
             try:
@@ -165,7 +174,8 @@ class _Pool:
             if not worker.has_begun:  # its first message says so
                 worker.has_begun = True
                 continue
-            number, _ = worker.queue.popleft()
+            number, unit = worker.queue.popleft()
+            self._release(unit)
             yield number, outcome, len(message)
         patience = STANDSTILL * self._executor.limits.cpu_seconds
         for worker in busy.values():
@@ -191,6 +201,7 @@ class _Pool:
             self._retried.add(number)
             fresh.give(number, unit)
         else:
+            self._release(unit)
             yield number, reason or _reason(code, self._executor.limits), 0
         for later in worker.queue:
             fresh.give(*later)

@@ -90,7 +90,7 @@ def download(address: Address, path: Path, file: RemoteFile | None = None) -> No
 def head(address: Address) -> RemoteFile:
     """An object's size and ETag, without its content."""
     found = _bounded(address, lambda obs, store, key: obs.head(store, key))
-    return RemoteFile(address.name, found["size"], found["e_tag"])
+    return RemoteFile(address.name, found["size"], _strong(found["e_tag"]))
 
 
 def list_files(folder: Address) -> list[RemoteFile]:
@@ -101,9 +101,14 @@ def list_files(folder: Address) -> list[RemoteFile]:
 
     def ask(obs: ModuleType, store: ObjectStore, key: str) -> list[RemoteFile]:
         found = obs.list(store, start or None, chunk_size=1000).collect()
-        return [RemoteFile(one["path"].removeprefix(start), one["size"], one["e_tag"]) for one in found]
+        return [RemoteFile(one["path"].removeprefix(start), one["size"], _strong(one["e_tag"])) for one in found]
 
     return sorted(_bounded(folder, ask, many=True), key=lambda file: file.name)
+
+
+def _strong(etag: str | None) -> str | None:
+    """An ETag that conditions can be made with: web servers also give weak ones, of which none holds."""
+    return None if etag is None or etag.startswith("W/") else etag
 
 
 def write_bytes(address: Address, payload: bytes) -> str | None:
@@ -184,7 +189,7 @@ def _meaning(address: Address, error: Exception) -> TryAgain | StorageError:
         return StorageError(f"{address}: no keys are found; {HOW_TO_SIGN[address.scheme]}")
     if code and code < 500 and code not in PASSING:
         return StorageError(f"{address}: the server answers HTTP {code}; check the address, region and endpoint")
-    if "NotPartial" in text:
+    if isinstance(error, exceptions.NotSupportedError) or "NotPartial" in text:
         return StorageError(f"{address}: the server gives no parts of files; copy the folder to this machine")
     causes = [words for pattern, words in CAUSES.items() if pattern in text]
     return TryAgain(f"HTTP {code}" if code else causes[0] if causes else type(error).__name__)

@@ -8,7 +8,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from builds import SMALL, make_job
+from poison import make_poisoned
+
+from shardify.build.encode import pack_videos
 from shardify.errors import ShardifyError
+from shardify.format.settings import BuildSettings
 
 HOST = "127.0.0.2"  # with 127.0.0.1 drivers have hung
 
@@ -54,6 +59,13 @@ def two_machines() -> Iterator[Machines]:
         yield machines
     finally:
         machines.close()
+
+
+def pack_poisoned(paths: list[Path]) -> list[int | str]:
+    """The clips of each video, some of which kill their process, as a task packs them."""
+    jobs, settings = map(make_job, paths), BuildSettings(**SMALL)
+    outcomes = pack_videos(jobs, settings, workers=1, timeout_seconds=60, pack=make_poisoned)
+    return [outcome if isinstance(outcome, str) else len(outcome) for outcome in outcomes]
 
 
 def differ(unit: object) -> None:

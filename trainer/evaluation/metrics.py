@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 
@@ -17,6 +18,7 @@ RESAMPLES = 1000  # of the bootstrap
 CHUNK_VALUES = 1 << 21  # weights that are looked at at once: 16 MB, and some ten arrays of that size
 LINE_SECONDS = 5.0  # between two lines on how far the resamples are
 TEMPERATURES = (0.05, 20.0)  # between which one is looked for
+BEST_PSNR = 100.0  # dB, of pictures that are the same
 
 Figures = dict[str, float | None]  # None where one is not defined
 Intervals = dict[str, list[float] | None]  # [low, high]
@@ -193,3 +195,8 @@ def _intervals(
 def _interval(values: np.ndarray) -> list[float] | None:
     values = values[np.isfinite(values)]
     return np.percentile(values, [2.5, 97.5]).tolist() if len(values) else None
+
+
+def psnr(mse: float) -> float:
+    """The peak signal-to-noise ratio in dB of a mean squared error of pixels in 0 to 1; BEST_PSNR at most."""
+    return min(BEST_PSNR, -10 * math.log10(mse)) if mse > 0 else BEST_PSNR

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from trainer.config.settings import LOSSES, MODELS, LossSettings, Settings
+from trainer.tasks.autoencoder.settings import AutoencoderSettings
 from trainer.tasks.classification.settings import BinaryCrossEntropy, CrossEntropy, Focal
 from trainer.tasks.diffusion.settings import DiffusionSettings
 from trainer.tasks.multimodal.settings import MultimodalSettings
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 # the models and losses that ask for a task: its class, and that for clips with several heads where it is another
 TASKS = {
+    (AutoencoderSettings,): ("trainer.tasks.autoencoder.task:Autoencoder",),
     (DiffusionSettings,): ("trainer.tasks.diffusion.task:Diffusion",),
     (MultimodalSettings,): (
         "trainer.tasks.multimodal.task:Multimodal", "trainer.tasks.multimodal.task:MultimodalHeads",

@@ -44,7 +44,7 @@ def evaluate_run(request: EvaluationRequest) -> dict:
     """
     from trainer.devices.distributed import join_group, num_devices
     from trainer.saved_model import load_saved
-    from trainer.shards.shard_cache import cache_of
+    from trainer.shards.shard_cache import cache_of_saved
     from trainer.shards.shard_set import open_shards
     from trainer.tasks.levels import evaluation, mean_levels
     from trainer.tools.evaluation_files import plots_of, scores_csv, write_evaluation
@@ -55,7 +55,7 @@ def evaluate_run(request: EvaluationRequest) -> dict:
         check_writable(path)
     group = join_group(num_devices(request.devices) > 0)
     saved = load_saved(request.run, group.device, request.model_class)
-    data, cache = saved.settings.data, cache_of(saved.settings.data)
+    data, cache = saved.settings.data, cache_of_saved(saved.settings.data)
     opened = [open_shards(path, data.sheet_frames, cache) for path in request.shards]
     check_meant(request.meant, {name for shards in opened for name in shards.classes})
     matched = [saved.task.match_classes(shards, saved.classes, request.meant) for shards in opened]

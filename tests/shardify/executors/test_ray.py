@@ -1,12 +1,13 @@
 """A real Ray cluster of two machines: whole builds, what differs there, and what is lost on the way."""
 
 import os
+import shutil
 import signal
 import threading
 
 import pytest
 from builds import SMALL, make_videos, run_build, tree, video_names
-from ray_machines import differ, task_processes, two_machines
+from ray_machines import differ, pack_poisoned, task_processes, two_machines
 
 from shardify.build.build import build
 from shardify.build.request import BuildRequest
@@ -86,6 +87,14 @@ def test_what_work_raises(machines, tmp_path):
     with pytest.raises(ShardifyError, match=r"other libraries, .* \(av 0 there"):
         list(cluster.as_completed(differ, [1, 2]))
     assert list(cluster.as_completed(os._exit, [1])) == [(1, "The worker died unexpectedly while executing this task")]
+
+
+def test_poison_costs_one_video(machines, data, tmp_path):
+    paths = [tmp_path / f"{stem}.mp4" for stem in ("a", "segfault", "b", "abort", "c")]
+    for path in paths:
+        shutil.copy(data / "real" / "v01.mp4", path)
+    ((_, outcomes),) = RayCluster(machines.address, 1).as_completed(pack_poisoned, [paths])
+    assert outcomes == [1, "its process crashed (SIGSEGV)", 1, "its process crashed (SIGABRT)", 1]
 
 
 def test_no_cluster_and_no_room(machines, monkeypatch):

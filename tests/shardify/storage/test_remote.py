@@ -1,9 +1,12 @@
 """Objects in a bucket of a real server, also behind a network that fails, and what users are told."""
 
+import functools
 import hashlib
 import sys
+import threading
 import time
 import urllib.request
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from buckets import KEYS, Proxy, make_bucket, moto_endpoint, use_endpoint
@@ -124,6 +127,18 @@ def test_nobody_listens_and_no_such_host(monkeypatch):
         remote.read_bytes(place_of("http://127.0.0.1:9/a"))
     with pytest.raises(UsageError, match="cannot be listed"):
         remote.list_files(place_of("http://127.0.0.1:9/a"))
+
+
+def test_a_web_server_is_read_whole_and_in_parts_where_it_gives_them(tmp_path):
+    (tmp_path / "a").write_bytes(b"0123")
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=tmp_path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        address = place_of(f"http://127.0.0.1:{server.server_port}/a")
+        assert remote.read_bytes(address) == b"0123" and remote.head(address).size == 4
+        with pytest.raises(StorageError, match="the server gives no parts of files; copy the folder"):
+            remote.read_range(address, 1, 2)
+        server.shutdown()
 
 
 def test_a_public_bucket_takes_no_keys(bucket, monkeypatch):

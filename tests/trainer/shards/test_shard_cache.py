@@ -73,6 +73,11 @@ def test_clips_and_their_order_are_those_of_the_folder(shards_folder, there, pro
     assert all_clips(shards) == expected
     here, remotely = (ClipLoader(found, batch_size=8, seed=3, shuffle_shards=2) for found in (whole, shards))
     assert [numbers_of(here, epoch) for epoch in range(3)] == [numbers_of(remotely, epoch) for epoch in range(3)]
+    resumed = ClipLoader(open_shards(there, cache=ShardCache(tmp_path / "elsewhere", gigabytes)), batch_size=8, seed=3)
+    resumed.load_state_dict(ClipLoader(whole, batch_size=8, seed=3).state_dict() | {"epoch": 1, "step": 1})
+    assert [labels.tolist() for _, labels in resumed] == [
+        whole.labels[numbers].tolist() for numbers in numbers_of(ClipLoader(whole, batch_size=8, seed=3), 1)[1:]
+    ]
     if gigabytes == "auto":
         run_until_quiet([remotely], proxy)
         assert sorted(path.name for path in tmp_path.glob("*/*.tar")) == [f"train-{n:06d}.tar" for n in range(3)]

@@ -26,7 +26,8 @@ KIND = "AutoencoderKL"  # of diffusers, which folders and weights files hold
 FILES = tuple(f"diffusion_pytorch_model.{end}" for end in ("safetensors", "fp16.safetensors", "bin"))
 OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # up to diffusers 0.14
 OLD_NAME = re.compile(rf"(?<=\.attentions\.0\.)({'|'.join(OLD_NAMES)})(?=\.(?:weight|bias)$)")
-TRAINED_ON = "trained_on"  # among the metadata of a safetensors file
+TRAINED_ON = "trained_on"  # among the metadata of a safetensors file, or in ABOUT
+ABOUT = "about.json"  # beside the weights that a run has trained
 
 
 def load_vae(spec: VaeSpec, device: torch.device) -> Vae:
@@ -146,11 +147,20 @@ def _build(path: Path) -> nn.Module:
 
 
 def _of_file(path: Path) -> dict[str, str]:
-    """The hash of a weights file, and what they were trained on, where the file says so."""
-    about = {"sha256": file_sha256(path)}
+    """The hash of a weights file, and what they were trained on, where that is known."""
+    return {"sha256": file_sha256(path), TRAINED_ON: _trained_on(path)}
+
+
+def _trained_on(path: Path) -> str:
+    """As the file's metadata say, or what a run has written beside it; "" where neither does."""
     if path.suffix == ".safetensors":
         from safetensors import safe_open
 
         with safe_open(path, "pt") as file:
-            about[TRAINED_ON] = (file.metadata() or {}).get(TRAINED_ON, "")
-    return about
+            if said := (file.metadata() or {}).get(TRAINED_ON):
+                return said
+    try:
+        said = json.loads(path.with_name(ABOUT).read_text(encoding="utf-8"))[TRAINED_ON]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return ""
+    return said if isinstance(said, str) else ""

@@ -15,11 +15,12 @@ from trainer.config.vae import RANGES, VaeSpec
 from trainer.devices.distributed import join_group, num_devices
 from trainer.devices.gpu import check_gpu
 from trainer.errors import FormatError
+from trainer.evaluation.metrics import psnr
 from trainer.models.autoencoders.load import load_vae
 from trainer.models.autoencoders.vae import Vae
 from trainer.tools.latents.encode import BATCH
 from trainer.tools.latents.pictures import open_pictures, to_images
-from trainer.tools.latents.statistics import LatentStatistics, psnr
+from trainer.tools.latents.statistics import LatentStatistics
 
 LEAST_PSNR = 20.0  # dB; what a model of latents makes is never better than this
 CLOSE_TO_1 = (0.8, 1.25)  # of standard deviations

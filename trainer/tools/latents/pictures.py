@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shardify.format.index import ShardIndex, read_index, read_rows, sha256
+from shardify.format.index import ShardIndex, is_as_written, read_index, read_rows, sha256
 from shardify.format.members.base import DAMAGE
 from shardify.format.schema import SHARD
 from shardify.format.tar import open_archive
 from shardify.format.words import SPLITS
+from shardify.storage.address import Address, place_of
 from shardify.storage.local import file_sha256
 from trainer.errors import FormatError
 from trainer.shards.shard_set import ShardSet, crc32, open_shards
@@ -91,6 +92,7 @@ class Pictures:
 
 def open_pictures(name: Path) -> Pictures:
     """Open a whole folder of pictures that `shardify build --frames 1` has made, unpacked or not."""
+    check_is_local(name)
     shards = open_shards(name)
     if not shards.has_crc:
         raise FormatError(f"{name}: has no index.json; only folders made by `shardify build` can be encoded")
@@ -106,7 +108,15 @@ def open_pictures(name: Path) -> Pictures:
     if file_sha256(shards.folder / "samples.csv") != index.meta["sha256"]["samples.csv"]:
         raise FormatError(f"{shards.folder / 'samples.csv'}: differs from index.json; copy the folder again")
     rows = {row["key"]: row for row in read_rows(shards.folder) if row["status"] == "ok"}
+    if not is_as_written(shards.folder) or rows.keys() != {key.decode() for key in index.samples["key"].tolist()}:
+        raise FormatError(f"{shards.folder}: its tables do not agree; see shardify verify, or copy it again")
     return Pictures(shards, index, rows)
+
+
+def check_is_local(path: Path) -> None:
+    """Raises FormatError for an address in object storage."""
+    if isinstance(place_of(path), Address):
+        raise FormatError(f"{place_of(path)}: lies in object storage, which this command does not use; name a folder")
 
 
 def to_images(pictures: np.ndarray) -> Tensor:

@@ -1,12 +1,10 @@
-"""Figures of latents, over any number of them: per channel, of the posterior, and of the reconstruction."""
+"""Figures of latents, over any number of them: per channel, and of the posterior."""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
-
-BEST_PSNR = 100.0  # dB; where a reconstruction is exact
 
 
 class LatentStatistics:
@@ -53,8 +51,3 @@ class LatentStatistics:
         count = self._values * self.channels
         mean = self._sum.sum() / count
         return float(mean), math.sqrt(max(0.0, self._squares.sum() / count - mean**2))
-
-
-def psnr(mse: float) -> float:
-    """The peak signal-to-noise ratio in dB of a mean squared error of pixels in 0 to 1; BEST_PSNR at most."""
-    return min(BEST_PSNR, -10 * math.log10(mse)) if mse > 0 else BEST_PSNR

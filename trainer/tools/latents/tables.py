@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +16,9 @@ from shardify.format.tar import open_archive
 from shardify.format.words import SPLITS
 from shardify.storage.local import write_atomically
 from trainer.errors import FormatError
+from trainer.evaluation.metrics import psnr
 from trainer.tools.latents.pictures import Pictures
-from trainer.tools.latents.statistics import LatentStatistics, psnr
+from trainer.tools.latents.statistics import LatentStatistics
 
 
 def write_tables(pictures: Pictures, out: Path, entries: list[dict], latent: Array, about: dict) -> None:
@@ -32,7 +33,7 @@ def write_tables(pictures: Pictures, out: Path, entries: list[dict], latent: Arr
         reconstruction=_reconstruction(entries),
     )
     old, rows = pictures.index, {row["key"]: row for entry in entries for row in entry["rows"]}
-    meta = {name: value for name, value in json.loads(json.dumps(old.meta)).items() if name != "index_sha256"}
+    meta = {name: value for name, value in copy.deepcopy(old.meta).items() if name != "index_sha256"}
     meta["members"]["latent"] = member.to_dict()
     for shard, entry in zip(all_shards(meta), entries, strict=True):
         shard |= {name: entry[name] for name in ("bytes", "sha256", "versions")}

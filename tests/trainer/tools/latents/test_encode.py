@@ -2,11 +2,12 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from builds import tree, unpack
+from builds import reseal, tree, unpack
 from latents import CHANNELS, PATCH, SIZE, make_pictures
 from PIL import Image
 
@@ -14,7 +15,7 @@ from shardify.build.build import build
 from shardify.build.request import BuildRequest
 from shardify.cli.main import main as shardify
 from shardify.errors import UsageError
-from shardify.format.index import read_index
+from shardify.format.index import read_index, read_rows
 from shardify.format.settings import BuildSettings
 from shardify.format.shard import ShardWriter
 from shardify.tools.verify import verify_folder
@@ -111,7 +112,10 @@ def test_a_stopped_call_resumes_to_the_same_bytes(latents, pictures, pca, tmp_pa
     monkeypatch.undo()
     (tmp_path / "out" / ".train-000000.tar.0000.tmp").touch()  # as a killed process leaves one
     times = {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in finished}
+    asked = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
     encode(EncodeRequest(**request, workers=1))
+    assert asked == [torch.get_num_threads()]  # those that it began with
     assert tree(tmp_path / "out") == tree(latents)
     assert {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in finished} == times
     assert ("resuming" in caplog.text) == (stop_at > 0)
@@ -145,12 +149,14 @@ def test_another_autoencoder_is_refused_where_latents_are_or_begin(latents, pict
     ("source", "out", "words"),
     [
         ("latents", "new", "has latents already"), ("pictures", "data", "holds .*, but no latents"),
-        ("pictures", "pictures", "is a shards folder without latents"),
+        ("pictures", "pictures", "is a shards folder without latents"), ("remote", "new", "lies in object storage"),
+        ("pictures", "remote", "lies in object storage"),
     ],
 )  # fmt: skip
 def test_folders_that_cannot_be_encoded_are_one_line(latents, pictures, pca, tmp_path, source, out, words):
-    shards = {"latents": latents, "pictures": pictures}[source]
-    places = {"new": tmp_path / "new", "data": pictures.parent / "data", "pictures": pictures}
+    remote = Path("s3://bucket/shards")
+    shards = {"latents": latents, "pictures": pictures, "remote": remote}[source]
+    places = {"new": tmp_path / "new", "data": pictures.parent / "data", "pictures": pictures, "remote": remote}
     with pytest.raises((FormatError, SettingsError), match=words):
         encode(EncodeRequest(shards=shards, vae=pca, out=places[out], devices="cpu"))
 
@@ -174,6 +180,14 @@ def test_a_damaged_picture_stops_it(pictures, pca, tmp_path):
     content[int(open_shards(folder).samples["frames_offset"][25]) + 40] ^= 1
     shard.write_bytes(content)
     with pytest.raises(FormatError, match=r"train-000001.tar: clip .*: jpg is damaged"):
+        encode(EncodeRequest(shards=folder, vae=pca, out=tmp_path / "out", devices="cpu"))
+
+
+def test_tables_that_do_not_agree_stop_it(pictures, pca, tmp_path):
+    folder = shutil.copytree(pictures, tmp_path / "shards")
+    rows = read_rows(folder)
+    reseal(folder, rows=[*rows[:-1], rows[-1] | {"key": "another"}])
+    with pytest.raises(FormatError, match="its tables do not agree"):
         encode(EncodeRequest(shards=folder, vae=pca, out=tmp_path / "out", devices="cpu"))
 
 

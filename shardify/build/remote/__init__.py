@@ -1,0 +1,1 @@
+"""Builds whose videos or shards lie in object storage."""

@@ -1,0 +1,1 @@
+"""Autoencoders: a model that makes pictures small, as latents, and large again."""
