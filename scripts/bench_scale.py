@@ -111,7 +111,7 @@ def measure(data: Path, work: Path, videos: int, shards: int) -> None:
     steps.done("list the folder of shards")
     entries = [read_journal(out, name, plan_id) for name, plan_id in ids.items()]
     steps.done("read the journal")
-    write_tables(out, settings, plan, entries, None)
+    write_tables(request, plan, entries, None)
     commit.remove_leftovers(out, set(ids))
     tables = sum((out / name).stat().st_size for name in ("index.json", *TABLES))
     steps.done("write the tables", tables)

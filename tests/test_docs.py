@@ -28,8 +28,10 @@ from trainer.encode import main as encode
 from trainer.evaluate import main as evaluate
 from trainer.explain import main as explain
 from trainer.export import main as export
+from trainer.generate import main as generate
 from trainer.predict import main as predict
 from trainer.study import main as study
+from trainer.watch import main as watch
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -45,6 +47,8 @@ COMMANDS = {f"shardify {name}": command for name, command in shardify.commands.i
     "python -m trainer.audit": audit,
     "python -m trainer.encode": encode,
     "python -m trainer.check_vae": check_vae,
+    "python -m trainer.watch": watch,
+    "python -m trainer.generate": generate,
     "python -m trainer.study": study,
 }
 NOT_RUN = {  # beginning of a command → why; of our own ones the options are parsed all the same

@@ -14,7 +14,7 @@ from pathlib import Path
 from shardify.audio.log_mel import mel_bands
 from shardify.build import commit
 from shardify.build.build_shard import build_shard, plan_hash
-from shardify.build.changes import apply_changes, plan_rewrites, rewrite_shard
+from shardify.build.changes import Rewrite, apply_changes, plan_rewrites, rewrite_shard
 from shardify.build.encode import Outcome, pack_videos
 from shardify.build.job import Job
 from shardify.build.parts.on_cluster import build_on_cluster, open_cluster
@@ -77,16 +77,19 @@ def build(request: BuildRequest) -> BuildReport:
         names = {shard.name for shard in [*plan.shards, *rewrites]}
         finished = previous.shard_names if previous else set()
         commit.remove_leftovers(out, finished, names)
+        request.target.sync()
         if previous and not (plan.shards or plan.rejected or previous.dropped or plan.renamed):
             return _report(catalog, plan, previous.meta, previous.rows, start)
         commit.begin(out, settings)
+        request.target.sync()
         decoders = Counter()
         entries, resumed = build_shards(request, plan.shards, decoders)
-        entries += [rewrite_shard(out, rewrite, members_of(settings)) for rewrite in rewrites]
+        entries += [_rewrite(request, rewrite) for rewrite in rewrites]
         if previous:
             commit.give_up(out, previous.rewritten)
-        meta, rows = write_tables(out, settings, plan, entries, previous)
+        meta, rows = write_tables(request, plan, entries, previous)
         commit.remove_leftovers(out, index.shard_names(meta))
+        request.target.sync()
         report = _report(catalog, plan, meta, rows, start)
         report.resumed_shards, report.decoders = resumed, decoders
         report.dropped_inputs = len(previous.dropped) if previous else 0
@@ -143,7 +146,7 @@ def build_shards(request: BuildRequest, shards: list[ShardPlan], decoders: Count
     """Journal entries of all shards in plan order, and how many of them were finished already."""
     out, settings = request.out, request.settings
     ids = {shard.name: plan_hash(shard, settings) for shard in shards}
-    done = {name: read_journal(out, name, plan_id) for name, plan_id in ids.items()}
+    done = {name: request.target.finished(out, name, plan_id) for name, plan_id in ids.items()}
     missing = [shard for shard in shards if done[shard.name] is None]
     resumed = len(shards) - len(missing)
     if resumed:
@@ -198,11 +201,20 @@ def _build_here(
         for in_hand, shard in enumerate(shards):  # noqa: B007 (read by `jobs`)
             own = itertools.islice(counted, len(shard.jobs))
             done[shard.name] = build_shard(request.out, shard, ids[shard.name], request.settings, own)
+            request.target.publish(done[shard.name])
             for _ in own:
                 pass  # were the shard finished after all, the next one must not get its outcomes
             if interrupts.requested:
                 raise KeyboardInterrupt
     return done
+
+
+def _rewrite(request: BuildRequest, rewrite: Rewrite) -> dict:
+    """The journal entry of a copy of a finished shard."""
+    with request.target.here(rewrite.old):
+        entry = rewrite_shard(request.out, rewrite, members_of(request.settings))
+    request.target.publish(entry)
+    return entry
 
 
 def _count(outcomes: Iterable[Outcome], progress: Progress, decoders: Counter) -> Iterator[Outcome]:

@@ -8,7 +8,7 @@ import fcntl
 import os
 import secrets
 import socket
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from shardify.build.previous import DRIVER, PLAN, UNFINISHED
@@ -95,12 +95,17 @@ def _driver(folder: Path) -> str | None:
         return None
 
 
-def commit(folder: Path, files: dict[str, bytes]) -> None:
-    """Replace the tables and index.json: wherever this is cut off, the folder is the old or the new one."""
+def commit(folder: Path, files: dict[str, bytes], sync: Callable[[], None] = lambda: None) -> None:
+    """Replace the tables and index.json: wherever this is cut off, the folder is the old or the new one.
+
+    sync: called when the new files are there, and when they have their names.
+    """
     for name in TABLES:
         write_atomically(folder / f".new-{name}", files[name])
     write_atomically(folder / ".new-index.json", files["index.json"])  # from here on it rolls forward
+    sync()
     roll_forward(folder)
+    sync()
 
 
 def roll_forward(folder: Path) -> None:

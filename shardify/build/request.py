@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 
-from shardify.build.remote.sources import LOCAL, Sources
+from shardify.build.remote import sources, target
+from shardify.build.remote.sources import Sources
+from shardify.build.remote.target import Target
 from shardify.format.settings import BuildSettings
 from shardify.sources.catalog import Catalog, list_sources
 
@@ -35,7 +37,8 @@ class BuildRequest:
     changes: Changes = field(default_factory=Changes)
     workers: int | None = None  # decoding processes; None: one per usable core, or four for each task of a cluster
     timeout_seconds: float = 600.0  # CPU time that one video may take
-    sources: Sources = LOCAL  # where the videos lie
+    sources: Sources = sources.LOCAL  # where the videos lie
+    target: Target = target.LOCAL  # where the shards are kept
     on: str | None = None  # `ray` or `ray:ADDRESS`: the cluster that builds; None: this machine
 
     def list_sources(self) -> Catalog:

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 
 from shardify.build import commit
 from shardify.build.plan import BuildPlan
 from shardify.build.previous import Previous
+from shardify.build.request import BuildRequest
 from shardify.format import card
 from shardify.format.index import FORMAT, VERSION, csv_columns, heads_in, json_bytes, sha256
 from shardify.format.members import members_of
 from shardify.format.records import Head, member_fields, npy_bytes, sample_dtype
-from shardify.format.settings import BuildSettings
 from shardify.format.synthetic import KIND
 from shardify.format.words import SPLITS
 from shardify.storage.table import table_bytes
 
 
 def write_tables(
-    out: Path, settings: BuildSettings, plan: BuildPlan, entries: list[dict], previous: Previous | None
+    request: BuildRequest, plan: BuildPlan, entries: list[dict], previous: Previous | None
 ) -> tuple[dict, list[dict]]:
     """index.json, samples.npy, samples.csv and the card, of the earlier shards and the new ones."""
+    settings = request.settings
     old_rows, old_shards = _kept(previous)
     old_places = {record["key"].decode(): record for record in previous.samples} if previous else {}
     new_rows = {split: [] for split in SPLITS}
@@ -64,13 +64,14 @@ def write_tables(
         meta["joined_groups"] = joined
     meta["index_sha256"] = sha256(json_bytes(meta))  # of everything above
     commit.commit(
-        out,
+        request.out,
         {
             "samples.npy": npy_table,
             "samples.csv": csv_table,
             "README.md": card.card_bytes(meta, samples),
             "index.json": json_bytes(meta),
         },
+        request.target.sync,
     )
     return meta, rows
 

@@ -73,8 +73,9 @@ BUILD_OPTIONS = (
         "--workers", type=click.IntRange(1), help="Decoding processes.  [default: one per core; with --on, 4 per shard]"
     ),
     click.option("--timeout", type=click.FloatRange(1), default=600, help="CPU seconds that one video may take."),
-    click.option("--scratch", type=FOLDER, help="Folder for videos of a bucket.  [default: that of temporary files]"),
-    click.option("--scratch-gb", type=click.FloatRange(0), default=20, help="GB that they may take there at a time."),
+    click.option("--scratch", type=FOLDER, help="Folder for what is in a bucket.  [default: that of temporary files]"),
+    click.option("--scratch-gb", type=click.FloatRange(0), default=20, help="GB that videos may take there at a time."),
+    click.option("--take-over", is_flag=True, help="Build into a bucket that a build holds which has died."),
     click.option("--full-hash", is_flag=True, help="Fingerprint whole source files, not three MiB of each."),
     click.option("--strict", is_flag=True, help="Refuse damaged videos and twins; exit 1 if any input failed."),
     click.option(
@@ -106,11 +107,12 @@ def build_options(command):
     def wrapped(context: click.Context, data: Path, shards: Path | None, **options):
         own = {name: options.pop(name) for name in ("dry_run", "plan_only", "part", "on") if name in options}
         options = _with_config(context, options)
-        scratch, size = options.pop("scratch"), options.pop("scratch_gb")
+        scratch, size, take_over = (options.pop(name) for name in ("scratch", "scratch_gb", "take_over"))
         request = _request(data, shards, options)
         from shardify.build.remote.places import Scratch, open_places
 
-        with open_places(request, Scratch(scratch, int(size * 1e9))) as request:
+        writes = not own.get("dry_run", True)
+        with open_places(request, Scratch(scratch, int(size * 1e9)), writes=writes, take_over=take_over) as request:
             return command(request, **own)
 
     for option in reversed(BUILD_OPTIONS):
@@ -155,7 +157,7 @@ def build(request: BuildRequest, dry_run: bool, plan_only: bool, part: str | Non
     from shardify.build.build import build as run_build
 
     report = run_build(replace(request, on=on))
-    _summarise(report, request.out)
+    _summarise(report, request.target.address or request.out)
     if not report.ok_inputs or (request.settings.strict and report.failed_inputs):
         sys.exit(1)
 

@@ -96,17 +96,22 @@ def journal_path(folder: Path, name: str) -> Path:
     return folder / f".{name}.json"
 
 
-def read_journal(folder: Path, name: str, plan_id: str) -> dict | None:
-    """The entry of a finished shard of this very plan whose tar still has its hash; None: build it again."""
+def read_entry(folder: Path, name: str, plan_id: str) -> dict | None:
+    """The entry of a shard of this very plan, whatever became of its tar; None where there is none."""
     try:
         entry = json.loads(journal_path(folder, name).read_text(encoding="utf-8"))
-        if entry["plan"] != plan_id:
-            return None
-        if entry["samples"] and file_sha256(folder / name) != entry["sha256"]:
-            return None
+        return entry if entry["plan"] == plan_id and {"samples", "bytes", "sha256"} <= entry.keys() else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    return entry
+
+
+def read_journal(folder: Path, name: str, plan_id: str) -> dict | None:
+    """The entry of a finished shard of this very plan whose tar still has its hash; None: build it again."""
+    entry = read_entry(folder, name, plan_id)
+    try:
+        return entry if entry and (not entry["samples"] or file_sha256(folder / name) == entry["sha256"]) else None
+    except OSError:
+        return None
 
 
 @dataclass(frozen=True)

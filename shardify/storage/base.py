@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -30,6 +30,7 @@ class RemoteFile:
     name: str
     size: int  # bytes
     etag: str | None  # another one for another content
+    modified: float = field(default=0.0, compare=False)  # seconds since 1970, where that is known
 
 
 class RemoteStorage(Protocol):

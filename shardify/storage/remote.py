@@ -22,6 +22,7 @@ from shardify.storage.local import write_atomically
 from shardify.storage.stores import HOW_TO_SIGN, store_of
 
 if TYPE_CHECKING:
+    from obstore import ObjectMeta
     from obstore.store import ObjectStore
 
 T = TypeVar("T")
@@ -90,7 +91,11 @@ def download(address: Address, path: Path, file: RemoteFile | None = None) -> No
 def head(address: Address) -> RemoteFile:
     """An object's size and ETag, without its content."""
     found = _bounded(address, lambda obs, store, key: obs.head(store, key))
-    return RemoteFile(address.name, found["size"], _strong(found["e_tag"]))
+    return _file(address.name, found)
+
+
+def _file(name: str, found: ObjectMeta) -> RemoteFile:
+    return RemoteFile(name, found["size"], _strong(found["e_tag"]), found["last_modified"].timestamp())
 
 
 def list_files(folder: Address) -> list[RemoteFile]:
@@ -101,7 +106,7 @@ def list_files(folder: Address) -> list[RemoteFile]:
 
     def ask(obs: ModuleType, store: ObjectStore, key: str) -> list[RemoteFile]:
         found = obs.list(store, start or None, chunk_size=1000).collect()
-        return [RemoteFile(one["path"].removeprefix(start), one["size"], _strong(one["e_tag"])) for one in found]
+        return [_file(one["path"].removeprefix(start), one) for one in found]
 
     return sorted(_bounded(folder, ask, many=True), key=lambda file: file.name)
 

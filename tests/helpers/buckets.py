@@ -79,6 +79,7 @@ class Proxy:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        self._server.handle_error = lambda *_: None  # of clients that have gone
         self.endpoint = "http://{}:{}".format(*self._server.server_address)
 
     def __enter__(self) -> Proxy:

@@ -98,6 +98,13 @@ class ShardCache:
                 self._shards.append(_Shard(folder / name, tables / name, files[name], shard["samples"]))
         return tables
 
+    def adopt(self, other: ShardCache) -> None:
+        """Read and copy the shards of another cache too; their copies stay where they are."""
+        with self._changed:
+            for address in other._numbers.keys() - self._numbers.keys():
+                self._numbers[address] = len(self._shards)
+                self._shards.append(other._shards[other._numbers[address]])
+
     def read(self, address: Address, offset: int, length: int) -> bytes | memoryview:
         """A part of a shard, of its copy where there is one; nothing where it has no such part. Raises StorageError."""
         shard = self._shards[self._numbers[address]]

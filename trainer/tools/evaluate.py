@@ -16,6 +16,7 @@ from trainer.errors import SettingsError, TrainerError
 
 if TYPE_CHECKING:
     from trainer.saved_model import SavedModel
+    from trainer.shards.shard_cache import ShardCache
     from trainer.shards.shard_set import ShardSet
 
 logger = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ def evaluate_run(request: EvaluationRequest) -> dict:
         check_fits(saved, shards, request.split)
     for shards in matched:
         say_other_options(saved, shards)
-        say_seen_clips(request.run, shards, request.split)
+        say_seen_clips(request.run, shards, request.split, cache)
     thresholds, data_sets, found = saved.about(), [], {}
     for name, shards in zip(distinct_names([shards.folder for shards in matched]), matched, strict=True):
         data_set = score(saved, name, shards, request.split, group)
@@ -109,7 +110,7 @@ def say_other_options(saved: SavedModel, shards: ShardSet) -> None:
         )
 
 
-def say_seen_clips(run: Path, shards: ShardSet, split: str) -> None:
+def say_seen_clips(run: Path, shards: ShardSet, split: str, cache: ShardCache) -> None:
     """Warn where clips to score are equal to train clips of the run, as far as its shards are still in their place."""
     from trainer.shards.mix import repeats_train
     from trainer.shards.shard_set import open_shards
@@ -118,7 +119,7 @@ def say_seen_clips(run: Path, shards: ShardSet, split: str) -> None:
     if split == "train" or not shards.has_crc:
         return
     try:
-        trained_on = [open_shards(folder) for folder in folders_of(run, ())]
+        trained_on = [open_shards(folder, cache=cache) for folder in folders_of(run, ())]
     except ShardifyError:
         return
     numbers = shards.numbers(split)

@@ -71,7 +71,9 @@ def _plan(request: BuildRequest) -> list[ShardPlan]:
 
 
 def _refuse_changes(request: BuildRequest) -> None:
-    """Raises UsageError: what they give up stands in tables, which parts do not write."""
+    """Raises UsageError: what they give up stands in tables, which parts do not write, and one build holds a bucket."""
+    if request.target.address:
+        raise UsageError(f"{request.target.address}: parts are built into a folder that all machines have; pass one")
     if request.changes != Changes():
         raise UsageError(
             "--retry-failed, --prune and --rebuild-changed are for a whole build: pass them without --part and "

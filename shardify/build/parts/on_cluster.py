@@ -32,10 +32,8 @@ def open_cluster(request: BuildRequest) -> Cluster:
     kind, _, address = request.on.partition(":")
     if kind != "ray":
         raise UsageError(f"--on is {request.on}; write ray, or ray:ADDRESS, for example ray:10.0.0.1:6379")
-    if request.sources.is_remote:
-        raise UsageError(
-            "--on ray reads DATA from a file system that all machines have; pass --part for DATA in a bucket"
-        )
+    if request.sources.is_remote or request.target.address:
+        raise UsageError("--on ray takes DATA and SHARDS from a file system that all machines have, not from a bucket")
     if request.settings.decoder == "cuda":
         raise UsageError("--on ray decodes with CPUs; leave out --decoder cuda, or pass --part where there are GPUs")
     return RayCluster(address or "auto", request.workers or WORKERS)

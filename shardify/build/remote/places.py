@@ -1,4 +1,4 @@
-"""A build of videos in object storage as a build of a folder of this machine, for as long as it runs."""
+"""A build whose videos or shards lie in object storage, as one of folders of this machine, for as long as it runs."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from pathlib import Path
 
 from shardify.build import commit
 from shardify.build.remote.sources import AHEAD, RemoteSources
+from shardify.build.remote.target import RemoteTarget
 from shardify.build.request import BuildRequest
-from shardify.errors import BusyError, UsageError
+from shardify.errors import BusyError, ShardifyError, UsageError
 from shardify.machine import usable_cores
 from shardify.storage.address import Address
 from shardify.storage.place import open_place
@@ -22,29 +23,55 @@ PREFIX = "shardify-"  # of folders in the scratch folder
 
 @dataclass(frozen=True)
 class Scratch:
-    """Where the videos of a bucket lie until they are decoded, and how many bytes of them at a time."""
+    """Where videos and shards of a bucket lie until they are decoded or sent; how many bytes of videos at a time."""
 
     folder: Path | None  # None: the system's folder for temporary files
     size: int
 
 
 @contextlib.contextmanager
-def open_places(request: BuildRequest, scratch: Scratch) -> Iterator[BuildRequest]:
-    """The request with folders of this machine. Raises UsageError, StorageError and NothingToBuildError."""
-    data = open_place(request.data)
-    if request.out is not None and isinstance(open_place(request.out), Address):
-        raise UsageError(
-            f"{open_place(request.out)}: shards are built into a folder of this machine; copy it there then"
-        )
-    if not isinstance(data, Address):
+def open_places(request: BuildRequest, scratch: Scratch, *, writes: bool, take_over: bool) -> Iterator[BuildRequest]:
+    """The request with folders of this machine.
+
+    writes: whether shards are built, so that a bucket is held for one build. take_over: from one that has died.
+    Raises UsageError, StorageError, BusyError and NothingToBuildError.
+    """
+    places = {"data": open_place(request.data), "out": request.out and open_place(request.out)}
+    remote = {name: place for name, place in places.items() if isinstance(place, Address)}
+    if take_over and "out" not in remote:
+        raise UsageError("--take-over is for SHARDS in a bucket; a folder of this machine is let go when a build ends")
+    if not remote:
         yield request
         return
-    workers = request.workers or usable_cores()
-    with _folder_in(scratch.folder or Path(tempfile.gettempdir())) as folder:
-        sources = RemoteSources(data, folder, files=workers + AHEAD, size=scratch.size)
-        with contextlib.closing(sources):
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(_folder_in(scratch.folder or Path(tempfile.gettempdir())))
+        stack.enter_context(_as_called({folder / name / place.name: place for name, place in remote.items()}))
+        if "data" in remote:
+            files = (request.workers or usable_cores()) + AHEAD
+            sources = RemoteSources(places["data"], folder / "data", files=files, size=scratch.size)
+            stack.enter_context(contextlib.closing(sources))
             sources.make_folder()
-            yield replace(request, data=sources.folder, sources=sources)
+            request = replace(request, data=sources.folder, sources=sources)
+        if "out" in remote:
+            target = RemoteTarget(places["out"], folder / "out")
+            if writes:
+                stack.enter_context(target.locked(take_over))
+            stack.enter_context(contextlib.closing(target))
+            target.open()
+            request = replace(request, out=target.folder, target=target)
+        yield request
+
+
+@contextlib.contextmanager
+def _as_called(addresses: dict[Path, Address]) -> Iterator[None]:
+    """Errors name the places as the user does."""
+    try:
+        yield
+    except ShardifyError as error:
+        text = error.args[0]
+        for folder, address in addresses.items():
+            text = text.replace(str(folder), str(address))
+        raise type(error)(text) from error
 
 
 @contextlib.contextmanager

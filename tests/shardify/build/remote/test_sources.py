@@ -3,8 +3,8 @@
 import functools
 
 import pytest
-from buckets import Proxy, make_bucket, moto_endpoint, use_endpoint
-from builds import SMALL, make_job, make_videos, run_build, tree, video_names
+from buckets import make_bucket, moto_endpoint
+from builds import SMALL, make_job, tree
 
 from shardify.build.build import build
 from shardify.build.estimate import estimate_build
@@ -17,29 +17,6 @@ from shardify.errors import NothingToBuildError, StorageError, UsageError
 from shardify.format.index import read_rows
 from shardify.format.settings import BuildSettings
 from shardify.storage import attempts, remote
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = make_videos(tmp_path_factory.mktemp("made") / "videos", video_names(12))
-    (folder / "fake" / "broken.mp4").write_bytes(b"no video")
-    (folder / "fake" / "twin.mp4").write_bytes((folder / "real" / "v01.mp4").read_bytes())
-    (folder / "notes.txt").write_text("of the recording")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def reference(data, tmp_path_factory):
-    out = tmp_path_factory.mktemp("reference") / "shards"
-    run_build(data, out)
-    return tree(out)
-
-
-@pytest.fixture
-def proxy(monkeypatch):
-    with Proxy(moto_endpoint()) as proxy:
-        use_endpoint(monkeypatch, proxy.endpoint)
-        yield proxy
 
 
 @pytest.fixture
@@ -58,7 +35,8 @@ def run(there, tmp_path):
     def run(act=build, size=10**9, changes=Changes(), **options):  # noqa: B008 (it is frozen)
         request = BuildRequest(there, tmp_path / "s", BuildSettings(**SMALL, **options), workers=1, changes=changes)
         try:
-            with open_places(request, Scratch(tmp_path / "scratch", size)) as opened:
+            scratch = Scratch(tmp_path / "scratch", size)
+            with open_places(request, scratch, writes=True, take_over=False) as opened:
                 return act(opened)
         finally:
             assert not list((tmp_path / "scratch").iterdir())
@@ -147,9 +125,7 @@ def test_what_cannot_be_built(run, there, tmp_path, caplog):
     remote.write_bytes(there / "real" / "v01.mp4" / "below.mp4", b"")
     run(lambda request: request.list_sources())
     assert "left out: 2 objects whose names no files can have; first: 'real/v01.mp4/below.mp4'" in caplog.text
-    for data, out, error, said in (
-        (there / "none", tmp_path / "s", NothingToBuildError, "holds no object; check the address"),
-        (there, there, UsageError, "shards are built into a folder of this machine"),
-    ):
-        with pytest.raises(error, match=said), open_places(BuildRequest(data, out), Scratch(None, 1)):
-            pass
+    nothing, scratch = BuildRequest(there / "none", tmp_path / "s"), Scratch(tmp_path / "scratch", 1)
+    opening = open_places(nothing, scratch, writes=True, take_over=False)
+    with pytest.raises(NothingToBuildError, match=r"/none: holds no object; check the address"), opening:
+        pass

@@ -1,0 +1,120 @@
+"""Builds into a bucket: the folder that a local build makes, held by one build, wherever that is cut off."""
+
+import pytest
+from buckets import make_bucket, moto_endpoint
+from builds import SMALL, make_videos, run_build, tree, video_names
+from click.testing import CliRunner
+
+from shardify.build.build import build
+from shardify.build.estimate import estimate_build
+from shardify.build.parts.build_part import make_plan
+from shardify.build.remote.places import Scratch, open_places
+from shardify.build.remote.target import LOCK
+from shardify.build.request import BuildRequest, Changes
+from shardify.cli.main import main
+from shardify.errors import BusyError, ConflictError, ShardifyError, StorageError, UsageError
+from shardify.format.settings import BuildSettings
+from shardify.storage import attempts, remote
+
+
+@pytest.fixture
+def there(proxy):
+    return make_bucket(moto_endpoint()) / "some" / "shards"
+
+
+@pytest.fixture
+def run(there, data, tmp_path):
+    """Any function of a request that builds into the bucket."""
+
+    def run(act=build, take_over=False, writes=True, data=data, changes=Changes()):  # noqa: B008 (it is frozen)
+        request = BuildRequest(data, there, BuildSettings(**SMALL), workers=1, timeout_seconds=60, changes=changes)
+        scratch = Scratch(tmp_path / "scratch", 10**9)
+        with open_places(request, scratch, writes=writes, take_over=take_over) as opened:
+            return act(opened)
+
+    return run
+
+
+def fetched(there, folder):
+    """The bucket's files as a folder of this machine."""
+    for file in remote.list_files(there):
+        remote.download(there / file.name, folder / file.name)
+    return tree(folder)
+
+
+def test_the_same_folder_as_on_this_machine_first_and_later(run, there, data, reference, tmp_path):
+    assert run(estimate_build, writes=False).videos == 14
+    assert (report := run()).ok_inputs == 13 and report.failed_inputs == 1
+    assert fetched(there, tmp_path / "first") == reference
+    assert run().new_inputs == 0
+    later = make_videos(tmp_path / "later", [*video_names(12)[1:], *video_names(3, "w")])
+    changes = Changes(prune=True, retry_failed=True)
+    run(data=later, changes=changes)
+    run_build(later, tmp_path / "first", changes=changes)
+    assert fetched(there, tmp_path / "second") == tree(tmp_path / "first")
+
+
+def test_cut_off_anywhere_it_resumes(run, there, reference, proxy, tmp_path, monkeypatch, caplog):
+    """Nothing that is written arrives from the fourth write on, in the next build from its ninth, and so on."""
+    monkeypatch.setattr(attempts, "BOUNDS", attempts.Bounds(connect=0.5, request=0.5, tries=1, total=1))
+    for allowed in range(3, 60, 5):
+        writes = []
+
+        def cut(method, path, number):
+            if method in ("PUT", "POST", "DELETE"):
+                writes.append(path)  # noqa: B023 (called within the turn)
+            return "503" if len(writes) > allowed else ""  # noqa: B023
+
+        proxy.fault = cut
+        try:
+            run(take_over=True)
+            break
+        except StorageError:
+            continue
+    assert 8 < allowed < 58 and "of 5 shards are finished already" in caplog.text
+    assert fetched(there, tmp_path / "s") == reference
+
+
+def test_two_builds_at_once_and_a_build_that_has_died(run, there, data, reference, tmp_path):
+    def overtaken(request):
+        with pytest.raises(BusyError, match=r"/some/shards: another build is running here, on \S+; .* --take-over"):
+            run()
+        options = ("--size", "32", "--frames", "4", "--shard-size", "4", "--workers", "1")
+        command = ["build", str(data), str(there), *options]
+        held = CliRunner().invoke(main, command)
+        assert held.exit_code == BusyError.exit_code
+        taken = CliRunner().invoke(main, [*command, "--take-over"])
+        assert taken.exit_code == 0 and f"next: python -m trainer --shards {there}" in taken.output
+        return build(request)
+
+    with pytest.raises(ShardifyError, match="another build has taken over; nothing more is written by this one"):
+        run(overtaken)
+    assert fetched(there, tmp_path / "s") == reference
+    remote.write_bytes(there / LOCK, b"no json")
+    with pytest.raises(BusyError, match="on a machine that is not known"):
+        run()
+    here = open_places(BuildRequest(data, tmp_path / "s"), Scratch(None, 1), writes=True, take_over=True)
+    with pytest.raises(UsageError, match="--take-over is for SHARDS in a bucket"), here:
+        pass
+
+
+def test_an_index_that_was_written_by_somebody_else(run, there, data, tmp_path):
+    run()
+    more = make_videos(tmp_path / "more", video_names(14))
+
+    def build_after(request):
+        remote.write_bytes(there / "index.json", b"{}")
+        return build(request)
+
+    with pytest.raises(ConflictError, match=r"index\.json: was written by somebody else meanwhile"):
+        run(build_after, data=more)
+    assert remote.read_bytes(there / "index.json") == b"{}"
+
+
+def test_what_is_refused(run, there):
+    with pytest.raises(UsageError, match=r"s3://.*/some/shards: parts are built into a folder that all machines have"):
+        run(make_plan)
+    remote.write_bytes(there / "notes.txt", b"")
+    with pytest.raises(UsageError, match=r"^s3://.*/some/shards: holds notes.txt and is no shards folder"):
+        run()
+    assert [file.name for file in remote.list_files(there)] == ["notes.txt"]
