@@ -217,9 +217,14 @@ def test_models_that_are_not_there_or_are_damaged(finished, tmp_path):
     (folder / "diffusion_pytorch_model.safetensors").write_bytes(b"other")
     with pytest.raises(TrainerError, match="is not the file that it was saved with"):
         load_diffusion(folder, CPU)
-    (folder / "about.json").write_text(json.dumps({"settings": {}}))
-    with pytest.raises(TrainerError, match=r"about\.json: cannot be read"):
-        load_diffusion(folder, CPU)
+    for text, message in (
+        (json.dumps({"settings": {}}), "is of a run of model.name=resnet_lstm, not of diffusion"),
+        ("{", r"about\.json: cannot be read"),
+        (json.dumps({"settings": {"model": {"name": "diffusion"}}}), r"about\.json: cannot be read"),
+    ):
+        (folder / "about.json").write_text(text)
+        with pytest.raises(TrainerError, match=message):
+            load_diffusion(folder, CPU)
 
 
 def test_other_commands_say_what_to_use_instead(finished):
