@@ -93,7 +93,10 @@ def prepare(request: StudyRequest, settings: Settings, group: Group) -> Study:
     folders = [name.replace("/", "-") for name in distinct_names(list(request.synthetic))]
     vae = load_vae(request.vae, group.device) if request.vae else None
     pictures = read_pictures(shards, partial(through, vae) if vae else None)
-    fewest = [np.bincount(pictures.labels[pictures.of_synthetic(i)]).min() for i in range(len(folders))]
+    count = len(shards.classes)
+    fewest = [
+        np.bincount(pictures.labels[pictures.of_synthetic(i)], minlength=count).min() for i in range(len(folders))
+    ]
     per_class = [count for count in request.per_class if all(count <= least for least in fewest)]
     for count in sorted(set(request.per_class) - set(per_class)):
         logger.warning(f"no arm with {count} synthetic pictures of each class: a class has {min(fewest)} only")
