@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import multiprocessing
 import resource
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -55,8 +56,8 @@ class Steps:
 def make_files(data: Path, videos: int) -> None:
     """Empty files of two classes, a thousand to a folder."""
     for number in range(videos):
-        folder = data / ("fake", "real")[number // IN_A_FOLDER % 2] / f"{number // IN_A_FOLDER:04d}"
-        if number % IN_A_FOLDER == 0:
+        folder = data / ("fake", "real")[number % 2] / f"{number // (2 * IN_A_FOLDER):04d}"
+        if number % (2 * IN_A_FOLDER) < 2:
             folder.mkdir(parents=True)
         (folder / f"video-{number:07d}.mp4").touch()
 
@@ -137,6 +138,8 @@ def main(sizes: str) -> None:
             )
             process.start()
             process.join()
+            if process.exitcode:
+                sys.exit(1)
 
 
 if __name__ == "__main__":
