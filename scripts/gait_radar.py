@@ -20,7 +20,7 @@ RATE = 2560  # echoes per second
 SECONDS = 2.4  # of a window
 WINDOW, HOP, BINS = 128, 24, 256  # of the short-time Fourier transform, in echoes
 FLOOR = -42.0  # dB below the strongest value of a picture, drawn as the map's darkest colour
-COLOURS = (matplotlib.colormaps["turbo"](np.linspace(0, 1, 256))[:, :3] * 255).round().astype(np.uint8)
+COLOURS = (matplotlib.colormaps["viridis"](np.linspace(0, 1, 256))[:, :3] * 255).round().astype(np.uint8)
 
 # what makes up a person's walk: the range from which a person's value is drawn evenly
 PERSON = {

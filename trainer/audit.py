@@ -16,15 +16,18 @@ from trainer.config.options import Command
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--shards", type=click.Path(path_type=Path), required=True, help="Folder made by `shardify build`.")
-def main(shards: Path) -> None:
+@click.option("--extra", type=click.Path(path_type=Path), multiple=True, help="As data.extra; may be repeated.")
+def main(shards: Path, extra: tuple[Path, ...]) -> None:
     """Warn where the files' metadata alone distinguish the classes, and where a random split would flatter."""
     with failures_as_one_line():
+        from trainer.shards.extra import add_extra
         from trainer.shards.shard_set import open_shards
         from trainer.tools.audit import audit
         from trainer.tools.split_audit import audit_split
 
         opened = open_shards(shards)
-        show(*audit(opened), *audit_split(opened))
+        whole, _, notes = add_extra(opened, {"train": opened.numbers("train")}, extra)
+        show(*notes, *audit(whole), *audit_split(opened))
 
 
 if __name__ == "__main__":

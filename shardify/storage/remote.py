@@ -95,7 +95,7 @@ def head(address: Address) -> RemoteFile:
 
 
 def _file(name: str, found: ObjectMeta) -> RemoteFile:
-    return RemoteFile(name, found["size"], found["e_tag"], found["last_modified"].timestamp())
+    return RemoteFile(name, found["size"], _strong(found["e_tag"]), found["last_modified"].timestamp())
 
 
 def list_files(folder: Address) -> list[RemoteFile]:
@@ -109,6 +109,11 @@ def list_files(folder: Address) -> list[RemoteFile]:
         return [_file(one["path"].removeprefix(start), one) for one in found]
 
     return sorted(_bounded(folder, ask, many=True), key=lambda file: file.name)
+
+
+def _strong(etag: str | None) -> str | None:
+    """An ETag that conditions can be made with: web servers also give weak ones, of which none holds."""
+    return None if etag is None or etag.startswith("W/") else etag
 
 
 def write_bytes(address: Address, payload: bytes) -> str | None:
@@ -189,7 +194,7 @@ def _meaning(address: Address, error: Exception) -> TryAgain | StorageError:
         return StorageError(f"{address}: no keys are found; {HOW_TO_SIGN[address.scheme]}")
     if code and code < 500 and code not in PASSING:
         return StorageError(f"{address}: the server answers HTTP {code}; check the address, region and endpoint")
-    if "NotPartial" in text:
+    if isinstance(error, exceptions.NotSupportedError) or "NotPartial" in text:
         return StorageError(f"{address}: the server gives no parts of files; copy the folder to this machine")
     causes = [words for pattern, words in CAUSES.items() if pattern in text]
     return TryAgain(f"HTTP {code}" if code else causes[0] if causes else type(error).__name__)

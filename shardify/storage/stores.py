@@ -22,6 +22,7 @@ HOW_TO_SIGN = {  # for people
     "https": "web servers are read without keys",
 }
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT")
+_process: int | None = None  # whose threads obstore's clients use; a fork has none of them, and would wait for ever
 YES = ("1", "true", "on", "yes", "y")
 
 
@@ -31,6 +32,10 @@ def store_of(address: Address, *, retries: bool = False) -> ObjectStore:
     retries: whether it tries again by itself, as is needed where one call makes many requests.
     Raises UsageError without obstore or an account, StorageError without keys.
     """
+    global _process
+    _process = _process or os.getpid()
+    if _process != os.getpid():
+        raise StorageError(f"{address}: cannot be read in a fork of a process that has done so; start it by spawn")
     try:
         return _make(address.scheme, address.bucket, retries, attempts.BOUNDS)
     except ModuleNotFoundError as error:

@@ -55,6 +55,16 @@ def test_another_frame_rate_of_one_class_is_named(alike, tmp_path):
     assert "WARNING: a shortcut in the data" in lines[-1] and "fps (1.00)" in lines[-1]
 
 
+def test_extra_clips_of_one_class_that_are_unlike_the_others_are_named(shards, tmp_path):
+    """And those whose keys are the same as in the other folder, since their files have the same names."""
+    unlike = make_clips(tmp_path / "data", {"a": 1, "b": 30}, frames=9, pixels=16)
+    build(BuildRequest(unlike, tmp_path / "extra", SETTINGS, workers=1))
+    options = ["--shards", str(shards.folder), "--extra", str(tmp_path / "extra")]
+    assert "WARNING" not in CliRunner().invoke(main, options[:2]).output
+    output = CliRunner().invoke(main, options).output
+    assert "31 clips of" in output and "WARNING: a shortcut in the data: " in output and "source_frames" in output
+
+
 def test_boxes_that_tell_the_classes_apart_are_named(alike, tmp_path):
     boxes = {"a": "0,4,8,8", "b": "6,4,8,8"}
     rows = [f"{name}/{path.name},{box}" for name, box in boxes.items() for path in (alike / name).iterdir()]

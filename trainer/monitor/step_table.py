@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from trainer.run import Run
 
 EVERY = 100  # steps from one row to the next; each interval ends with a row, too
-OF_VALIDATION = ("train_loss_fixed", "val_loss", "latent_std")  # of the history, and all that begin with sample_
+# of the history, and all that begin with sample_
+OF_VALIDATION = ("train_loss_fixed", "val_loss", "latent_std", "real_agreement")
 
 
 class StepTable:

@@ -65,8 +65,15 @@ def mix_shards(parts: list[ShardSet]) -> ShardSet:
         notes=tuple(_notes(parts)),
         parts=tuple(parts),
         copy=parts[0].copy,
-        cache=next((part.cache for part in parts if part.cache), None),
+        cache=_one_cache(parts),
     )
+
+
+def _one_cache(parts: list[ShardSet]) -> ShardCache | None:
+    caches = [part.cache for part in parts if part.cache]
+    for other in caches[1:]:
+        caches[0].adopt(other)
+    return caches[0] if caches else None
 
 
 def check_weights(weights: list[float] | None, shards: ShardSet, numbers: np.ndarray) -> None:

@@ -36,8 +36,13 @@ PAUSE_SECONDS = 1.0  # until a cache without room is looked at again
 
 
 def cache_of(data: DataSettings) -> ShardCache:
-    """The cache that the settings ask for."""
+    """The cache that a run's settings ask for."""
     return ShardCache(data.cache_dir, data.cache_gb)
+
+
+def cache_of_saved(data: DataSettings) -> ShardCache:
+    """The cache of a run that may have been on another machine: its folder, where there is one here."""
+    return cache_of(data) if Path(data.cache_dir).expanduser().is_dir() else ShardCache()
 
 
 @dataclass
@@ -62,7 +67,7 @@ class ShardCache:
     def __init__(self, folder: Path | str = "auto", gigabytes: float | str = "auto") -> None:
         self._options = folder, gigabytes
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        self.folder = home / "shardify" if folder == "auto" else Path(folder)
+        self.folder = home / "shardify" if folder == "auto" else Path(folder).expanduser()
         self._gigabytes = gigabytes
         self._numbers: dict[Address, int] = {}  # of the shards, in the order of these lists
         self._shards: list[_Shard] = []
@@ -93,6 +98,13 @@ class ShardCache:
                 self._shards.append(_Shard(folder / name, tables / name, files[name], shard["samples"]))
         return tables
 
+    def adopt(self, other: ShardCache) -> None:
+        """Read and copy the shards of another cache too; their copies stay where they are."""
+        with self._changed:
+            for address in other._numbers.keys() - self._numbers.keys():
+                self._numbers[address] = len(self._shards)
+                self._shards.append(other._shards[other._numbers[address]])
+
     def read(self, address: Address, offset: int, length: int) -> bytes | memoryview:
         """A part of a shard, of its copy where there is one; nothing where it has no such part. Raises StorageError."""
         shard = self._shards[self._numbers[address]]
@@ -105,8 +117,9 @@ class ShardCache:
     def drop(self, address: Address) -> None:
         """Remove a copy that is damaged."""
         shard = self._shards[self._numbers[address]]
-        shard.copy.unlink(missing_ok=True)
-        self._here.pop(shard.copy, None)
+        with self._changed:
+            shard.copy.unlink(missing_ok=True)
+            self._here.pop(shard.copy, None)
 
     def expect(
         self, loader: Hashable, shards: Sequence[PurePath], order: np.ndarray, length: int, position: Callable[[], int]
@@ -133,10 +146,11 @@ class ShardCache:
     def _take_lock(self) -> bool:
         """Whether this process is the one that downloads."""
         if self._lock is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
             lock = open(self.folder / ".lock", "w")  # noqa: SIM115 (held until this value goes)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except BlockingIOError:  # another process has it
                 lock.close()
                 return False
             self._lock = lock
@@ -147,7 +161,7 @@ class ShardCache:
     def _download_all(self) -> None:
         """Keep downloading what is read next, as long as a loader reads."""
         most = self._most_bytes()
-        self._here = {path: path.stat().st_size for path in self._copies("*.tar")}
+        self._here = {path: _size(path) for path in self._copies("*.tar")}
         most -= self._used_bytes() - sum(self._here.values())  # tables stay
         while True:
             with self._changed:
@@ -195,7 +209,7 @@ class ShardCache:
         return [path for mark in self.folder.glob(f"*/{MARK}") for path in mark.parent.glob(pattern)]
 
     def _used_bytes(self) -> int:
-        return sum(path.stat().st_size for path in self._copies("*") if path.is_file())
+        return sum(map(_size, self._copies("*")))
 
     def _most_bytes(self) -> int:
         if self._gigabytes != "auto":
@@ -218,6 +232,14 @@ class ShardCache:
             for done, (name, file) in enumerate(left.items(), 1):
                 logger.info(f"{folder}: copying shard {done} of {len(left)}, {human_bytes(file.size)}")
                 storage_of(folder).download(folder / name, tables / name, file)
+
+
+def _size(path: Path) -> int:
+    """Bytes; 0 of what another process has removed meanwhile."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _with_shards(options: tuple, numbers: dict[Address, int], shards: list[_Shard]) -> ShardCache:

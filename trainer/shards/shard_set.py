@@ -31,6 +31,8 @@ try:  # the same checksum, 16 times as fast
 except ImportError:
     from zlib import crc32
 
+Place = tuple[int, int]  # offset and length of a payload in its shard, bytes
+
 # of a build: how clips are made of videos, beside the shapes of members
 CLIP_SETTINGS = ("clips", "stride", "fit", "faces", "face_margin", "face_size", "decoder", "quality")
 
@@ -135,30 +137,21 @@ class ShardSet:
         """
         record, names = self.samples[number], names or [self.first_member.name]
         places = [(int(record[f"{name}_offset"]), int(record[f"{name}_length"])) for name in names]
-        path = self.shard(number)
-        check = self.has_crc and (check or isinstance(path, Address))
-        payloads = self._read_places(number, names, places)
-        problem = self._problem(record, names, payloads, check)
-        if problem and isinstance(path, Address):  # its copy may be damaged, or what came over the network
+        path = self.paths[int(record["split"]), int(record["shard"])]
+        is_remote = isinstance(path, Address)
+        crcs = [record[f"{name}_crc"] for name in names] if self.has_crc and (check or is_remote) else None
+        payloads = self._read_places(number, path, names, places)
+        problem = _problem(payloads, places, crcs)
+        if problem and is_remote:  # its copy may be damaged, or what came over the network
             self.cache.drop(path)
-            payloads = self._read_places(number, names, places)
-            problem = self._problem(record, names, payloads, check)
+            payloads = self._read_places(number, path, names, places)
+            problem = _problem(payloads, places, crcs)
         if problem:
             raise FormatError(f"{self.where(number)}: {problem}; copy the folder again")
         return payloads
 
-    def _problem(self, record: np.void, names: Collection[str], payloads: list, check: bool) -> str:
-        """What is wrong with the payloads of a clip, "" if nothing is. check: also their CRCs."""
-        for name, payload in zip(names, payloads, strict=True):
-            if len(payload) < record[f"{name}_length"]:
-                return "the file ends too early"
-            if check and crc32(payload) != record[f"{name}_crc"]:
-                return "payload differs from the index"
-        return ""
-
-    def _read_places(self, number: int, names: Collection[str], places: list[tuple[int, int]]) -> list:
-        """The bytes of members at these offsets with these lengths. Raises FormatError."""
-        path = self.shard(number)
+    def _read_places(self, number: int, path: Path | Address, names: Collection[str], places: list[Place]) -> list:
+        """The bytes of members at these places. Raises FormatError."""
         try:
             if path in self.unpacked:
                 pairs = zip(names, places, strict=True)
@@ -173,6 +166,16 @@ class ShardSet:
             return [span]
         view = memoryview(span)
         return [view[offset - start : offset - start + length] for offset, length in places]
+
+
+def _problem(payloads: list, places: list[Place], crcs: list[int] | None) -> str:
+    """What is wrong with the payloads of a clip, "" if nothing is. crcs: None where they are not checked."""
+    for payload, (_, length) in zip(payloads, places, strict=True):
+        if len(payload) < length:
+            return "the file ends too early"
+    if crcs is not None and any(crc32(payload) != crc for payload, crc in zip(payloads, crcs, strict=True)):
+        return "payload differs from the index"
+    return ""
 
 
 def _read(path: Path, offset: int, length: int) -> bytes:

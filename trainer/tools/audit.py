@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from sklearn.ensemble import RandomForestClassifier
@@ -14,6 +14,7 @@ from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.tree import DecisionTreeClassifier
 
 from shardify.format.tar import open_archive
+from shardify.storage.address import Address
 from trainer.errors import FormatError
 from trainer.shards.shard_set import ShardSet
 
@@ -79,7 +80,7 @@ def metadata_table(shards: ShardSet) -> dict[str, np.ndarray]:
     """Each metadata column as float (N,), one row per clip; names become numbers."""
     records, rows = read_records(shards), []
     for number in range(len(shards.samples)):
-        row = records.get(shards.key(number), {})
+        row = records.get((shards.shard(number), shards.key(number)), {})
         missing = [name for name in (*NUMBERS, *NAMES, "source") if name not in row and name != "container"]
         if missing:
             raise FormatError(
@@ -108,15 +109,16 @@ def _describe_box(row: dict) -> dict[str, float]:
     }
 
 
-def read_records(shards: ShardSet) -> dict[str, dict]:
-    """The `<key>.json` of every clip by key, from the tars or the unpacked folders."""
+def read_records(shards: ShardSet) -> dict[tuple[Path | Address, str], dict]:
+    """The `<key>.json` of every clip by shard and key, from the tars or the unpacked folders."""
     records = {}
     for path in shards.paths.values():
         try:
             with open_archive(path) as archive:
                 for member in archive.members:
                     if member.name.endswith(".json"):
-                        records[member.name.removesuffix(".json")] = json.loads(archive.read(member, member.length))
+                        key = member.name.removesuffix(".json")
+                        records[path, key] = json.loads(archive.read(member, member.length))
         except (OSError, ValueError) as error:
             raise FormatError(f"{path}: its records cannot be read ({error}); copy the folder again") from error
     return records

@@ -16,6 +16,7 @@ from trainer.errors import SettingsError, TrainerError
 
 if TYPE_CHECKING:
     from trainer.saved_model import SavedModel
+    from trainer.shards.shard_cache import ShardCache
     from trainer.shards.shard_set import ShardSet
 
 logger = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ def evaluate_run(request: EvaluationRequest) -> dict:
     """
     from trainer.devices.distributed import join_group, num_devices
     from trainer.saved_model import load_saved
-    from trainer.shards.shard_cache import cache_of
+    from trainer.shards.shard_cache import cache_of_saved
     from trainer.shards.shard_set import open_shards
     from trainer.tasks.levels import evaluation, mean_levels
     from trainer.tools.evaluation_files import plots_of, scores_csv, write_evaluation
@@ -55,7 +56,7 @@ def evaluate_run(request: EvaluationRequest) -> dict:
         check_writable(path)
     group = join_group(num_devices(request.devices) > 0)
     saved = load_saved(request.run, group.device, request.model_class)
-    data, cache = saved.settings.data, cache_of(saved.settings.data)
+    data, cache = saved.settings.data, cache_of_saved(saved.settings.data)
     opened = [open_shards(path, data.sheet_frames, cache) for path in request.shards]
     check_meant(request.meant, {name for shards in opened for name in shards.classes})
     matched = [saved.task.match_classes(shards, saved.classes, request.meant) for shards in opened]
@@ -63,7 +64,7 @@ def evaluate_run(request: EvaluationRequest) -> dict:
         check_fits(saved, shards, request.split)
     for shards in matched:
         say_other_options(saved, shards)
-        say_seen_clips(request.run, shards, request.split)
+        say_seen_clips(request.run, shards, request.split, cache)
     thresholds, data_sets, found = saved.about(), [], {}
     for name, shards in zip(distinct_names([shards.folder for shards in matched]), matched, strict=True):
         data_set = score(saved, name, shards, request.split, group)
@@ -109,7 +110,7 @@ def say_other_options(saved: SavedModel, shards: ShardSet) -> None:
         )
 
 
-def say_seen_clips(run: Path, shards: ShardSet, split: str) -> None:
+def say_seen_clips(run: Path, shards: ShardSet, split: str, cache: ShardCache) -> None:
     """Warn where clips to score are equal to train clips of the run, as far as its shards are still in their place."""
     from trainer.shards.mix import repeats_train
     from trainer.shards.shard_set import open_shards
@@ -118,7 +119,7 @@ def say_seen_clips(run: Path, shards: ShardSet, split: str) -> None:
     if split == "train" or not shards.has_crc:
         return
     try:
-        trained_on = [open_shards(folder) for folder in folders_of(run, ())]
+        trained_on = [open_shards(folder, cache=cache) for folder in folders_of(run, ())]
     except ShardifyError:
         return
     numbers = shards.numbers(split)

@@ -44,7 +44,7 @@ def explain(request: ExplainRequest, path: Path) -> int:
     from trainer.evaluation.attention_page import attention_page
     from trainer.saved_model import load_saved
     from trainer.shards.mix import open_all
-    from trainer.shards.shard_cache import cache_of
+    from trainer.shards.shard_cache import cache_of_saved
     from trainer.tools.evaluate import check_fits
     from trainer.tools.scoring import folders_of
 
@@ -52,7 +52,7 @@ def explain(request: ExplainRequest, path: Path) -> int:
     group = join_group(num_devices(request.devices) > 0)
     saved = load_saved(request.run, group.device, request.model_class)
     shards = open_all(
-        folders_of(request.run, request.shards), saved.settings.data.sheet_frames, cache_of(saved.settings.data)
+        folders_of(request.run, request.shards), saved.settings.data.sheet_frames, cache_of_saved(saved.settings.data)
     )
     shards = saved.task.match_classes(shards, saved.classes, {})
     check_fits(saved, shards, request.split)

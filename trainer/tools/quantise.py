@@ -37,12 +37,12 @@ def quantise(run: Path, path: Path, shards: tuple[Path, ...], model_class: str |
 
     from trainer.saved_model import load_saved
     from trainer.shards.mix import open_all
-    from trainer.shards.shard_cache import cache_of
+    from trainer.shards.shard_cache import cache_of_saved
     from trainer.tools.evaluate import check_fits
     from trainer.tools.scoring import folders_of
 
     saved = load_saved(run, torch.device("cpu"), model_class)
-    opened = open_all(folders_of(run, shards), saved.settings.data.sheet_frames, cache_of(saved.settings.data))
+    opened = open_all(folders_of(run, shards), saved.settings.data.sheet_frames, cache_of_saved(saved.settings.data))
     check_fits(saved, opened, "train")
     opened = saved.task.match_classes(opened, saved.classes, {})
     loader = _validation(saved, opened)

@@ -1,5 +1,6 @@
 """Shards in a bucket: the clips of the folder, from parts, from copies, and over a network that fails."""
 
+import dataclasses
 import errno
 import itertools
 import pickle
@@ -12,7 +13,7 @@ from shardify.format.fetch import MARK
 from shardify.storage import attempts, local, remote
 from trainer.data.loader import ClipLoader
 from trainer.errors import FormatError
-from trainer.shards.mix import open_all
+from trainer.shards.mix import mix_shards, open_all
 from trainer.shards.shard_cache import ShardCache
 from trainer.shards.shard_set import open_shards
 
@@ -28,12 +29,24 @@ def there(shards_folder):
         return put_folder(shards_folder, make_bucket(moto_endpoint()) / "data" / "shards")
 
 
+def before_the_bucket(monkeypatch, bounds):
+    """A proxy; clients with these bounds are new ones in each test, and go there."""
+    monkeypatch.setattr(attempts, "BOUNDS", dataclasses.replace(bounds, total=bounds.total + 0.001 * next(COUNTER)))
+    proxy = Proxy(moto_endpoint())
+    use_endpoint(monkeypatch, proxy.endpoint)
+    return proxy
+
+
 @pytest.fixture
 def proxy(monkeypatch, there):
-    """Before the bucket; clients with these bounds are new ones in each test."""
-    monkeypatch.setattr(attempts, "BOUNDS", attempts.Bounds(0.5, 0.5, 3, 3 + 0.001 * next(COUNTER)))
-    with Proxy(moto_endpoint()) as proxy:
-        use_endpoint(monkeypatch, proxy.endpoint)
+    with before_the_bucket(monkeypatch, attempts.Bounds()) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def failing(monkeypatch, there):
+    """One that is to fail, so that nobody has patience with it."""
+    with before_the_bucket(monkeypatch, attempts.Bounds(connect=1, request=1, tries=3, total=6)) as proxy:
         yield proxy
 
 
@@ -73,6 +86,11 @@ def test_clips_and_their_order_are_those_of_the_folder(shards_folder, there, pro
     assert all_clips(shards) == expected
     here, remotely = (ClipLoader(found, batch_size=8, seed=3, shuffle_shards=2) for found in (whole, shards))
     assert [numbers_of(here, epoch) for epoch in range(3)] == [numbers_of(remotely, epoch) for epoch in range(3)]
+    resumed = ClipLoader(open_shards(there, cache=ShardCache(tmp_path / "elsewhere", gigabytes)), batch_size=8, seed=3)
+    resumed.load_state_dict(ClipLoader(whole, batch_size=8, seed=3).state_dict() | {"epoch": 1, "step": 1})
+    assert [labels.tolist() for _, labels in resumed] == [
+        whole.labels[numbers].tolist() for numbers in numbers_of(ClipLoader(whole, batch_size=8, seed=3), 1)[1:]
+    ]
     if gigabytes == "auto":
         run_until_quiet([remotely], proxy)
         assert sorted(path.name for path in tmp_path.glob("*/*.tar")) == [f"train-{n:06d}.tar" for n in range(3)]
@@ -161,9 +179,9 @@ def test_a_full_disk_stops_the_copies_and_is_said_once(there, proxy, tmp_path, m
     assert not list(tmp_path.glob("*/*.tar*"))
 
 
-def test_a_network_that_fails_at_times_gives_the_right_bytes(shards_folder, there, proxy, tmp_path):
+def test_a_network_that_fails_at_times_gives_the_right_bytes(shards_folder, there, failing, tmp_path):
     shards, faults = open_shards(there, cache=ShardCache(tmp_path, 0)), itertools.cycle(FAULTS)
-    proxy.fault = lambda method, path, number: next(faults) if number % 3 == 0 else ""
+    failing.fault = lambda method, path, number: next(faults) if number % 3 == 0 else ""
     assert all_clips(shards) == all_clips(open_shards(shards_folder))
 
 
@@ -176,17 +194,17 @@ def test_a_network_that_fails_at_times_gives_the_right_bytes(shards_folder, ther
         ("wrong", FormatError, "payload differs from the index"),
     ],
 )
-def test_what_stays_wrong_is_one_line_that_names_the_shard(there, proxy, tmp_path, fault, error, words):
+def test_what_stays_wrong_is_one_line_that_names_the_shard(there, failing, tmp_path, fault, error, words):
     loader = ClipLoader(open_shards(there, cache=ShardCache(tmp_path, 0)), on_error="stop")
-    proxy.fault = lambda method, path, number: fault if path.endswith(".tar") else ""
+    failing.fault = lambda method, path, number: fault if path.endswith(".tar") else ""
     with pytest.raises(error, match=words) as caught:
         list(loader.batches(0))
     assert str(caught.value).startswith(f"{there}/train-00000")
 
 
-def test_a_network_that_is_gone_is_no_damaged_clip(there, proxy, tmp_path):
+def test_a_network_that_is_gone_is_no_damaged_clip(there, failing, tmp_path):
     loader = ClipLoader(open_shards(there, cache=ShardCache(tmp_path, 0)), on_error="skip", max_errors=1.0)
-    proxy.fault = lambda method, path, number: "503" if path.endswith(".tar") else ""
+    failing.fault = lambda method, path, number: "503" if path.endswith(".tar") else ""
     with pytest.raises(StorageError, match="HTTP 503"):
         list(loader.batches(0))
 
@@ -216,3 +234,6 @@ def test_folders_here_and_there_are_mixed(there, proxy, tmp_path, shards_folder,
     run_until_quiet([loader], proxy)
     loader.close()
     assert len(list(tmp_path.glob("cache/*/train-*.tar"))) == 3
+    other = put_folder(shards_folder, make_bucket(moto_endpoint()))
+    apart = mix_shards([open_shards(place, cache=ShardCache(tmp_path / place.name)) for place in (there, other)])
+    assert all_clips(apart) == all_clips(mixed)

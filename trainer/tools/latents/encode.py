@@ -52,8 +52,9 @@ class EncodeRequest:
 def encode(request: EncodeRequest) -> ShardIndex:
     """Write the folder with the latents and return its index; an interrupted call resumes after whole shards.
 
-    The same shards, autoencoder and device give the same bytes, however often it was stopped. Raises FormatError for
-    damaged pictures and latents that are not finite, SettingsError where the folder is of another autoencoder.
+    The same shards, autoencoder, device and number of torch's threads give the same bytes, however often it was
+    stopped: it resumes with as many threads as it began with. Raises FormatError for damaged pictures and latents that
+    are not finite, SettingsError where the folder is of another autoencoder.
     """
     device = join_group(num_devices(request.devices) > 0).device
     check_gpu(device)
@@ -172,10 +173,11 @@ def _begin(out: Path, about: dict, vae: Vae) -> None:
         except ValueError as error:
             raise SettingsError(f"{path}: is damaged; remove {out} and encode again") from error
         _check_same(begun, about, vae, out)
+        torch.set_num_threads(begun["threads"])  # on a CPU, another number of them rounds differently
     elif names:
         raise SettingsError(f"{out}: holds {names[0]}, but no latents; pass an empty or a new folder with --out")
     else:
-        write_atomically(path, json_bytes(about))
+        write_atomically(path, json_bytes({**about, "threads": torch.get_num_threads()}))
 
 
 def _check_same(begun: dict, about: dict, vae: Vae, out: Path) -> None:
@@ -185,8 +187,9 @@ def _check_same(begun: dict, about: dict, vae: Vae, out: Path) -> None:
     vae.check_is(begun["vae"], str(out))
     for name, value in about.items():
         if name != "vae" and begun.get(name) != value:
+            what = "shards whose index_sha256 is" if name == "source" else name
             raise SettingsError(
-                f"{out}: was encoded with {name} {begun.get(name)}, and this would be {value}; pass the same, or "
+                f"{out}: was encoded with {what} {begun.get(name)}, and this would be {value}; pass the same, or "
                 f"another --out"
             )
 

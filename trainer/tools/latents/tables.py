@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,7 @@ def write_tables(pictures: Pictures, out: Path, entries: list[dict], latent: Arr
         reconstruction=_reconstruction(entries),
     )
     old, rows = pictures.index, {row["key"]: row for entry in entries for row in entry["rows"]}
-    meta = {name: value for name, value in json.loads(json.dumps(old.meta)).items() if name != "index_sha256"}
+    meta = {name: value for name, value in copy.deepcopy(old.meta).items() if name != "index_sha256"}
     meta["members"]["latent"] = member.to_dict()
     for shard, entry in zip(all_shards(meta), entries, strict=True):
         shard |= {name: entry[name] for name in ("bytes", "sha256", "versions")}

@@ -112,7 +112,10 @@ def test_a_stopped_call_resumes_to_the_same_bytes(latents, pictures, pca, tmp_pa
     monkeypatch.undo()
     (tmp_path / "out" / ".train-000000.tar.0000.tmp").touch()  # as a killed process leaves one
     times = {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in finished}
+    asked = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
     encode(EncodeRequest(**request, workers=1))
+    assert asked == [torch.get_num_threads()]  # those that it began with
     assert tree(tmp_path / "out") == tree(latents)
     assert {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in finished} == times
     assert ("resuming" in caplog.text) == (stop_at > 0)

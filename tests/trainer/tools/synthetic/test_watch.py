@@ -1,0 +1,80 @@
+"""The watch over a run: what it shows, its exit codes, and that it reads files that are being written."""
+
+import csv
+import math
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from diffusion_figures import CLASSES, STEPS, changed, sound_run
+
+from trainer.tools.synthetic.watch import read_run, to_rows
+from trainer.watch import main
+
+
+def watch(run, *options):
+    return CliRunner().invoke(main, ["--run", str(run), *options])
+
+
+def with_rows(run, rows):
+    """A run whose folder has these figures."""
+    values = yaml.safe_load((run / "config.yaml").read_text()) | {"steps": STEPS, "checkpoint_every_steps": 500}
+    (run / "config.yaml").write_text(yaml.safe_dump(values))
+    about = run / "models" / "last" / "about.json"
+    about.write_text(about.read_text().replace('"a",', "".join(f'"{number}",' for number in range(CLASSES - 1))))
+    with (run / "results" / "monitor.csv").open("w", newline="") as file:
+        table = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
+        table.writeheader()
+        table.writerows(rows)
+    return run
+
+
+def test_a_run_of_the_trainer_is_read(run):
+    done = watch(run)
+    assert done.output.startswith(f"{run}: step 8 of 8 (100%), loss ") and "left" not in done.output
+    watched = read_run(run)
+    assert (watched.num_steps, watched.num_classes, watched.batch_size) == (8, 2, 8)
+    for name in ("loss", "train_loss_fixed", "val_loss", "latent_std", "sample_near", "clips_per_second"):
+        assert any(name in row for row in watched.rows), name
+
+
+def test_a_sound_run_ends_with_0(own_run):
+    rows = [row | {"clips_per_second": 40.0} for row in sound_run(5_000)]
+    done = watch(with_rows(own_run, rows), "--once")
+    assert done.exit_code == 0 and "finding" not in done.output
+    assert ": step 5000 of 20000 (25%), 50 min left, loss 0." in done.output
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("loss", math.nan),
+        ("latent_std", 0.179),
+        ("loss", 0.5),
+        ("val_loss", lambda step: 0.1 + step / 1e5),
+        ("sample_agreement", 0.2),
+        ("sample_near", 0.06),
+    ],
+)
+def test_each_finding_ends_with_1(own_run, name, value):
+    done = watch(with_rows(own_run, changed(name, value, 0)), "--once")
+    assert done.exit_code == 1
+    assert done.output.count("finding: ") == 1
+
+
+def test_a_run_that_has_just_begun(own_run):
+    (own_run / "results" / "monitor.csv").unlink()
+    done = watch(own_run, "--once")
+    assert done.exit_code == 0 and ": step 0 of 8 (0%)" in done.output
+
+
+def test_other_folders_are_refused(own_run, tmp_path):
+    for folder in (tmp_path, own_run):
+        (own_run / "config.yaml").write_text("epochs: 3\n")
+        done = watch(folder, "--once")
+        assert done.exit_code == 1 and "holds no run with model.name=diffusion" in done.output
+
+
+def test_half_a_row_is_read_as_far_as_it_goes():
+    table = [{"step": "100", "loss": "0.5", "val_loss": ""}, {"step": "200", "loss": "na", None: ["1"]}, {"step": ""}]
+    assert to_rows(table) == [{"step": 100, "loss": 0.5}, {"step": 200}]

@@ -1,0 +1,1 @@
+"""Synthetic pictures: a run of the task diffusion is watched, and its model makes pictures."""

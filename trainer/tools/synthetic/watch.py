@@ -1,0 +1,100 @@
+"""The watch over a run of the task diffusion, by the files in its folder alone: it may run on another machine."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from shardify.text import duration
+from trainer.config.load import read_yaml
+from trainer.errors import TrainerError
+from trainer.monitor.step_table import read_table
+from trainer.tasks.generative import ABOUT
+from trainer.tools.synthetic.findings import Rows, findings, measured
+
+SHOWN = ("loss", "train_loss_fixed", "val_loss", "sample_agreement", "sample_near")
+RECENT = 10  # rows whose speed says how long the rest takes
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A run as its files show it."""
+
+    run: Path
+    rows: Rows
+    num_steps: int  # of the whole run
+    batch_size: int
+    num_classes: int
+
+    @property
+    def step(self) -> int:
+        return int(self.rows[-1]["step"]) if self.rows else 0
+
+    @property
+    def is_over(self) -> bool:
+        return self.step >= self.num_steps
+
+    def progress(self) -> str:
+        """How far the run is, how long the rest takes, and the newest figures."""
+        parts = [f"{self.run}: step {self.step} of {self.num_steps} ({self.step / self.num_steps:.0%})"]
+        _, rates = measured(self.rows[-RECENT:], "clips_per_second")
+        if len(rates) and not self.is_over:
+            left = (self.num_steps - self.step) * self.batch_size / max(float(rates.mean()), 1e-9)
+            parts.append(f"{duration(left)} left")
+        for name in SHOWN:
+            _, values = measured(self.rows, name)
+            if len(values):
+                parts.append(f"{name} {values[-1]:.4g}")
+        return ", ".join(parts)
+
+    def findings(self) -> list[str]:
+        return findings(self.rows, self.num_steps, self.num_classes)
+
+
+def watch(run: Path, once: bool, seconds: float, show: Callable[..., None]) -> bool:
+    """Show how a run stands, every so many seconds until it is over, or once; whether all is well at the end.
+
+    Raises TrainerError where the folder holds no run of the task diffusion.
+    """
+    while True:
+        watched = read_run(run)
+        found = watched.findings()
+        show(watched.progress(), *(f"finding: {line}" for line in found))
+        if once or watched.is_over:
+            return not found
+        time.sleep(seconds)
+
+
+def read_run(run: Path) -> Watched:
+    """A run as it is now. Raises TrainerError where the folder holds none of the task diffusion."""
+    settings = read_yaml(run / "config.yaml") if (run / "config.yaml").is_file() else {}
+    if settings.get("model", {}).get("name") != "diffusion" or not settings.get("steps"):
+        raise TrainerError(
+            f"{run}: holds no run with model.name=diffusion that counts in steps; pass the folder of one"
+        )
+    return Watched(run, to_rows(read_table(run)), settings["steps"], settings["batch_size"], _num_classes(run))
+
+
+def _num_classes(run: Path) -> int:
+    """Of the newest model; 0 before there is one."""
+    try:
+        return len(json.loads((run / "models" / "last" / ABOUT).read_text(encoding="utf-8"))["classes"])
+    except (OSError, ValueError, KeyError):  # it is just being replaced
+        return 0
+
+
+def to_rows(table: Iterable[Mapping[str, str | None]]) -> Rows:
+    """The rows of a table that is being written; cells that are empty, or no numbers, are not there."""
+    rows = []
+    for line in table:
+        row = {}
+        for name, cell in line.items():
+            with contextlib.suppress(ValueError, TypeError):
+                row[name] = float(cell)
+        if "step" in row:
+            rows.append(row)
+    return rows
