@@ -52,6 +52,17 @@ def test_what_is_written_is_listed_and_read_under_every_name(bucket):
         remote.read_bytes(folder / "a b")
 
 
+def test_markers_of_folders_are_no_files(bucket):
+    """As consoles make them: empty objects whose names end in a slash."""
+    for name in ("some/", "some/real/", "some/real/deep/"):
+        url = f"{moto_endpoint()}/{bucket.bucket}/{name}"
+        urllib.request.urlopen(urllib.request.Request(url, method="PUT")).close()
+    for name in ("some/real/deep/a.mp4", "some/empty", "some/some"):
+        remote.write_bytes(bucket / name, b"")
+    assert [file.name for file in remote.list_files(bucket / "some")] == ["empty", "real/deep/a.mp4", "some"]
+    assert [file.name for file in remote.list_files(bucket)] == ["some/empty", "some/real/deep/a.mp4", "some/some"]
+
+
 def test_large_files_go_both_ways_in_parts(bucket, tmp_path, monkeypatch):
     content = bytes(range(256)) * 50_000
     monkeypatch.setattr(remote, "PART", 6 << 20)

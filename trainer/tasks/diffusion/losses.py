@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from trainer.models.autoencoders.load import import_diffusers
+
 if TYPE_CHECKING:
     from trainer.tasks.diffusion.settings import DiffusionSettings
 
@@ -25,9 +27,7 @@ def scheduler_options(settings: DiffusionSettings) -> dict:
 
 def signal_shares(settings: DiffusionSettings) -> Tensor:
     """The share of a noisy latent's variance that is signal, by timestep: float64 (timesteps,), falling."""
-    from diffusers import DDPMScheduler
-
-    betas = DDPMScheduler(**scheduler_options(settings)).betas.double()
+    betas = import_diffusers().DDPMScheduler(**scheduler_options(settings)).betas.double()
     return (1 - betas).cumprod(0)
 
 

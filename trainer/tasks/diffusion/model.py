@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.errors import SettingsError
+from trainer.models.autoencoders.load import import_diffusers
 from trainer.tasks.diffusion.losses import loss_weights, signal_shares
 from trainer.tasks.diffusion.settings import DiffusionSettings
 
@@ -56,10 +57,6 @@ def build_unet(settings: DiffusionSettings, num_classes: int, shape: tuple[int, 
 
     Raises SettingsError where the latents cannot be halved so often, or diffusers is not there.
     """
-    try:
-        from diffusers import UNet2DModel
-    except ImportError as error:
-        raise SettingsError('model.name=diffusion needs diffusers: pip install "shardify[diffusion]"') from error
     levels = len(settings.channels)
     if any(side % 2 ** (levels - 1) for side in shape[1:]):
         raise SettingsError(
@@ -67,7 +64,7 @@ def build_unet(settings: DiffusionSettings, num_classes: int, shape: tuple[int, 
             f"{levels - 1} times; give fewer"
         )
     attends = [0 < level >= levels - 2 for level in range(levels)]
-    return UNet2DModel(
+    return import_diffusers().UNet2DModel(
         sample_size=tuple(shape[1:]),
         in_channels=shape[0],
         out_channels=shape[0],

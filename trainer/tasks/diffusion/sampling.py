@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.errors import SettingsError
+from trainer.models.autoencoders.load import import_diffusers
 from trainer.tasks.diffusion.losses import scheduler_options
 
 if TYPE_CHECKING:
@@ -57,14 +58,12 @@ def sample(
 
 def make_scheduler(sampler: Sampler, settings: DiffusionSettings, steps: int, device: torch.device):
     """diffusers' scheduler for so many steps, the first one at pure noise. Raises SettingsError."""
-    import diffusers
-
     if not 0 < steps <= settings.timesteps:
         raise SettingsError(f"steps is {steps}; it must lie between 1 and the {settings.timesteps} of the model")
     options = {"timestep_spacing": "trailing", **scheduler_options(settings)}
     if sampler != "dpm-solver":
         options["clip_sample"] = False  # latents are not bounded
-    scheduler = getattr(diffusers, SAMPLERS[sampler])(**options)
+    scheduler = getattr(import_diffusers(), SAMPLERS[sampler])(**options)
     scheduler.set_timesteps(steps, device=device)
     return scheduler
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from shardify.storage.local import write_atomically
+from trainer.evaluation.report import show
 from trainer.shards.shard_set import ShardSet
 from trainer.tasks.diffusion.agreement import class_agreement
 from trainer.tasks.diffusion.model import LatentDiffusion
@@ -38,7 +40,7 @@ def sample_sheet(model: LatentDiffusion, shards: ShardSet, seed: int, path: Path
     buffer = io.BytesIO()
     np.savez(buffer, samples=samples.astype(np.float16))
     write_atomically(path.with_suffix(".npz"), buffer.getvalue())
-    write_atomically(path.with_suffix(".jpg"), draw_sheet(samples, shards, model))
+    show(partial(draw_sheet, samples, shards, model), path.with_suffix(".jpg"))
     figures = {"latent_std": float(train.std()), "sample_std": float(samples.std())}
     if len(val):
         limit = np.quantile(distances(val, train), NEAR)
@@ -75,8 +77,8 @@ def distances(some: np.ndarray, others: np.ndarray) -> np.ndarray:
     return torch.cat([torch.cdist(part, second).amin(1) for part in first.split(AT_ONCE)]).numpy()
 
 
-def draw_sheet(samples: np.ndarray, shards: ShardSet, model: LatentDiffusion) -> bytes:
-    """A JPEG of the samples, a row for each class with a real picture of train first.
+def draw_sheet(samples: np.ndarray, shards: ShardSet, model: LatentDiffusion, path: Path) -> None:
+    """Write a JPEG of the samples, a row for each class with a real picture of train first.
 
     Pictures of latents are linear: each place of a latent gives its square of pixels, by least squares over clips of
     train. That takes no autoencoder; it is exact for patch-PCA, and blurred for others.
@@ -99,7 +101,7 @@ def draw_sheet(samples: np.ndarray, shards: ShardSet, model: LatentDiffusion) ->
     width, height = (max(1, round(factor * side)) for side in sheet.size)
     buffer = io.BytesIO()
     sheet.resize((width, height), Image.Resampling.BOX).save(buffer, "JPEG", quality=90)
-    return buffer.getvalue()
+    write_atomically(path, buffer.getvalue())
 
 
 def to_squares(pictures: np.ndarray, cells: tuple[int, int]) -> np.ndarray:

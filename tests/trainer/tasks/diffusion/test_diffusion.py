@@ -21,7 +21,7 @@ from trainer.shards.shard_set import open_shards
 from trainer.tasks import task_of
 from trainer.tasks.diffusion.model import LatentDiffusion
 from trainer.tasks.diffusion.saved import load_diffusion, model_folder
-from trainer.tasks.diffusion.sheet import distances
+from trainer.tasks.diffusion.sheet import distances, evenly
 from trainer.tasks.diffusion.task import Diffusion
 
 CPU = torch.device("cpu")
@@ -137,23 +137,45 @@ def test_a_run_leaves_its_models_samples_and_figures(finished):
 
 @pytest.mark.parametrize("stop", [2, 5])
 def test_a_run_goes_on_bit_for_bit(run_tiny, finished, tmp_path, monkeypatch, stop):
-    forward, calls = LatentDiffusion.forward, []
-
-    def stopping(self, *args):
-        calls.append(self.training)
-        if sum(calls) == stop:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return forward(self, *args)
-
-    monkeypatch.setattr(LatentDiffusion, "forward", stopping)
-    with pytest.raises(Interrupted, match=f"stopped by SIGTERM at step {stop};"):
-        run_tiny(tmp_path / "run")
-    record = run_tiny(tmp_path / "run", resume=True)
-    assert record["test"] == finished[1]["test"] and history(tmp_path / "run") == history(finished[0])
-    for name in ("model", "ema", "optimizer"):
-        assert_same(newest_state(tmp_path / "run")[name], newest_state(finished[0])[name])
+    record = stopped_and_resumed(run_tiny, tmp_path / "run", monkeypatch, stop)
+    assert record["test"] == finished[1]["test"]
+    check_same_run(tmp_path / "run", finished[0])
     one, other = (load_diffusion(model_folder(out, "4"), CPU) for out in (tmp_path / "run", finished[0]))
     assert one.about["weights_sha256"] == other.about["weights_sha256"]
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_bit_for_bit_from_any_step(run_tiny, tmp_path, monkeypatch):
+    own = ("steps=20", "accumulate=2")
+    run_tiny(tmp_path / "whole", *own)
+    for stop in range(1, 21):
+        stopped_and_resumed(run_tiny, tmp_path / f"{stop}", monkeypatch, stop, *own)
+        check_same_run(tmp_path / f"{stop}", tmp_path / "whole")
+
+
+def stopped_and_resumed(run_tiny, out, monkeypatch, stop, *own):
+    """The record of a run that was asked to end in a step, counted from 1, and was resumed."""
+    forward, calls = LatentDiffusion.forward, []
+    first_pass = (stop - 1) * (2 if "accumulate=2" in own else 1)  # of the step
+
+    def stopping(self, *args):
+        if self.training:
+            calls.append(1)
+            if len(calls) == first_pass + 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+        return forward(self, *args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LatentDiffusion, "forward", stopping)
+        with pytest.raises(Interrupted, match=f"stopped by SIGTERM at step {stop};"):
+            run_tiny(out, *own)
+    return run_tiny(out, *own, resume=True)
+
+
+def check_same_run(one, other):
+    assert history(one) == history(other)
+    for name in ("model", "ema", "optimizer"):
+        assert_same(newest_state(one)[name], newest_state(other)[name])
 
 
 def assert_same(one, other):
@@ -195,9 +217,14 @@ def test_models_that_are_not_there_or_are_damaged(finished, tmp_path):
     (folder / "diffusion_pytorch_model.safetensors").write_bytes(b"other")
     with pytest.raises(TrainerError, match="is not the file that it was saved with"):
         load_diffusion(folder, CPU)
-    (folder / "about.json").write_text(json.dumps({"settings": {}}))
-    with pytest.raises(TrainerError, match=r"about\.json: cannot be read"):
-        load_diffusion(folder, CPU)
+    for text, message in (
+        (json.dumps({"settings": {}}), "is of a run of model.name=resnet_lstm, not of diffusion"),
+        ("{", r"about\.json: cannot be read"),
+        (json.dumps({"settings": {"model": {"name": "diffusion"}}}), r"about\.json: cannot be read"),
+    ):
+        (folder / "about.json").write_text(text)
+        with pytest.raises(TrainerError, match=message):
+            load_diffusion(folder, CPU)
 
 
 def test_other_commands_say_what_to_use_instead(finished):
@@ -239,3 +266,7 @@ def test_it_counts_in_epochs_too(run_tiny, tmp_path):
 def test_distances_are_those_to_the_nearest():
     points = np.array([[0.0, 0], [3, 4], [10, 0]], np.float32)
     assert distances(points[:2], points[1:]).tolist() == pytest.approx([5, 0], abs=1e-3)
+
+
+def test_evenly():
+    assert evenly(np.arange(10), 3).tolist() == [0, 3, 6] and evenly(np.arange(2), 3).tolist() == [0, 1]
