@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +20,8 @@ from shardify.machine import usable_cores
 from shardify.storage.address import Address
 from shardify.storage.place import open_place
 
-PREFIX = "shardify-"  # of folders in the scratch folder
+PREFIX = "shardify-build-"  # of folders in the scratch folder
+MARK = ".shardify-scratch"  # is in each of them, and in no folder of the user's
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ def open_places(request: BuildRequest, scratch: Scratch, *, writes: bool, take_o
     if not remote:
         yield request
         return
-    with contextlib.ExitStack() as stack:
+    with _unwinding(), contextlib.ExitStack() as stack:
         folder = stack.enter_context(_folder_in(scratch.folder or Path(tempfile.gettempdir())))
         stack.enter_context(_as_called({folder / name / place.name: place for name, place in remote.items()}))
         if "data" in remote:
@@ -63,6 +66,18 @@ def open_places(request: BuildRequest, scratch: Scratch, *, writes: bool, take_o
 
 
 @contextlib.contextmanager
+def _unwinding() -> Iterator[None]:
+    """While entered, Ctrl-C is raised, so that a bucket's lock and the folder in scratch do not stay."""
+    is_main = threading.current_thread() is threading.main_thread()
+    outer = signal.signal(signal.SIGINT, signal.default_int_handler) if is_main else None
+    try:
+        yield
+    finally:
+        if is_main:
+            signal.signal(signal.SIGINT, outer)
+
+
+@contextlib.contextmanager
 def _as_called(addresses: dict[Path, Address]) -> Iterator[None]:
     """Errors name the places as the user does."""
     try:
@@ -78,12 +93,13 @@ def _as_called(addresses: dict[Path, Address]) -> Iterator[None]:
 def _folder_in(scratch: Path) -> Iterator[Path]:
     """A folder of this process alone; those of processes that were killed are removed first."""
     scratch.mkdir(parents=True, exist_ok=True)
-    for old in scratch.glob(f"{PREFIX}*"):
-        with contextlib.suppress(BusyError, OSError), commit.lock_folder(old):
-            shutil.rmtree(old)
+    for mark in scratch.glob(f"{PREFIX}*/{MARK}"):
+        with contextlib.suppress(BusyError, OSError), commit.lock_folder(mark.parent):
+            shutil.rmtree(mark.parent)
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=scratch))
     with commit.lock_folder(folder):
         try:
+            (folder / MARK).touch()
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
