@@ -6,8 +6,12 @@ makes pictures of 64 px, shards, latents by patch-PCA (8×8×8) and a classifier
 samples 20 latents of each class at guidance 1, 2 and 4. It prints the samples' deviation, the mean loss of the last 300
 steps and the agreement: the share of the samples that the classifier takes for their class, beside that of real
 pictures, of real ones through the autoencoder, and chance. With --shuffled the model is trained on labels at random,
-which it cannot learn. It takes about ten minutes on two idle cores, and goes on in WORK where it was stopped. Exit
-code 1 where a figure is out of its bounds.
+which it cannot learn. It takes about ten minutes of one core, and goes on in WORK where it was stopped. Exit code 1
+where a figure is out of its bounds.
+
+Measured with 12 users and 1,500 steps: loss 0.044, deviation 0.96, agreement 0.44 at guidance 1 and 0.60 at 2, that of
+reconstructed pictures 0.48. So the bound of 8 times chance at guidance 2, which is 0.67 here, is not reached; at 900
+steps guidance 4 gave 0.80. Shuffled, 600 steps: 0.10.
 """
 
 from __future__ import annotations
