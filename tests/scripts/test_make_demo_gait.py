@@ -61,6 +61,6 @@ def test_files_are_the_same_wherever_they_are_made(tmp_path):
     assert len(list_sources(tmp_path / "a", tmp_path / "a" / maker.MANIFEST).sources) == 12
     (tmp_path / "own/user-ann").mkdir(parents=True)
     (tmp_path / "own/user-ann/holiday.jpg").touch()
-    with pytest.raises(click.UsageError, match="holiday.jpg was not made here"):
+    with pytest.raises(click.UsageError, match=r"holiday\.jpg was not made here"):
         maker.make_all(tmp_path / "own", (2, 3, 2), 32, 0.4, 0)
     assert maker.make_all(tmp_path / "a", (2, 3, 2), 32, 0.5, 0), "with another jitter they are made anew"
