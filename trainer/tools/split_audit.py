@@ -46,6 +46,7 @@ def audit_split(shards: ShardSet) -> list[str]:
 def _choose(groups: np.ndarray) -> np.ndarray:
     """The numbers of the clips to look at, in order: all, or those of groups drawn until there are MOST_CLIPS."""
     names, counts = np.unique(groups, return_counts=True)
+    names, counts = names[counts <= MOST_CLIPS // 2], counts[counts <= MOST_CLIPS // 2]
     order = np.random.default_rng(0).permutation(len(names))
     kept = order[counts[order].cumsum() <= MOST_CLIPS]
     return np.flatnonzero(np.isin(groups, names[kept]))
