@@ -20,7 +20,7 @@ from shardify.machine import usable_cores
 from shardify.storage.address import Address
 from shardify.storage.place import open_place
 
-PREFIX = "shardify-"  # of folders in the scratch folder
+PREFIX = ".shardify-scratch-"  # of our folders in the scratch folder, where those of killed builds are removed
 
 
 @dataclass(frozen=True)

@@ -39,19 +39,20 @@ def run(there, tmp_path):
             with open_places(request, scratch, writes=True, take_over=False) as opened:
                 return act(opened)
         finally:
-            assert not list((tmp_path / "scratch").iterdir())
+            assert not list((tmp_path / "scratch").glob(".*"))
 
     return run
 
 
 def test_the_same_folder_as_of_local_videos(run, reference, tmp_path, caplog):
-    (tmp_path / "scratch" / "shardify-of-a-killed-build").mkdir(parents=True)
+    (tmp_path / "scratch" / ".shardify-scratch-of-a-killed-build").mkdir(parents=True)
+    (tmp_path / "scratch" / "shardify-of-the-user").mkdir()
     estimate = run(estimate_build)
     assert (estimate.videos, len(estimate.measured), estimate.failures.total()) == (14, 13, 1)
     report = run()
     assert (report.ok_inputs, report.failed_inputs, tree(tmp_path / "s")) == (13, 1, reference)
     twins = "the same bytes in two classes, 1 times; the first: fake/twin.mp4 (fake, "
-    assert caplog.text.count(twins) == 2
+    assert caplog.text.count(twins) == 2 and (tmp_path / "scratch" / "shardify-of-the-user").exists()
     assert run().new_inputs == 0
 
 
