@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -50,9 +50,9 @@ class RangeReader:
 
 
 @contextlib.contextmanager
-def open_reader(address: Address) -> Iterator[RangeReader]:
-    """The object, open for reading."""
-    found = head(address)
+def open_reader(address: Address, file: RemoteFile | None = None) -> Iterator[RangeReader]:
+    """The object, open for reading. file: what is meant, where that is known."""
+    found = file or head(address)
     yield RangeReader(address, found.size, found.etag)
 
 
@@ -106,9 +106,20 @@ def list_files(folder: Address) -> list[RemoteFile]:
 
     def ask(obs: ModuleType, store: ObjectStore, key: str) -> list[RemoteFile]:
         found = obs.list(store, start or None, chunk_size=1000).collect()
-        return [_file(one["path"].removeprefix(start), one) for one in found]
+        folders = _folders(one["path"] for one in found) | {folder.key}
+        files = (one for one in found if one["size"] or one["path"] not in folders)
+        return [_file(one["path"].removeprefix(start), one) for one in files]
 
     return sorted(_bounded(folder, ask, many=True), key=lambda file: file.name)
+
+
+def _folders(paths: Iterable[str]) -> set[str]:
+    """All that have others below them: consoles make empty objects of these names, to show folders."""
+    folders = set()
+    for path in paths:
+        while (path := path.rpartition("/")[0]) and path not in folders:
+            folders.add(path)
+    return folders
 
 
 def _strong(etag: str | None) -> str | None:

@@ -20,7 +20,8 @@ from shardify.machine import usable_cores
 from shardify.storage.address import Address
 from shardify.storage.place import open_place
 
-PREFIX = ".shardify-scratch-"  # of our folders in the scratch folder, where those of killed builds are removed
+PREFIX = "shardify-build-"  # of folders in the scratch folder
+MARK = ".shardify-scratch"  # is in each of them, and in no folder of the user's
 
 
 @dataclass(frozen=True)
@@ -92,12 +93,13 @@ def _as_called(addresses: dict[Path, Address]) -> Iterator[None]:
 def _folder_in(scratch: Path) -> Iterator[Path]:
     """A folder of this process alone; those of processes that were killed are removed first."""
     scratch.mkdir(parents=True, exist_ok=True)
-    for old in scratch.glob(f"{PREFIX}*"):
-        with contextlib.suppress(BusyError, OSError), commit.lock_folder(old):
-            shutil.rmtree(old)
+    for mark in scratch.glob(f"{PREFIX}*/{MARK}"):
+        with contextlib.suppress(BusyError, OSError), commit.lock_folder(mark.parent):
+            shutil.rmtree(mark.parent)
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=scratch))
     with commit.lock_folder(folder):
         try:
+            (folder / MARK).touch()
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)

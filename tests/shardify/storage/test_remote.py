@@ -52,6 +52,17 @@ def test_what_is_written_is_listed_and_read_under_every_name(bucket):
         remote.read_bytes(folder / "a b")
 
 
+def test_markers_of_folders_are_no_files(bucket):
+    """As consoles make them: empty objects whose names end in a slash."""
+    for name in ("some/", "some/real/", "some/real/deep/"):
+        url = f"{moto_endpoint()}/{bucket.bucket}/{name}"
+        urllib.request.urlopen(urllib.request.Request(url, method="PUT")).close()
+    for name in ("some/real/deep/a.mp4", "some/empty", "some/some"):
+        remote.write_bytes(bucket / name, b"")
+    assert [file.name for file in remote.list_files(bucket / "some")] == ["empty", "real/deep/a.mp4", "some"]
+    assert [file.name for file in remote.list_files(bucket)] == ["some/empty", "some/real/deep/a.mp4", "some/some"]
+
+
 def test_large_files_go_both_ways_in_parts(bucket, tmp_path, monkeypatch):
     content = bytes(range(256)) * 50_000
     monkeypatch.setattr(remote, "PART", 6 << 20)
@@ -155,6 +166,19 @@ def test_a_public_bucket_takes_no_keys(bucket, monkeypatch):
     assert remote.read_range(bucket / "a", 1, 2) == b"12"
     with pytest.raises(StorageError, match="access is refused"):
         remote.read_bytes(bucket / "b")
+
+
+def test_ctrl_c_does_not_wait_for_an_answer(proxy, monkeypatch):
+    monkeypatch.setattr(attempts, "BOUNDS", attempts.Bounds(total=119))
+
+    def hang(*_):
+        os.kill(os.getpid(), signal.SIGINT)
+        return "hang"
+
+    proxy.fault = hang
+    with pytest.raises(KeyboardInterrupt):
+        remote.read_bytes(place_of("s3://bucket/a"))
+    assert "request" in [thread.name for thread in threading.enumerate()]  # which still waits
 
 
 def test_a_fork_says_that_it_cannot_instead_of_waiting_for_ever(bucket):

@@ -10,7 +10,7 @@ from shardify.build.build import build
 from shardify.build.estimate import estimate_build
 from shardify.build.parts.build_part import build_part, make_plan
 from shardify.build.parts.plan_file import Part
-from shardify.build.remote.places import Scratch, open_places
+from shardify.build.remote.places import MARK, Scratch, open_places
 from shardify.build.remote.sources import RemoteSources
 from shardify.build.request import BuildRequest, Changes
 from shardify.errors import NothingToBuildError, StorageError, UsageError
@@ -39,21 +39,30 @@ def run(there, tmp_path):
             with open_places(request, scratch, writes=True, take_over=False) as opened:
                 return act(opened)
         finally:
-            assert not list((tmp_path / "scratch").glob(".*"))
+            assert not list((tmp_path / "scratch").iterdir())
 
     return run
 
 
 def test_the_same_folder_as_of_local_videos(run, reference, tmp_path, caplog):
-    (tmp_path / "scratch" / ".shardify-scratch-of-a-killed-build").mkdir(parents=True)
-    (tmp_path / "scratch" / "shardify-of-the-user").mkdir()
     estimate = run(estimate_build)
     assert (estimate.videos, len(estimate.measured), estimate.failures.total()) == (14, 13, 1)
     report = run()
     assert (report.ok_inputs, report.failed_inputs, tree(tmp_path / "s")) == (13, 1, reference)
     twins = "the same bytes in two classes, 1 times; the first: fake/twin.mp4 (fake, "
-    assert caplog.text.count(twins) == 2 and (tmp_path / "scratch" / "shardify-of-the-user").exists()
+    assert caplog.text.count(twins) == 2
     assert run().new_inputs == 0
+
+
+def test_only_folders_of_killed_builds_go_from_the_scratch_folder(there, tmp_path):
+    own, killed = tmp_path / "shardify-build-of-mine", tmp_path / "shardify-build-killed"
+    own.mkdir()
+    request = BuildRequest(there, tmp_path / "s")
+    with open_places(request, Scratch(tmp_path, 10**9), writes=False, take_over=False) as opened:
+        killed.mkdir()
+        (killed / MARK).touch()
+        with open_places(request, Scratch(tmp_path, 10**9), writes=False, take_over=False):
+            assert opened.data.is_dir() and own.is_dir() and not killed.exists()
 
 
 def test_in_parts_as_on_machines_that_see_the_same_objects(run, reference, tmp_path):
