@@ -206,8 +206,6 @@ def _open_remote(folder: Address, cache: ShardCache) -> ShardSet:
     copy = cache.add(folder)
     index = read_index(copy)
     shards = _open_index(index, None, {shard["name"] for shard in all_shards(index.meta)})
-    if folder.scheme == "hf":
-        return dataclasses.replace(shards, folder=folder, copy=copy)
     paths = {place: folder / path.name for place, path in shards.paths.items()}
     return dataclasses.replace(shards, folder=folder, copy=copy, paths=paths, cache=cache)
 
