@@ -130,6 +130,11 @@ class ShardSet:
         extension = self.members[name].extension if own else self.extensions[number].decode()
         return path / f"{self.key(number)}.{extension}"
 
+    def fetch(self) -> None:
+        """Copy what must be on this machine before it can be read: shards of the Hub. Raises as `ShardCache.fetch`."""
+        if self.cache is not None:
+            self.cache.fetch(self.paths.values())
+
     def read(self, number: int, names: Collection[str] = (), check: bool = True) -> list[bytes | memoryview]:
         """The payloads of a clip's members of these names, or of its first one; from a tar by one read.
 

@@ -72,3 +72,14 @@ def test_without_its_library_the_line_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(UsageError, match=r'pip install "shardify\[remote\]"'):
         open_place("hf://datasets/me/data")
+
+
+def test_what_its_library_cannot_explain_is_one_line(monkeypatch):
+    import huggingface_hub
+
+    def fail(*_, **__):
+        raise RuntimeError("etag is empty due to uncovered problems")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
+    with pytest.raises(StorageError, match=r"me/data@v1/a: etag is empty due to uncovered problems; check"):
+        hf.read_bytes(place_of("hf://datasets/me/data@v1/a"))
