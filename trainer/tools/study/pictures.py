@@ -18,6 +18,7 @@ from trainer.data.batches import Batch
 from trainer.data.loader import ClipLoader
 from trainer.errors import TrainerError
 from trainer.shards.mix import mix_shards
+from trainer.shards.shard_cache import ShardCache
 from trainer.shards.shard_set import ShardSet, open_shards
 from trainer.shards.splits import limit_per_class
 from trainer.tools.study.arms import Arm
@@ -89,7 +90,8 @@ def open_folders(real: Path, synthetic: tuple[Path, ...]) -> ShardSet:
 
     Raises FormatError for what are no shards, TrainerError where they are not such as a study can use.
     """
-    own = open_shards(real)
+    cache = ShardCache()
+    own = open_shards(real, cache=cache)
     if own.frames != 1:
         raise TrainerError(f"{real}: has clips of {own.frames} frames; a study is of pictures: build with --frames 1")
     if len(own.heads) > 1:
@@ -98,20 +100,20 @@ def open_folders(real: Path, synthetic: tuple[Path, ...]) -> ShardSet:
     for split in SPLITS:
         if len(own.numbers(split)) == 0:
             raise TrainerError(f"{real}: has no {split} split; a study trains, chooses and judges by three")
-    others = [_open_synthetic(folder, own) for folder in synthetic]
+    others = [_open_synthetic(folder, own, cache) for folder in synthetic]
     mixed = mix_shards([own, *others])
     for note in mixed.notes:
         logger.warning(note)
     return mixed
 
 
-def _open_synthetic(folder: Path, real: ShardSet) -> ShardSet:
+def _open_synthetic(folder: Path, real: ShardSet, cache: ShardCache) -> ShardSet:
     if folder.is_dir() and not (folder / "index.json").is_file() and any(folder.glob("*/*.png")):
         raise TrainerError(
             f"{folder}: holds pictures, but no shards; make them as the real ones were made: shardify build {folder} "
             f"SHARDS --frames 1 --size {real.size}"
         )
-    shards = open_shards(folder)
+    shards = open_shards(folder, cache=cache)
     if unknown := [name for name in shards.classes if name not in real.classes]:
         raise TrainerError(f"{folder}: has the class {unknown[0]}, which {real.folder} has not; leave it out")
     for split in SPLITS[1:]:
