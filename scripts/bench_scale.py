@@ -4,14 +4,15 @@
 
 The folder holds empty files, and each shard has a journal entry with rows like those of the one real video and a tar
 of no size to speak of, so that the hashing of shards (about 1 GB/s and core) is left out. Each size has a process of
-its own, which goes through a build's steps and then opens the finished folder: seconds of each step, and the most
-memory that the process has had by then.
+its own, which goes through a build's steps and then opens the finished folder: seconds of each step, those of CPU
+among them, and the most memory that the process has had by then.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import resource
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -36,27 +37,31 @@ from shardify.storage.local import list_names, write_atomically
 
 IN_A_FOLDER = 1000
 TAR = b"\0" * 512
-COLUMNS = ("videos", "shards", "step", "seconds", "memory, MB", "bytes")
+COLUMNS = ("videos", "shards", "step", "s", "s of CPU", "memory, MB", "bytes")
 
 
 class Steps:
     """A line for each step: how long it took, and the most memory so far."""
 
     def __init__(self, videos: int, shards: int) -> None:
-        self._videos, self._shards, self._start = videos, shards, time.perf_counter()
+        self._videos, self._shards = videos, shards
+        self._begin()
+
+    def _begin(self) -> None:
+        self._start, self._cpu = time.perf_counter(), time.process_time()
 
     def done(self, name: str, size: int | str = "") -> None:
-        seconds = time.perf_counter() - self._start
+        seconds, cpu = time.perf_counter() - self._start, time.process_time() - self._cpu
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-        click.echo(f"| {self._videos} | {self._shards} | {name} | {seconds:.2f} | {peak} | {size} |")
-        self._start = time.perf_counter()
+        click.echo(f"| {self._videos} | {self._shards} | {name} | {seconds:.2f} | {cpu:.2f} | {peak} | {size} |")
+        self._begin()
 
 
 def make_files(data: Path, videos: int) -> None:
     """Empty files of two classes, a thousand to a folder."""
     for number in range(videos):
-        folder = data / ("fake", "real")[number // IN_A_FOLDER % 2] / f"{number // IN_A_FOLDER:04d}"
-        if number % IN_A_FOLDER == 0:
+        folder = data / ("fake", "real")[number % 2] / f"{number // (2 * IN_A_FOLDER):04d}"
+        if number % (2 * IN_A_FOLDER) < 2:
             folder.mkdir(parents=True)
         (folder / f"video-{number:07d}.mp4").touch()
 
@@ -137,6 +142,8 @@ def main(sizes: str) -> None:
             )
             process.start()
             process.join()
+            if process.exitcode:
+                sys.exit(1)
 
 
 if __name__ == "__main__":

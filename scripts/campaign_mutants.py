@@ -178,8 +178,8 @@ trainer/engine/ema.py engine/test_ema.py
   - torch._foreach_lerp_(averages, values, 1 - decay)
   + torch._foreach_lerp_(averages, values, decay)
 trainer/saved_model.py test_train.py::test_averaged_weights_are_the_best_model
-  - model = run.engine.ema.module if run.engine.ema else run.model
-  + model = run.model
+  - weights = own_copies(run.engine.evaluated.state_dict())
+  + weights = own_copies(run.model.state_dict())
 trainer/engine/nonfinite.py engine/test_nonfinite.py
   - self._optimizer.found_inf = (~is_sound).float()
   + self._optimizer.found_inf = torch.zeros_like(norm)
@@ -189,6 +189,15 @@ trainer/engine/checkpoint.py engine/test_checkpoint.py
 trainer/engine/engine.py engine/test_engine.py
   - self.group.broadcast(model.buffers())
   + self.group.broadcast(())
+trainer/data/order.py data/test_order.py
+  - return whole[first - passes[0] * length :][:clips]
+  + return whole[:clips]
+trainer/tasks/diffusion/task.py tasks/diffusion/test_diffusion.py
+  - np.random.default_rng([OF_TRAINING, self.settings.seed, epoch, *own])
+  + np.random.default_rng([OF_TRAINING, self.settings.seed, *own])
+trainer/tasks/diffusion/losses.py tasks/diffusion/test_losses.py
+  - (ratio + (settings.predict == "v"))
+  + ratio
 trainer/devices/distributed.py engine/test_engine.py
   - return np.concatenate(self.gather_objects(values)) if self.world > 1 else values
   + return self.gather_objects(values)[0]

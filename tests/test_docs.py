@@ -82,6 +82,17 @@ NOT_RUN = {  # beginning of a command → why; of our own ones the options are p
     "python -m trainer.export --run runs/x": "takes long; tests/trainer/test_export.py does it",
     "python -m trainer --shards shards/ --set model.name=multimodal": "tests/trainer/tasks/multimodal/ does it",
     "python -m trainer.explain": "needs a run on sound; tests/trainer/test_explain.py has one",
+    "python scripts/make_demo_gait.py": "takes minutes; tests/scripts/test_make_demo_gait.py",
+    "shardify build gait/": "pictures of these",
+    "python -m trainer.audit --shards shards/gait": "the same",
+    "python -m trainer --shards shards/gait": "the same; tests/trainer/tasks/autoencoder/ does it",
+    "python -m trainer.check_vae --vae runs/vae": "the same; tests/trainer/tools/latents/ does it",
+    "python -m trainer.encode --shards shards/gait": "the same",
+    "python -m trainer --shards latents/gait": "the same; tests/trainer/tasks/diffusion/ does it",
+    "python -m trainer.watch --run runs/diffusion": "the same; tests/trainer/tools/synthetic/ does it",
+    "python -m trainer.generate --run runs/diffusion": "the same",
+    "shardify build synthetic/": "the same",
+    "python -m trainer.study": "the same; tests/trainer/tools/study/ does it",
     "energon ": "tests/test_interoperability.py does it",
 }
 SMALL = (  # where a command says nothing else
@@ -134,6 +145,8 @@ def place(tmp_path_factory):
         Image.fromarray(numbered_picture(i)).save(picture)
     for name in ("video.mp4", "folder/clip.mp4"):
         shutil.copy(root / "data" / names[0], root / name)
+    (root / "gait").mkdir()
+    (root / "gait" / "pictures.csv").touch()  # the commands on these are only parsed
     manifest, boxes = (block.splitlines()[0] for _, block in fences("csv"))
     rows = [f"{name},{name.split('/')[0]},,{name.split('_')[0][-3:]},{i / 10}" for i, name in enumerate(names)]
     (root / "videos.csv").write_text("\n".join([manifest, *rows]) + "\n")

@@ -16,6 +16,7 @@ RETRIES = 3  # of a unit
 PATIENCE_SECONDS = 60.0  # without a machine for a unit
 SLICE_SECONDS = 1.0  # of waiting
 ANSWER_SECONDS = 10.0  # that a head may take
+NO_IMPORT = "failed to import on the worker"  # Ray's words
 INSTALL = "pip install 'shardify[ray]' on every machine of the cluster"
 
 
@@ -110,8 +111,9 @@ class RayCluster(Cluster):
             return _Failure(str(error).partition("\n")[0].partition(". ")[0], False)
         if isinstance(outcome, ShardifyError):
             raise outcome
-        if isinstance(outcome, ImportError):
-            raise ShardifyError(f"a machine of the cluster cannot import what it needs ({outcome}); {INSTALL}")
+        if isinstance(outcome, ImportError) or NO_IMPORT in str(outcome):
+            reason = str(outcome).strip().splitlines()[-1]  # Ray's has the traceback before it
+            raise ShardifyError(f"a machine of the cluster cannot import what it needs ({reason}); {INSTALL}")
         if isinstance(outcome, Exception):
             return _Failure(f"{type(outcome).__name__}: {outcome}", False)
         return outcome

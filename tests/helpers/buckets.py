@@ -57,7 +57,8 @@ def put_folder(folder: Path, there: Address) -> Address:
 class Proxy:
     """A proxy of which a function says for each request how it fails.
 
-    fault: (method, path, number of the request) → "", 503, 404, 403, reset, half, short, wrong or hang.
+    fault: (method, path, number of the request) → "", an HTTP code, reset, half, short, wrong, hang, or lost: the
+    request arrives, its answer does not.
     requests: (method, path, Range) of all that came.
     """
 
@@ -99,7 +100,7 @@ class Proxy:
         body = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
         self.requests.append((handler.command, handler.path, handler.headers.get("Range", "")))
         fault = self.fault(handler.command, handler.path, len(self.requests))
-        handler.close_connection = fault in ("reset", "half", "hang")
+        handler.close_connection = fault in ("reset", "half", "hang", "lost")
         if fault == "hang":
             self.ending.wait()
         elif fault == "reset":
@@ -124,7 +125,8 @@ class Proxy:
         if handler.command != "HEAD":
             headers = {name: value for name, value in headers.items() if name.lower() != "content-length"}
             headers["Content-Length"] = str(len(content))
-        self._send(handler, answer.status, headers, content[: len(content) // 2] if fault == "half" else content)
+        if fault != "lost":
+            self._send(handler, answer.status, headers, content[: len(content) // 2] if fault == "half" else content)
 
     def _send(self, handler: BaseHTTPRequestHandler, status: int, headers: dict[str, str], content: bytes) -> None:
         handler.send_response_only(status)

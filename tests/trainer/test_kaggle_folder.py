@@ -26,7 +26,7 @@ from trainer.shards.locate import find_shards
 
 # not preinstalled at Kaggle
 NOT_THERE = ("av", "webdataset", "simplejpeg", "zlib_ng", "pebble", "datasets", "onnx", "onnxruntime")
-OF_OTHERS = ("timm", "transformers")  # of other models and tasks
+OF_OTHERS = ("timm", "transformers", "diffusers")  # of other models and tasks
 DAC_OVERRIDE, DAC_READ_SEARCH, PR_CAPBSET_DROP = 1, 2, 24
 
 

@@ -117,8 +117,9 @@ class ShardCache:
     def drop(self, address: Address) -> None:
         """Remove a copy that is damaged."""
         shard = self._shards[self._numbers[address]]
-        shard.copy.unlink(missing_ok=True)
-        self._here.pop(shard.copy, None)
+        with self._changed:
+            shard.copy.unlink(missing_ok=True)
+            self._here.pop(shard.copy, None)
 
     def expect(
         self, loader: Hashable, shards: Sequence[PurePath], order: np.ndarray, length: int, position: Callable[[], int]
@@ -145,6 +146,7 @@ class ShardCache:
     def _take_lock(self) -> bool:
         """Whether this process is the one that downloads."""
         if self._lock is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
             lock = open(self.folder / ".lock", "w")  # noqa: SIM115 (held until this value goes)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,7 +46,7 @@ def open_places(request: BuildRequest, scratch: Scratch, *, writes: bool, take_o
     if not remote:
         yield request
         return
-    with contextlib.ExitStack() as stack:
+    with _unwinding(), contextlib.ExitStack() as stack:
         folder = stack.enter_context(_folder_in(scratch.folder or Path(tempfile.gettempdir())))
         stack.enter_context(_as_called({folder / name / place.name: place for name, place in remote.items()}))
         if "data" in remote:
@@ -61,6 +63,18 @@ def open_places(request: BuildRequest, scratch: Scratch, *, writes: bool, take_o
             target.open()
             request = replace(request, out=target.folder, target=target)
         yield request
+
+
+@contextlib.contextmanager
+def _unwinding() -> Iterator[None]:
+    """While entered, Ctrl-C is raised, so that a bucket's lock and the folder in scratch do not stay."""
+    is_main = threading.current_thread() is threading.main_thread()
+    outer = signal.signal(signal.SIGINT, signal.default_int_handler) if is_main else None
+    try:
+        yield
+    finally:
+        if is_main:
+            signal.signal(signal.SIGINT, outer)
 
 
 @contextlib.contextmanager

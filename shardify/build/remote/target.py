@@ -17,9 +17,11 @@ from shardify.format.schema import SHARD
 from shardify.format.shard import journal_path, read_entry, read_journal
 from shardify.storage import remote
 from shardify.storage.address import Address
+from shardify.storage.base import RemoteFile
 from shardify.storage.local import file_sha256, list_names
 
 LOCK = ".lock"
+READERS = 16  # of journal entries, of which there are thousands
 INDEX = ("index.json", ".new-index.json")  # which come last, for they name the others
 
 
@@ -66,18 +68,10 @@ class RemoteTarget(Target):
     def open(self) -> None:
         """Fetch the tables and the journal; of all else there are empty files of their sizes."""
         self.folder.mkdir(parents=True)
-        for file in remote.list_files(self.address):
-            path = self.folder / file.name
-            if "/" in file.name or file.name == LOCK:
-                continue
-            if file.name.startswith(".") or file.name in (*TABLES, *INDEX):
-                remote.download(self.address / file.name, path, file)
-                os.utime(path, (file.modified, file.modified))  # sources that are newer have changed since
-            else:
-                _make_empty(path, file.size)
-            if file.name == "index.json":
-                self._index_etag = file.etag
-            self._there[file.name] = _state(path)
+        files = [file for file in remote.list_files(self.address) if "/" not in file.name and file.name != LOCK]
+        with ThreadPoolExecutor(READERS) as pool:
+            self._there = dict(pool.map(self._fetch, files))
+        self._index_etag = next((file.etag for file in files if file.name == "index.json"), None)
 
     @contextlib.contextmanager
     def locked(self, take_over: bool) -> Iterator[None]:
@@ -137,6 +131,15 @@ class RemoteTarget(Target):
 
     def close(self) -> None:
         self._pool.shutdown()
+
+    def _fetch(self, file: RemoteFile) -> tuple[str, tuple]:
+        path = self.folder / file.name
+        if file.name.startswith(".") or file.name in (*TABLES, *INDEX):
+            remote.download(self.address / file.name, path, file)
+            os.utime(path, (file.modified, file.modified))  # sources that are newer have changed since
+        else:
+            _make_empty(path, file.size)
+        return file.name, _state(path)
 
     def _publish(self, entry: dict) -> None:
         """Put the entry there, then the tar, of which an empty file is left here."""

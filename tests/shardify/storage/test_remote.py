@@ -129,7 +129,7 @@ def test_a_failure_that_stays_is_one_line_in_time(proxy, fault, words):
 
 def test_a_create_whose_answer_is_lost_is_found(proxy):
     bucket = make_bucket(moto_endpoint())
-    proxy.fault = lambda method, path, number: "half" if (method, number) == ("PUT", 1) else ""
+    proxy.fault = lambda method, path, number: "lost" if (method, number) == ("PUT", 1) else ""
     assert remote.create(bucket / "lock", b"mine")
     assert remote.read_bytes(bucket / "lock") == b"mine"
 

@@ -46,22 +46,21 @@ def build_vae(settings: AutoencoderSettings, size: int) -> nn.Module:
     """An AutoencoderKL for pictures of size×size pixels. Raises SettingsError where they cannot be halved so often."""
     smaller = downsampling(settings)
     if size % smaller:
-        levels = len(settings.channels)
+        levels = len(settings.level_channels)
         raise SettingsError(
-            f"model.channels has {levels} levels, but pictures of {size} px cannot be halved {levels - 1} times; give "
-            f"fewer, or set data.size"
+            f"model.level_channels has {levels} levels, but pictures of {size} px cannot be halved {levels - 1} times; "
+            f"give fewer, or set data.size"
         )
     return import_diffusers().AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * len(settings.channels),
-        up_block_types=("UpDecoderBlock2D",) * len(settings.channels),
-        block_out_channels=tuple(settings.channels),
-        layers_per_block=settings.layers,
+        down_block_types=("DownEncoderBlock2D",) * len(settings.level_channels),
+        up_block_types=("UpDecoderBlock2D",) * len(settings.level_channels),
+        block_out_channels=tuple(settings.level_channels),
         latent_channels=settings.latent_channels,
-        norm_num_groups=math.gcd(GROUPS, *settings.channels),
+        norm_num_groups=math.gcd(GROUPS, *settings.level_channels),
         sample_size=size,
     )
 
 
 def downsampling(settings: AutoencoderSettings) -> int:
     """Pixels per latent, along a side."""
-    return 2 ** (len(settings.channels) - 1)
+    return 2 ** (len(settings.level_channels) - 1)

@@ -12,8 +12,7 @@ from trainer.errors import SettingsError
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderSettings:
     name: str = "autoencoder"
-    channels: list[PositiveInt] | Literal["auto"] = "auto"  # of the levels, finest first; each halves the sides but one
-    layers: PositiveInt = 1  # residual blocks of each level
+    level_channels: list[PositiveInt] | Literal["auto"] = "auto"  # finest level first; each halves the sides but one
     latent_channels: PositiveInt = 4
     kl_weight: NotNegative = 1e-6  # of the posterior's divergence, beside the mean absolute error of pixels
 
@@ -22,13 +21,13 @@ class AutoencoderSettings:
     gradient_checkpointing = compile = False
 
     def __post_init__(self) -> None:
-        if not self.channels:
-            raise SettingsError("model.channels is []; give at least one level, for example [8, 16, 32], or auto")
+        if not self.level_channels:
+            raise SettingsError("model.level_channels is []; give at least one level, for example [8, 16, 32], or auto")
 
     @property
     def described(self) -> str:
         """The model in words."""
-        return f"autoencoder of {', '.join(map(str, self.channels))} channels"
+        return f"autoencoder of {', '.join(map(str, self.level_channels))} channels"
 
     def for_saved_weights(self) -> AutoencoderSettings:
         """The same model, whose weights will come from a run's file."""

@@ -19,7 +19,7 @@ from trainer.tasks.autoencoder.settings import AutoencoderSettings
 from trainer.tasks.generative import GenerativeTask
 from trainer.transforms.clips import to_float
 
-ON_A_GPU, ON_A_CPU = [32, 64, 128, 128], [8, 16, 32]  # model.channels: 3.9 and 0.17 million weights
+ON_A_GPU, ON_A_CPU = [32, 64, 128, 128], [8, 16, 32]  # model.level_channels: 3.9 and 0.17 million weights
 
 
 class Autoencoder(GenerativeTask):
@@ -31,9 +31,9 @@ class Autoencoder(GenerativeTask):
 
     def resolve(self, settings: Settings, device: torch.device) -> tuple[Settings, list[str]]:
         settings, notes = super().resolve(settings, device)
-        if settings.model.channels == "auto":
+        if settings.model.level_channels == "auto":
             channels = ON_A_GPU if device.type == "cuda" else ON_A_CPU
-            settings = dataclasses.replace(settings, model=dataclasses.replace(settings.model, channels=channels))
+            settings = dataclasses.replace(settings, model=dataclasses.replace(settings.model, level_channels=channels))
         return settings, notes
 
     # the model

@@ -59,7 +59,12 @@ def load_diffusion(folder: Path, device: torch.device) -> SavedDiffusion:
     path = folder / ABOUT
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
-        settings, sides = from_dict(about["settings"]).model, about["latent"]["shape"]
+        settings = from_dict(about["settings"]).model
+        if not isinstance(settings, DiffusionSettings):
+            raise TrainerError(
+                f"{folder}: is of a run of model.name={settings.name}, not of diffusion; pass one of that"
+            )
+        sides = about["latent"]["shape"]
         shape = (sides[0] // 2, *sides[1:])
         if file_sha256(folder / WEIGHTS) != about["weights_sha256"]:
             raise ValueError(f"{WEIGHTS} is not the file that it was saved with")

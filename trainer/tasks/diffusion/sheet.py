@@ -3,40 +3,50 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from shardify.storage.local import write_atomically
+from trainer.evaluation.report import show
 from trainer.shards.shard_set import ShardSet
-from trainer.tasks.diffusion.comparison import Latents, compare, evenly, latents_of, real_of
+from trainer.tasks.diffusion.agreement import class_agreement
 from trainer.tasks.diffusion.model import LatentDiffusion
 from trainer.tasks.diffusion.sampling import noise_of, sample
 
 PER_CLASS, STEPS, AT_ONCE = 4, 25, 64  # samples of a class, steps of the sampler, samples at once
 MOST_CLASSES = 40  # rows of a sheet
+MOST_REAL = 4_000  # clips of a split that samples are compared with
 FITTED = 64  # clips, from which the pictures of latents are learned
 TILE = 128  # largest side of a picture on the sheet
+NEAR = 0.01  # share of val's clips that count as near to a clip of train
 
 
 def sample_sheet(model: LatentDiffusion, shards: ShardSet, seed: int, path: Path) -> dict[str, float]:
     """Sample a few latents of each class from noise that is the same every time; write them, and a sheet of them.
 
     path: without its suffix; .npz holds the standardised samples as float16 (K, PER_CLASS, C, h, w), .jpg the sheet,
-    on which a real picture stands before the samples of its class. Returns how they compare with real latents, as
-    `compare` does.
+    on which a real picture stands before the samples of its class. Returns `latent_std`, of standardised latents of
+    train, `sample_std`, `sample_near`, the share of samples that are nearer to a clip of train than NEAR of val's clips
+    are, and the figures of `class_agreement`.
     """
+    chosen = [evenly(shards.numbers(split), MOST_REAL) for split in ("train", "val")]
+    train, val = (latents_of(shards, numbers, model) for numbers in chosen)
+    of_train, of_val = (shards.labels[numbers] for numbers in chosen)
     samples = draw_samples(model, min(len(shards.classes), MOST_CLASSES), seed)
     buffer = io.BytesIO()
     np.savez(buffer, samples=samples.astype(np.float16))
     write_atomically(path.with_suffix(".npz"), buffer.getvalue())
-    write_atomically(path.with_suffix(".jpg"), draw_sheet(samples, shards, model))
-    labels = np.repeat(np.arange(len(samples)), PER_CLASS)
-    return compare(
-        Latents(samples.reshape(len(labels), -1), labels),
-        *(real_of(shards, split, model) for split in ("train", "val")),
-    )
+    show(partial(draw_sheet, samples, shards, model), path.with_suffix(".jpg"))
+    figures = {"latent_std": float(train.std()), "sample_std": float(samples.std())}
+    if len(val):
+        limit = np.quantile(distances(val, train), NEAR)
+        found = distances(samples.reshape(-1, *samples.shape[2:]), train)
+        figures["sample_near"] = float((found < limit).mean())
+    return figures | class_agreement(samples, train, of_train, val, of_val)
 
 
 def draw_samples(model: LatentDiffusion, num_classes: int, seed: int) -> np.ndarray:
@@ -53,8 +63,22 @@ def draw_samples(model: LatentDiffusion, num_classes: int, seed: int) -> np.ndar
     return np.concatenate(found).reshape(num_classes, PER_CLASS, *shape)
 
 
-def draw_sheet(samples: np.ndarray, shards: ShardSet, model: LatentDiffusion) -> bytes:
-    """A JPEG of the samples, a row for each class with a real picture of train first.
+def latents_of(shards: ShardSet, numbers: Iterable[int], model: LatentDiffusion) -> np.ndarray:
+    """The standardised means of these clips' posteriors, float32 (N, C, h, w)."""
+    member = shards.members["latent"]
+    means = [member.decode(shards.read(number, ["latent"])[0])[: member.channels] for number in numbers]
+    mean, std = (values.cpu().numpy() for values in (model.mean, model.std))
+    return (np.array(means, np.float32).reshape(-1, member.channels, *member.shape[1:]) - mean) / std
+
+
+def distances(some: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """How far each of `some` latents is from the nearest of the others, float32 (N,)."""
+    first, second = (torch.from_numpy(values).flatten(1) for values in (some, others))
+    return torch.cat([torch.cdist(part, second).amin(1) for part in first.split(AT_ONCE)]).numpy()
+
+
+def draw_sheet(samples: np.ndarray, shards: ShardSet, model: LatentDiffusion, path: Path) -> None:
+    """Write a JPEG of the samples, a row for each class with a real picture of train first.
 
     Pictures of latents are linear: each place of a latent gives its square of pixels, by least squares over clips of
     train. That takes no autoencoder; it is exact for patch-PCA, and blurred for others.
@@ -77,7 +101,7 @@ def draw_sheet(samples: np.ndarray, shards: ShardSet, model: LatentDiffusion) ->
     width, height = (max(1, round(factor * side)) for side in sheet.size)
     buffer = io.BytesIO()
     sheet.resize((width, height), Image.Resampling.BOX).save(buffer, "JPEG", quality=90)
-    return buffer.getvalue()
+    write_atomically(path, buffer.getvalue())
 
 
 def to_squares(pictures: np.ndarray, cells: tuple[int, int]) -> np.ndarray:
@@ -105,3 +129,9 @@ def with_one(latents: np.ndarray) -> np.ndarray:
     """Each place of latents (N, C, h, w) as a row of its values and a one, (N·h·w, C + 1)."""
     places = latents.transpose(0, 2, 3, 1).reshape(-1, latents.shape[1])
     return np.concatenate([places, np.ones_like(places[:, :1])], axis=1)
+
+
+def evenly(numbers: np.ndarray, most: int) -> np.ndarray:
+    """At most so many of the numbers, evenly chosen."""
+    count = min(len(numbers), most)
+    return numbers[np.arange(count) * len(numbers) // max(count, 1)]

@@ -20,6 +20,7 @@ from trainer.config.vae import VaeSpec
 from trainer.devices.distributed import Group, join_group, num_devices
 from trainer.models.autoencoders.load import load_vae
 from trainer.models.autoencoders.vae import Vae
+from trainer.shards.shard_set import class_counts
 from trainer.tools.evaluate import distinct_names
 from trainer.tools.study.arms import REAL, Arm, choose_arms, list_arms
 from trainer.tools.study.classifier import EVALUATIONS, classifier_settings, score, train_classifier, with_seed
@@ -93,7 +94,7 @@ def prepare(request: StudyRequest, settings: Settings, group: Group) -> Study:
     folders = [name.replace("/", "-") for name in distinct_names(list(request.synthetic))]
     vae = load_vae(request.vae, group.device) if request.vae else None
     pictures = read_pictures(shards, partial(through, vae) if vae else None)
-    fewest = [np.bincount(pictures.labels[pictures.of_synthetic(i)]).min() for i in range(len(folders))]
+    fewest = [class_counts(shards, pictures.of_synthetic(i)).min() for i in range(len(folders))]
     per_class = [count for count in request.per_class if all(count <= least for least in fewest)]
     for count in sorted(set(request.per_class) - set(per_class)):
         logger.warning(f"no arm with {count} synthetic pictures of each class: a class has {min(fewest)} only")

@@ -20,7 +20,7 @@ from trainer.tasks import task_of
 
 pytest.importorskip("diffusers")
 SMALL = (
-    "model.name=autoencoder", "model.channels=[8, 16]", "steps=60", "checkpoint_every_steps=30", "ema=0.5",
+    "model.name=autoencoder", "model.level_channels=[8, 16]", "steps=60", "checkpoint_every_steps=30", "ema=0.5",
     "optimizer.lr=1e-2", "scheduler.name=constant",
 )  # fmt: skip
 
@@ -53,7 +53,7 @@ def test_it_learns_and_its_best_model_is_an_autoencoder_for_vae(run, pictures):
 def test_both_models_are_kept_with_their_step(run):
     for name, step in (("last", 60), ("best", 60)):
         about = json.loads((run / "models" / name / "about.json").read_text())
-        assert about["step"] == step and about["settings"]["model"]["channels"] == [8, 16]
+        assert about["step"] == step and about["settings"]["model"]["level_channels"] == [8, 16]
 
 
 def test_commands_that_predict_say_what_to_do_instead(run):
@@ -95,14 +95,16 @@ def test_the_loss_is_the_absolute_error_and_a_share_of_the_divergence(pictures):
 
 
 def test_auto_is_the_small_one_on_a_cpu_and_the_large_one_on_a_gpu(pictures):
-    task = make_task(pictures, "model.channels=auto")
-    chosen = {kind: task.resolve(task.settings, torch.device(kind))[0].model.channels for kind in ("cpu", "cuda")}
+    task = make_task(pictures, "model.level_channels=auto")
+    chosen = {kind: task.resolve(task.settings, torch.device(kind))[0].model.level_channels for kind in ("cpu", "cuda")}
     assert chosen == {"cpu": [8, 16, 32], "cuda": [32, 64, 128, 128]}
 
 
 def test_a_size_that_cannot_be_halved_so_often_is_refused(pictures):
-    task = make_task(pictures, "model.channels=[8, 8, 8]")
-    with pytest.raises(SettingsError, match=r"model.channels has 3 levels, but pictures of 18 px cannot be halved 2"):
+    task = make_task(pictures, "model.level_channels=[8, 8, 8]")
+    with pytest.raises(
+        SettingsError, match=r"model.level_channels has 3 levels, but pictures of 18 px cannot be halved 2"
+    ):
         task.build_model(task.settings.model, 2, 18)
-    with pytest.raises(SettingsError, match=r"model.channels is \[\]"):
-        make_task(pictures, "model.channels=[]")
+    with pytest.raises(SettingsError, match=r"model.level_channels is \[\]"):
+        make_task(pictures, "model.level_channels=[]")

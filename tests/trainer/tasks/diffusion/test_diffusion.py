@@ -21,6 +21,7 @@ from trainer.shards.shard_set import open_shards
 from trainer.tasks import task_of
 from trainer.tasks.diffusion.model import LatentDiffusion
 from trainer.tasks.diffusion.saved import load_diffusion, model_folder
+from trainer.tasks.diffusion.sheet import distances, evenly
 from trainer.tasks.diffusion.task import Diffusion
 
 CPU = torch.device("cpu")
@@ -216,9 +217,14 @@ def test_models_that_are_not_there_or_are_damaged(finished, tmp_path):
     (folder / "diffusion_pytorch_model.safetensors").write_bytes(b"other")
     with pytest.raises(TrainerError, match="is not the file that it was saved with"):
         load_diffusion(folder, CPU)
-    (folder / "about.json").write_text(json.dumps({"settings": {}}))
-    with pytest.raises(TrainerError, match=r"about\.json: cannot be read"):
-        load_diffusion(folder, CPU)
+    for text, message in (
+        (json.dumps({"settings": {}}), "is of a run of model.name=resnet_lstm, not of diffusion"),
+        ("{", r"about\.json: cannot be read"),
+        (json.dumps({"settings": {"model": {"name": "diffusion"}}}), r"about\.json: cannot be read"),
+    ):
+        (folder / "about.json").write_text(text)
+        with pytest.raises(TrainerError, match=message):
+            load_diffusion(folder, CPU)
 
 
 def test_other_commands_say_what_to_use_instead(finished):
@@ -255,3 +261,12 @@ def test_it_counts_in_epochs_too(run_tiny, tmp_path):
     own = ("steps=none", "epochs=1", "checkpoint_every_steps=0", "model.keep_steps=[]", "model.sample_every_steps=0")
     record = run_tiny(tmp_path / "run", *own, "batch_size=auto")
     assert record["epochs_trained"] == 1 and not (tmp_path / "run" / "samples").exists()
+
+
+def test_distances_are_those_to_the_nearest():
+    points = np.array([[0.0, 0], [3, 4], [10, 0]], np.float32)
+    assert distances(points[:2], points[1:]).tolist() == pytest.approx([5, 0], abs=1e-3)
+
+
+def test_evenly():
+    assert evenly(np.arange(10), 3).tolist() == [0, 3, 6] and evenly(np.arange(2), 3).tolist() == [0, 1]
