@@ -31,7 +31,6 @@ logger = logging.getLogger(__name__)
 
 AHEAD = 4  # files that are fetched before a worker is free
 NAME_BYTES = 255  # of a file on this machine
-LISTS = (".csv", ".json", ".txt")  # endings of lists that people put at the top of a folder
 PEEK = 64 << 10  # bytes of one request, where a small part of a file is wanted
 BATCH = 1000  # pictures that are looked at side by side
 
@@ -100,7 +99,7 @@ class RemoteSources(Sources):
         self._pool, self._closed = ThreadPoolExecutor(AHEAD, "download"), threading.Event()
 
     def make_folder(self) -> None:
-        """List the objects and make the empty files; lists and metadata are fetched at once."""
+        """List the objects and make the empty files; the lists of data sets are fetched at once."""
         left_out = []
         for file in storage_of(self._address).list_files(self._address):
             path = self.folder / file.name
@@ -118,8 +117,7 @@ class RemoteSources(Sources):
         if not self._files:
             raise NothingToBuildError(f"{self._address}: holds no object; check the address")
         for path, file in self._files.items():
-            is_list = path.parent == self.folder and path.suffix.lower() in LISTS
-            if file.size <= MAX_BYTES and (is_list or path.name in METADATA):
+            if path.name in METADATA and file.size <= MAX_BYTES:
                 self._fetch(path)
 
     def ready(self, jobs: Iterable[Job]) -> Iterator[Job | None]:

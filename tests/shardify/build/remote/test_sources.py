@@ -117,13 +117,13 @@ def test_synthetic_pictures_are_for_training_alone(run, there, tmp_path):
     assert (rows["train/b/made.png"]["kind"], rows["train/b/made.png"]["status"]) == ("synthetic", "ok")
 
 
-def test_of_what_is_no_video_only_lists_are_fetched(run, there, proxy):
-    for name in ("part.zip", "notes.csv", "real/notes.csv", "real/metadata.json"):
+def test_of_what_is_no_video_only_lists_of_data_sets_are_fetched(run, there, proxy):
+    for name in ("part.zip", "notes.csv", "real/metadata.json"):
         remote.write_bytes(there / name, b"{}")
     proxy.requests.clear()
     run(lambda request: request.list_sources())
     fetched = {path.partition("/videos/")[2] for path, _ in proxy.gets() if "/videos/" in path}
-    assert fetched == {"notes.txt", "notes.csv", "real/metadata.json"}
+    assert fetched == {"real/metadata.json"}
 
 
 def test_closing_cuts_off_what_is_on_its_way(there, tmp_path, monkeypatch, proxy):
