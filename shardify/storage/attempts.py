@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import random
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -43,7 +45,7 @@ def attempt(address: Address, action: Callable[[], T]) -> T:
     start = time.monotonic()
     for tries in itertools.count(1):
         try:
-            return action()
+            return _interruptible(action)
         except TryAgain as failure:
             pause = max(failure.after, random.uniform(0.5, 1) * min(FIRST_PAUSE * 2 ** (tries - 1), LONGEST_PAUSE))
             elapsed = time.monotonic() - start
@@ -54,3 +56,19 @@ def attempt(address: Address, action: Callable[[], T]) -> T:
                 ) from failure
         time.sleep(pause)
     raise AssertionError
+
+
+def _interruptible(action: Callable[[], T]) -> T:
+    """What the action returns; Ctrl-C does not wait for its answer, which takes a thread that is left behind then."""
+    if threading.current_thread() is not threading.main_thread():
+        return action()
+    done: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(action())
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="request", daemon=True).start()
+    return done.result()

@@ -12,6 +12,8 @@ from trainer.shards.mix import mix_shards
 from trainer.shards.shard_cache import ShardCache
 from trainer.shards.shard_set import ShardSet, open_shards
 
+SHOWN = 10  # classes of a folder
+
 
 def add_extra(
     shards: ShardSet,
@@ -54,7 +56,8 @@ def _check(part: ShardSet, shards: ShardSet) -> str:
     train = part.samples[part.numbers("train")]
     if not len(train):
         raise SettingsError(f"data.extra: {part.folder} has no train clip, and no other is trained on; leave it out")
-    counts = ", ".join(f"{name} {count}" for name, count in part.heads[0].count(train).items() if count)
+    counts = [f"{name} {count}" for name, count in part.heads[0].count(train).items() if count]
+    listed = ", ".join(counts) if len(counts) <= SHOWN else f"{len(counts)} classes"
     others = len(part.samples) - len(train)
     left_out = f"; its {others} clips of val and test are left out" if others else ""
-    return f"data.extra: {len(train)} clips of {part.folder} join training ({counts}){left_out}"
+    return f"data.extra: {len(train)} clips of {part.folder} join training ({listed}){left_out}"

@@ -185,6 +185,19 @@ def test_a_key_with_an_empty_part_is_named(bucket):
         remote.list_files(bucket / "data")
 
 
+def test_ctrl_c_does_not_wait_for_an_answer(proxy, monkeypatch):
+    monkeypatch.setattr(attempts, "BOUNDS", attempts.Bounds(total=119))
+
+    def hang(*_):
+        os.kill(os.getpid(), signal.SIGINT)
+        return "hang"
+
+    proxy.fault = hang
+    with pytest.raises(KeyboardInterrupt):
+        remote.read_bytes(place_of("s3://bucket/a"))
+    assert "request" in [thread.name for thread in threading.enumerate()]  # which still waits
+
+
 def test_a_fork_says_that_it_cannot_instead_of_waiting_for_ever(bucket):
     remote.write_bytes(bucket / "a", b"0123")
     if (child := os.fork()) == 0:

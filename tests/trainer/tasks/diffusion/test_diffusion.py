@@ -135,9 +135,8 @@ def test_a_run_leaves_its_models_samples_and_figures(finished):
     assert "loss on test, 8 clips: " in (out / "results" / "experiment_report.txt").read_text()
 
 
-@pytest.mark.parametrize("stop", [2, 5])
-def test_a_run_goes_on_bit_for_bit(run_tiny, finished, tmp_path, monkeypatch, stop):
-    record = stopped_and_resumed(run_tiny, tmp_path / "run", monkeypatch, stop)
+def test_a_run_goes_on_bit_for_bit(run_tiny, finished, tmp_path, monkeypatch):
+    record = stopped_and_resumed(run_tiny, tmp_path / "run", monkeypatch, 6)  # in the second interval
     assert record["test"] == finished[1]["test"]
     check_same_run(tmp_path / "run", finished[0])
     one, other = (load_diffusion(model_folder(out, "4"), CPU) for out in (tmp_path / "run", finished[0]))
