@@ -55,7 +55,7 @@ def list_files(folder: Address) -> list[RemoteFile]:
 
 
 @contextlib.contextmanager
-def open_reader(address: Address) -> Iterator[local.LocalReader]:
+def open_reader(address: Address, file: RemoteFile | None = None) -> Iterator[local.LocalReader]:
     """The file, copied to this machine for as long as it is open."""
     with _copied(address) as path, local.open_reader(path) as reader:
         yield reader

@@ -64,11 +64,14 @@ class Pictures:
             places.append(limit_per_class(self.shards, chosen, arm.per_class, seed) if arm.per_class else chosen)
         return np.concatenate(places)
 
-    def batch(self, places: np.ndarray, device: torch.device) -> Batch:
-        """A batch of the pictures at these places, int64 (B,), as the loader makes them of clips of one frame."""
+    def batch(self, places: np.ndarray, device: torch.device, step: int = 0) -> Batch:
+        """A batch of the pictures at these places, int64 (B,), as the loader makes them of clips of one frame.
+
+        step: in training, so that what augmentation draws for a picture is another each time.
+        """
         name = self.shards.first_member.name
         values = self.values[torch.from_numpy(places)].to(device, non_blocking=True)[:, None]
-        seeds = np.stack([places, np.zeros_like(places)], 1)
+        seeds = np.stack([places, np.full_like(places, step)], 1)
         return Batch({name: values}, self.numbers[places], np.ones(len(places), bool), seeds)
 
     def thumbnails(self, places: np.ndarray) -> np.ndarray:
@@ -91,6 +94,9 @@ def open_folders(real: Path, synthetic: tuple[Path, ...]) -> ShardSet:
     own = open_shards(real, cache=cache)
     if own.frames != 1:
         raise TrainerError(f"{real}: has clips of {own.frames} frames; a study is of pictures: build with --frames 1")
+    if len(own.heads) > 1:
+        names = ", ".join(head.name for head in own.heads)
+        raise TrainerError(f"{real}: has several labels ({names}); a study is of one: build without the others")
     for split in SPLITS:
         if len(own.numbers(split)) == 0:
             raise TrainerError(f"{real}: has no {split} split; a study trains, chooses and judges by three")
