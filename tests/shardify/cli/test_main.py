@@ -227,12 +227,6 @@ def test_strict_exits_1_when_an_input_fails(videos, tmp_path):
     assert len(read_index(tmp_path / "out").samples) == 20
 
 
-@pytest.mark.parametrize(("option", "value"), [("--scratch-gb", "inf"), ("--scratch-gb", "nan"), ("--timeout", "inf")])
-def test_numbers_that_are_not_finite(tmp_path, option, value):
-    result = call("build", tmp_path, tmp_path / "s", option, value)
-    assert result.exit_code == 2 and f"Invalid value for '{option}': {value} is no finite number." in result.output
-
-
 def test_info_on_an_unfinished_folder(tmp_path):
     result = call("info", tmp_path)
     assert result.exit_code == 1 and "the build is unfinished" in result.output
