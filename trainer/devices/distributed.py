@@ -29,7 +29,7 @@ from trainer.errors import GroupError, SettingsError, TrainerError, first_senten
 T = TypeVar("T")
 
 TIMEOUT = timedelta(minutes=10)  # of one exchange; the first compiled steps differ by less between machines
-POLL_SECONDS = 0.2  # how often a process asks whether the main one has finished
+POLL_SECONDS = 0.05  # how often a process asks whether the main one has finished
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,18 @@ import dataclasses
 import json
 import os
 import signal
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from latents import CHANNELS, SIZE
 from PIL import Image
-from runs import DIFFUSION, history, newest_state
+from runs import ALONE, DIFFUSION, history, newest_state
 
 from trainer.config.load import load_settings
 from trainer.data.loader import ClipLoader
+from trainer.engine.assemble import choose_run_cache
 from trainer.errors import FormatError, Interrupted, SettingsError, TrainerError
 from trainer.monitor.step_table import read_table
 from trainer.saved_model import load_saved
@@ -78,7 +80,7 @@ def test_evaluation_draws_by_place_alone_and_covers_the_timesteps(shards, batch)
 
 @pytest.mark.parametrize(("normalise", "posterior"), [("channel", "mean"), ("scalar", "mean"), ("none", "sample")])
 def test_latents_are_standardised_by_train(shards, normalise, posterior, monkeypatch):
-    task = task_on(shards, f"model.normalise={normalise}", f"model.posterior={posterior}", "model.predict=noise")
+    task = task_on(shards, f"model.normalise={normalise}", f"model.posterior={posterior}")
     model = task.build_model(task.settings.model, 2, SIZE)
     task.fit(model, shards, shards.numbers("train"))
     loader = ClipLoader(shards, "train", 64, members=["latent"], shuffle=False)
@@ -239,6 +241,7 @@ def test_other_commands_say_what_to_use_instead(finished):
         ("calibrate=true", "calibrate is true, but model.name=diffusion learns no classes; leave it out"),
         ("metric=accuracy", "metric is accuracy, which does not go with model.name=diffusion; use auto, loss"),
         ("data.size=8", "data.size is 8, but latents have the size that they have; leave it out"),
+        ("model.predict=noise", "model.predict is noise, but model.schedule=cosine ends in noise alone"),
         ("model.keep_steps=[6]", "model.keep_steps has 6, but validations come every 4 steps"),
         ("steps=none", "model.keep_steps is [4], but the run counts in epochs; set steps"),
     ],
@@ -254,6 +257,30 @@ def test_shards_without_latents(pictures, run_tiny, tmp_path):
         FormatError, match=r"have no latents, .* make a folder that has them with python -m trainer\.encode"
     ):
         task_on(open_shards(pictures))
+
+
+def test_samples_are_compared_with_the_clips_of_the_run(shards, tmp_path):
+    task = task_on(shards)
+    model = task.build_model(task.settings.model, 2, SIZE).eval()
+    train = shards.numbers("train")  # some of which a run may hold out, or leave
+    numbers = {"train": train[::3], "val": train[1::3]}
+    task.fit(model, shards, numbers["train"])
+    (tmp_path / "samples").mkdir()
+    figures = task.after_validation(tmp_path, model, shards, numbers, (0, 8), False)
+    loader = ClipLoader(shards, "train", 64, members=["latent"], shuffle=False, numbers=numbers["train"])
+    latents = next(iter(loader.batches(0))).clips.float()[:, :CHANNELS]
+    assert figures["latent_std"] == pytest.approx(float(((latents - model.mean) / model.std).std(correction=0)), 1e-4)
+    assert {"sample_near", "real_agreement"} < figures.keys()
+
+
+def test_the_cache_of_the_clips_of_train_that_are_compared_counts(shards, monkeypatch):
+    settings = task_on(shards).settings
+    splits = {split: shards.numbers(split) for split in ("train", "val")}
+    num_clips = len(splits["train"]) + 2 * len(splits["val"])
+    for free, expected in ((2, "ram"), (1.99, "none")):
+        memory = free * num_clips * shards.members["latent"].num_bytes
+        monkeypatch.setattr("trainer.data.cache.free_memory_bytes", partial(int, memory))
+        assert choose_run_cache(settings, shards, splits, ALONE)[0] == expected
 
 
 def test_it_counts_in_epochs_too(run_tiny, tmp_path):
