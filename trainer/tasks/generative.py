@@ -17,11 +17,9 @@ from trainer.config.settings import LOSSES, NO_AUGMENTATION, AugmentSettings, Se
 from trainer.errors import SettingsError
 from trainer.evaluation.metrics import Figures
 from trainer.evaluation.predictions import Predictions
+from trainer.models.autoencoders.load import ABOUT, WEIGHTS
 from trainer.shards.shard_set import ShardSet
 from trainer.tasks.base import Loss, Task
-
-WEIGHTS = "diffusion_pytorch_model.safetensors"  # of a folder that diffusers saves
-ABOUT = "about.json"  # beside them: what is needed to use them, and where they come from
 
 
 class GenerativeTask(Task):
