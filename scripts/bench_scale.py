@@ -1,6 +1,6 @@
 """What a build costs beside decoding, by number of videos and shards; nothing is decoded but one video.
 
-    python scripts/bench_scale.py [--sizes 1000:100,100000:1000,1000000:10000]
+    python scripts/bench_scale.py [--sizes VIDEOS:SHARDS,…]
 
 The folder holds empty files, and each shard has a journal entry with rows like those of the one real video and a tar
 of no size to speak of, so that the hashing of shards (about 1 GB/s and core) is left out. Each size has a process of
@@ -128,7 +128,7 @@ def measure(data: Path, work: Path, videos: int, shards: int) -> None:
 
 
 @click.command()
-@click.option("--sizes", default="1000:100,100000:100,100000:1000,100000:10000,1000000:1000,1000000:10000")
+@click.option("--sizes", default="1000:100,100000:1000,100000:10000,1000000:10000", show_default=True)
 def main(sizes: str) -> None:
     click.echo(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
     with tempfile.TemporaryDirectory() as folder:

@@ -77,8 +77,8 @@ shardify/format/schema.py format/test_schema.py
   - leads_out = row["source"].startswith("/") or "/../" in f"/{row['source']}/"
   + leads_out = row["source"].startswith("/")
 shardify/format/shard.py format/test_shard.py
-  - if entry["samples"] and file_sha256(folder / name) != entry["sha256"]:
-  + if entry["samples"] and not (folder / name).is_file():
+  - return entry if entry and (not entry["samples"] or file_sha256(folder / name) == entry["sha256"]) else None
+  + return entry if entry and (not entry["samples"] or (folder / name).is_file()) else None
 shardify/storage/table.py storage/test_table.py
   - return f"'{value}" if is_formula else value
   + return value
@@ -118,8 +118,8 @@ trainer/engine/sam.py engine/test_sam.py
   - kept = [*moved, *model.buffers()]
   + kept = moved
 trainer/shards/shard_set.py shards/test_shard_set.py
-  - if check and self.has_crc and crc32(payload) != record[f"{name}_crc"]:
-  + if check and self.has_crc and len(payload) != length:
+  - any(crc32(payload) != crc for payload, crc in zip(payloads, crcs, strict=True)):
+  + any(crc32(payload) < 0 for payload, crc in zip(payloads, crcs, strict=True)):
   - if file_sha256(folder / "samples.npy") != fingerprint:
   + if len(file_sha256(folder / "samples.npy")) != len(fingerprint):
 trainer/shards/splits.py shards/test_shard_set.py

@@ -73,8 +73,12 @@ def make_all(out: Path, counts: tuple[int, int, int], size: int, jitter: float, 
     is_there = marker.is_file() and marker.read_text() == made_by
     if is_there and all((out / row[0]).is_file() for row in rows(*counts)):
         return False
-    marker.unlink(missing_ok=True)
-    for old in out.glob("user-*/*.jpg"):
+    there = list(out.glob("user-*/*.jpg"))
+    if there and not marker.is_file():
+        raise click.UsageError(f"{there[0]} was not made here; pass another folder than {out}")
+    out.mkdir(parents=True, exist_ok=True)
+    marker.write_text("unfinished")
+    for old in there:
         old.unlink()
     for user in tqdm(range(1, users + 1), "users", unit="user", disable=None):  # None: no bar in a log
         (out / f"user-{user:02d}").mkdir(parents=True, exist_ok=True)

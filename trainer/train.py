@@ -171,6 +171,8 @@ def prepare(settings: Settings, names: Path | list[Path], out: Path, group: Grou
         model = make_model(settings, shards, splits["train"], checkpoint)
         origin = getattr(model, "weights_origin", "the model's own")
         settings = resolve_by_model(settings, model)
+    with group.waiting_for_all():
+        shards.fetch()
     parameters = sum(parameter.numel() for parameter in model.parameters())
     start = {"shards": shards.fingerprint, "weights": origin, "parameters": parameters}
     group.check_same(start | flatten(settings.to_dict()))

@@ -103,7 +103,7 @@ def plan_after(previous: Previous | None, catalog: Catalog, request: BuildReques
         catalog = catalog.spelled_as({head.name: head.classes for head in index.heads_in(previous.meta)})
         previous, catalog, changed = apply_changes(previous, catalog, request)
     boxes, lines = match_boxes(read_boxes(request.boxes), request.data) if request.boxes else (None, [])
-    plan = plan_build(catalog, request.settings, previous, boxes)
+    plan = plan_build(catalog, request.settings, previous, boxes, request.sources)
     twins = find_twins(plan, previous, request)
     if previous and plan.renamed:
         rows = [{**row, "group": plan.renamed.get(row["group"], row["group"])} for row in previous.rows]

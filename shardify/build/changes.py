@@ -23,7 +23,6 @@ from shardify.format.synthetic import KIND
 from shardify.format.tar import read_shard
 from shardify.format.words import SPLITS
 from shardify.sources.catalog import Catalog, Source
-from shardify.sources.fingerprint import source_fingerprint
 from shardify.sources.layouts.names import listing
 from shardify.sources.placement import FITS_NOWHERE, is_moved, place_sources
 from shardify.storage.local import file_sha256
@@ -124,8 +123,7 @@ def _find_changes(previous: Previous, catalog: Catalog, request: BuildRequest) -
 
     @functools.cache
     def fingerprint(path: Path, size: int) -> str:
-        with request.sources.here(path):
-            return source_fingerprint(path, size, settings.get("full_hash", False))
+        return request.sources.fingerprint(path, size, settings.get("full_hash", False))
 
     gone = [name for name, row in rows.items() if name not in here or _is_missing(here[name].path, row)]
     changed = _regrouped(previous, catalog)

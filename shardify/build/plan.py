@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from shardify.build.job import Job, failed_row
 from shardify.build.previous import Previous
+from shardify.build.remote.sources import LOCAL, Sources
 from shardify.errors import UsageError
 from shardify.format.index import heads_in, shard_name
 from shardify.format.records import PRIMARY, Head
@@ -43,12 +44,16 @@ class BuildPlan:
 
 
 def plan_build(
-    catalog: Catalog, settings: BuildSettings, previous: Previous | None, boxes: dict[str, Box] | None = None
+    catalog: Catalog,
+    settings: BuildSettings,
+    previous: Previous | None,
+    boxes: dict[str, Box] | None = None,
+    sources: Sources = LOCAL,
 ) -> BuildPlan:
-    """Decide every new input's class, group, split and shard before anything is decoded."""
+    """Decide every new input's class, group, split and shard before anything is decoded. sources: where they lie."""
     rows = [row for row in previous.rows if row["source"] not in previous.dropped] if previous else []
     known = {row["source"] for row in rows}
-    catalog = replace(catalog, sources=find_synthetic(catalog.sources, known))
+    catalog = replace(catalog, sources=find_synthetic(catalog.sources, known, sources.are_synthetic))
     groups, by = group_names(catalog, settings.group_by)
     check_groups(catalog, groups, by)
     _check_targets(catalog.sources)

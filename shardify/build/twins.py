@@ -8,10 +8,10 @@ from pathlib import Path
 
 from shardify.build.plan import BuildPlan
 from shardify.build.previous import Previous
+from shardify.build.remote.sources import Sources
 from shardify.build.request import BuildRequest
 from shardify.errors import VideoError
-from shardify.sources.fingerprint import source_bytes, source_fingerprint
-from shardify.video.container import open_regular_file
+from shardify.sources.fingerprint import source_bytes
 from shardify.video.piece import split_piece
 
 PROBE_BYTES = 4096  # read of the middle of files of equal size, before their fingerprints are made
@@ -51,15 +51,14 @@ def _are_apart(files: list[tuple], what: int | slice) -> bool:
 def _alike(request: BuildRequest, size: int, files: list[tuple]) -> list[list[tuple]]:
     """Those of the files that are equal, by groups; one that cannot be read equals no other."""
     groups, whole = [files], request.settings.full_hash
-    for read in map(functools.cache, (_probe, source_fingerprint)):  # a video may have a thousand pieces
+    for read in map(functools.cache, (_probe, Sources.fingerprint)):  # a video may have a thousand pieces
         finer = []
         for group in groups:
             by_value = defaultdict(list)
             for file in group:
                 path = request.data / split_piece(file[2])[0]
                 try:
-                    with request.sources.here(path):
-                        by_value[read(path, size, whole)].append(file)
+                    by_value[read(request.sources, path, size, whole)].append(file)
                 except (VideoError, OSError, ValueError):
                     continue
             finer += [alike for alike in by_value.values() if _are_apart(alike, slice(2))]
@@ -67,8 +66,8 @@ def _alike(request: BuildRequest, size: int, files: list[tuple]) -> list[list[tu
     return groups
 
 
-def _probe(path: Path, size: int, whole: bool) -> bytes:
-    with open_regular_file(path) as file:
+def _probe(sources: Sources, path: Path, size: int, whole: bool) -> bytes:
+    with sources.open(path, PROBE_BYTES) as file:
         file.seek(max(0, size - PROBE_BYTES) // 2)
         return file.read(PROBE_BYTES)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -11,6 +12,17 @@ import click
 from shardify.errors import FormatError, ShardifyError, UsageError
 from shardify.one_line_errors import one_line_errors
 from shardify.terminal import show, warn
+
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers, in which inf and nan never are."""
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no finite number.", param, ctx)
+        return number
+
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
@@ -114,9 +126,7 @@ def faces(
 @click.option("--repair", type=FOLDER, metavar="DATA", help="Make what is damaged again, from the videos in DATA.")
 @click.option("--boxes", type=FILE, help="For --repair: the boxes file that the folder was built with.")
 @click.option("--faces-model", type=FILE, help="For --repair: the YuNet file that the folder was built with.")
-@click.option(
-    "--timeout", type=click.FloatRange(1), default=600, help="For --repair: CPU seconds that one video may take."
-)
+@click.option("--timeout", type=FiniteRange(1), default=600, help="For --repair: CPU seconds that one video may take.")
 @click.option("--workers", type=click.IntRange(1), help="Shards checked at the same time.  [default: one per core]")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @one_line_errors

@@ -12,7 +12,7 @@ import click
 import yaml
 
 from shardify import __version__
-from shardify.cli.commands import COMMANDS, FILE, FOLDER
+from shardify.cli.commands import COMMANDS, FILE, FOLDER, FiniteRange
 from shardify.errors import UsageError
 from shardify.one_line_errors import one_line_errors
 from shardify.sources.layouts import AUTO, LAYOUTS
@@ -72,9 +72,9 @@ BUILD_OPTIONS = (
     click.option(
         "--workers", type=click.IntRange(1), help="Decoding processes.  [default: one per core; with --on, 4 per shard]"
     ),
-    click.option("--timeout", type=click.FloatRange(1), default=600, help="CPU seconds that one video may take."),
+    click.option("--timeout", type=FiniteRange(1), default=600, help="CPU seconds that one video may take."),
     click.option("--scratch", type=FOLDER, help="Folder for what is in a bucket.  [default: that of temporary files]"),
-    click.option("--scratch-gb", type=click.FloatRange(0), default=20, help="GB that videos may take there at a time."),
+    click.option("--scratch-gb", type=FiniteRange(0), default=20, help="GB that videos may take there at a time."),
     click.option("--take-over", is_flag=True, help="Build into a bucket that a build holds which has died."),
     click.option("--full-hash", is_flag=True, help="Fingerprint whole source files, not three MiB of each."),
     click.option("--strict", is_flag=True, help="Refuse damaged videos and twins; exit 1 if any input failed."),

@@ -133,5 +133,7 @@ def _call(work: Callable[[Unit], Result], unit: Unit) -> Result | Exception | _F
         return work(unit)
     except OSError as error:
         return _Failure(f"{socket.gethostname()}: {error}", True)
-    except Exception as error:
+    except (ShardifyError, ImportError) as error:
         return error
+    except Exception as error:
+        return _Failure(f"{socket.gethostname()}: {type(error).__name__}: {error}", False)

@@ -187,7 +187,7 @@ def read_meta(folder: Path) -> dict:
         meta = json.loads(path.read_text(encoding="utf-8"))
         json.dumps(meta, ensure_ascii=False, allow_nan=False).encode()  # no NaN, no half characters
     except FileNotFoundError as error:
-        raise FormatError(f"{folder}: {_why_no_index(folder)}") from error
+        raise FormatError(f"{place_of(folder)}: {_why_no_index(folder)}") from error
     except (OSError, ValueError, RecursionError) as error:
         raise FormatError(f"{path}: cannot be read ({error}); build or copy the folder again") from error
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:

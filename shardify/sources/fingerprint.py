@@ -7,8 +7,6 @@ import io
 import os
 from pathlib import Path
 
-from shardify.video.container import open_regular_file
-
 MIB = 1 << 20
 
 
@@ -19,13 +17,8 @@ def source_bytes(path: Path) -> int | str:
         return ""
 
 
-def source_fingerprint(path: Path, size: int, whole: bool) -> str:
+def open_fingerprint(file: io.IOBase, size: int, whole: bool) -> str:
     """SHA-256 of the whole file, or over its size and its first, middle and last MiB: long files are soon read."""
-    with open_regular_file(path) as file:
-        return open_fingerprint(file, size, whole)
-
-
-def open_fingerprint(file: io.FileIO, size: int, whole: bool) -> str:
     if whole:
         file.seek(0)
         return hashlib.file_digest(file, "sha256").hexdigest()

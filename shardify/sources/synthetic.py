@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
+from itertools import compress
 from pathlib import Path
 
-from shardify.errors import VideoError
-from shardify.format.synthetic import KIND, is_synthetic
+from shardify.format.synthetic import KIND
 from shardify.sources.entries import is_picture_name
 from shardify.sources.source import Source
-from shardify.video.container import open_regular_file
 
 
-def find_synthetic(sources: list[Source], packed: Collection[str]) -> list[Source]:
+def find_synthetic(
+    sources: list[Source], packed: Collection[str], are_synthetic: Callable[[Sequence[Path]], Iterable[bool]]
+) -> list[Source]:
     """The sources, new ones that are synthetic marked as such; with an error where they are given to val or test.
 
     They are by the manifest's column `synthetic`, or by the mark in their files. packed: sources that an earlier build
-    has dealt with, whose files are not opened again.
+    has dealt with, whose files are not opened again. are_synthetic: whether pictures have the mark.
     """
-    return [source if source.source in packed or source.error else _marked(source) for source in sources]
+
+    def is_new(source: Source) -> bool:
+        return not (source.source in packed or source.error)
+
+    pictures = [s.path for s in sources if is_new(s) and not s.is_synthetic and is_picture_name(s.path)]
+    marked = set(compress(pictures, are_synthetic(pictures)))
+    return [_for_training(s) if is_new(s) and (s.is_synthetic or s.path in marked) else s for s in sources]
 
 
-def _marked(source: Source) -> Source:
-    if not (source.is_synthetic or (is_picture_name(source.path) and _has_mark(source.path))):
-        return source
+def _for_training(source: Source) -> Source:
     error = None
     if source.split not in (None, "train"):
         error = f"is synthetic, and {source.split} is for real ones alone; move it to train, or leave it out"
     return replace(source, is_synthetic=True, kind=KIND, error=error)
-
-
-def _has_mark(path: Path) -> bool:
-    """False where the file cannot be read, of which decoding will say more."""
-    with contextlib.suppress(VideoError, OSError), open_regular_file(path) as file:
-        return is_synthetic(file)
-    return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -36,8 +37,8 @@ class RemoteFile:
 class RemoteStorage(Protocol):
     """What a module beside `remote` must offer to be read from; it raises StorageError where something fails."""
 
-    def open_reader(self, address: Address) -> AbstractContextManager[Reader]:
-        """The file, open for reading; each read is a request."""
+    def open_reader(self, address: Address, file: RemoteFile | None = None) -> AbstractContextManager[Reader]:
+        """The file, open for reading; each read is a request. file: what is meant, where that is known."""
 
     def read_bytes(self, address: Address) -> bytes:
         """A small file, whole."""
@@ -47,6 +48,32 @@ class RemoteStorage(Protocol):
 
     def list_files(self, folder: Address) -> Sequence[RemoteFile]:
         """All files below a folder, sorted by their names, which are relative to it."""
+
+
+class ReaderFile(io.RawIOBase):
+    """A reader as a binary file object; in an `io.BufferedReader`, its buffer is what one request asks for."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader, self._place = reader, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._place
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._place = (0, self._place, self._reader.size)[whence] + offset
+        return self._place
+
+    def readinto(self, buffer: memoryview) -> int:
+        found = self._reader.read(self._place, len(buffer))
+        buffer[: len(found)] = found
+        self._place += len(found)
+        return len(found)
 
 
 class SequentialReader:

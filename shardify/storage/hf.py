@@ -55,7 +55,7 @@ def list_files(folder: Address) -> list[RemoteFile]:
 
 
 @contextlib.contextmanager
-def open_reader(address: Address) -> Iterator[local.LocalReader]:
+def open_reader(address: Address, file: RemoteFile | None = None) -> Iterator[local.LocalReader]:
     """The file, copied to this machine for as long as it is open."""
     with _copied(address) as path, local.open_reader(path) as reader:
         yield reader
@@ -114,7 +114,7 @@ def _bounded(address: Address, ask: Callable[[ModuleType], T]) -> T:
     def judged() -> T:
         try:
             return ask(huggingface_hub)
-        except (HTTPError, OSError, ValueError) as error:
+        except (HTTPError, OSError, ValueError, RuntimeError) as error:
             raise _meaning(address, error) from error
 
     return attempt(address, judged)
@@ -134,7 +134,7 @@ def _meaning(address: Address, error: Exception) -> TryAgain | StorageError:
         return MissingObjectError(f"{address}: is not there, or not for you; check the address, and set HF_TOKEN")
     if isinstance(error, errors.OfflineModeIsEnabled):
         return StorageError(f"{address}: HF_HUB_OFFLINE is set; unset it, or pass a folder of this machine")
-    if isinstance(error, ValueError) or (code and code < 500 and code not in PASSING):
+    if isinstance(error, (ValueError, RuntimeError)) or (code and code < 500 and code not in PASSING):
         answer = f"the Hub answers HTTP {code}" if code else " ".join(str(error).split())
         return StorageError(f"{address}: {answer}; check the address")
     if isinstance(error, OSError) and error.errno is not None and error.filename is not None:

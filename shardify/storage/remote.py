@@ -201,6 +201,9 @@ def _meaning(address: Address, error: Exception) -> TryAgain | StorageError:
         return ConflictError(f"{address}: was written by somebody else meanwhile; run the same command again")
     if isinstance(error, (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)) or code in (401, 403):
         return StorageError(f"{address}: access is refused; {HOW_TO_SIGN[address.scheme]}")
+    if isinstance(error, exceptions.InvalidPathError):
+        reason = " ".join(text.partition("\n")[0].split())
+        return StorageError(f"{address}: has a key that cannot be read ({reason}); rename that object, or remove it")
     if "169.254." in text or "metadata.google" in text:  # there obstore looks for keys last
         return StorageError(f"{address}: no keys are found; {HOW_TO_SIGN[address.scheme]}")
     if code and code < 500 and code not in PASSING:

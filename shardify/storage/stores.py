@@ -81,6 +81,7 @@ def _boto3_chain(bucket: str) -> dict[str, Any]:
     if "AWS_ACCESS_KEY_ID" in os.environ or os.environ.get("AWS_SKIP_SIGNATURE", "").lower() in YES:
         return {}
     try:
+        from botocore.exceptions import BotoCoreError
         from obstore.auth.boto3 import Boto3CredentialProvider
     except ModuleNotFoundError:
         return {}
@@ -88,3 +89,6 @@ def _boto3_chain(bucket: str) -> dict[str, Any]:
         return {"credential_provider": Boto3CredentialProvider()}
     except ValueError as error:
         raise StorageError(f"s3://{bucket}: no keys are found; {HOW_TO_SIGN['s3']}") from error
+    except BotoCoreError as error:
+        reason = " ".join(str(error).split())
+        raise StorageError(f"s3://{bucket}: no keys are found ({reason}); {HOW_TO_SIGN['s3']}") from error

@@ -78,6 +78,7 @@ def _python() -> Iterator[Finding]:
         ("simplejpeg", "decodes JPEG faster than Pillow", False),
         ("obstore", "reads and writes shards in object storage", False),
         ("huggingface_hub", "reads shards of the Hugging Face Hub", False),
+        ("ray", "builds on a cluster", False),
         ("transformers", "has encoders of multimodal models", False),
         ("onnxruntime", "runs exported models", False),
     ):

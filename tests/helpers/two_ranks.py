@@ -106,6 +106,20 @@ def wait_for_main(group):
     return ends
 
 
+def wait_for_all(group):
+    """As `wait_for_main`, where the other rank has work."""
+    ends = []
+    for fails in (False, True):
+        try:
+            with group.waiting_for_all():
+                if fails and not group.is_main:
+                    raise TrainerError("no room")
+            ends.append("went on")
+        except TrainerError as error:
+            ends.append(str(error))
+    return ends
+
+
 def join(rank, port):
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TRAINER_OUT": ""}
@@ -135,6 +149,7 @@ def run_rank(rank, shards, folder, port):
     run_small(shards, folder / "together", *ALIKE, group=group)
     said["ends"] = train_apart(shards, folder, group)
     said["waited"] = wait_for_main(group)
+    said["waited for all"] = wait_for_all(group)
     (folder / f"{rank}.json").write_text(json.dumps(said))
     leave_group(group)
 

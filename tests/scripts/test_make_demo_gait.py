@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from PIL import Image
@@ -58,4 +59,8 @@ def test_files_are_the_same_wherever_they_are_made(tmp_path):
     assert len({(tmp_path / "a" / name).read_bytes() for name in names}) == 12
     assert Image.open(tmp_path / "a" / names[0]).size == (32, 32)
     assert len(list_sources(tmp_path / "a", tmp_path / "a" / maker.MANIFEST).sources) == 12
+    (tmp_path / "own/user-ann").mkdir(parents=True)
+    (tmp_path / "own/user-ann/holiday.jpg").touch()
+    with pytest.raises(click.UsageError, match=r"holiday\.jpg was not made here"):
+        maker.make_all(tmp_path / "own", (2, 3, 2), 32, 0.4, 0)
     assert maker.make_all(tmp_path / "a", (2, 3, 2), 32, 0.5, 0), "with another jitter they are made anew"

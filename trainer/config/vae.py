@@ -69,6 +69,8 @@ def vae_options(*, required: bool) -> Callable[[Callable], Callable]:
         @functools.wraps(command)
         def with_spec(*, vae, vae_config, vae_weights, vae_options, vae_range, **others):
             named = {"config": vae_config, "weights": vae_weights, "options": vae_options}
+            if not vae and (given := [name for name, value in {**named, "range": vae_range}.items() if value]):
+                raise click.UsageError(f"--vae-{given[0]} is of an autoencoder, which --vae names; pass --vae, too")
             spec = VaeSpec(vae=vae, **named, input_range=RANGES.get(vae_range)) if vae else None
             return command(vae=spec, **others)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from trainer.shards.shard_set import ShardSet
 
 
 def tell_begun(
-    shards: ShardSet, loader: Hashable, current: Pass, order: Callable[[int], np.ndarray], batch_size: int
+    shards: ShardSet, loader: object, current: Pass, order: Callable[[int], np.ndarray], batch_size: int
 ) -> None:
     """A pass begins. order: of an epoch's clips, over all ranks: any of them may be the one that downloads."""
     if shards.cache is None:
@@ -24,7 +24,7 @@ def tell_begun(
     shards.cache.expect(loader, paths, which, len(own), lambda: (current.next_step - current.first_step) * batch_size)
 
 
-def tell_closed(shards: ShardSet, loader: Hashable) -> None:
+def tell_closed(shards: ShardSet, loader: object) -> None:
     """Nothing more is read."""
     if shards.cache is not None:
         shards.cache.forget(loader)

@@ -206,13 +206,13 @@ class ClipLoader:
             self._drop_begun()
             order = self.order(epoch)
             self._begun = Pass(epoch, first_step, np.stack([order, count_repeats(order)], 1), first_step)
-            tell_begun(self.shards, id(self), self._begun, self.order, self.batch_size)
+            tell_begun(self.shards, self, self._begun, self.order, self.batch_size)
         self._start_steps(self._begun, self._ahead if ahead is None else ahead)
 
     def close(self) -> None:
         """Drop what is begun and end the threads; another pass starts new ones."""
         self._drop_begun()
-        tell_closed(self.shards, id(self))
+        tell_closed(self.shards, self)
         if self._stages is not None:
             self._stages.close()
             self._stages = None

@@ -156,6 +156,25 @@ class Group:
                 line, exit_code, host = reason
                 raise GroupError(f"process 0 on {host}: {line}", exit_code)
 
+    @contextlib.contextmanager
+    def waiting_for_all(self) -> Iterator[None]:
+        """All wait at this block's end until every rank has left it, longer than TIMEOUT if need be.
+
+        What stops one rank in it stops all, as of `failing_together`.
+        """
+        name, failure = f"left by all {next(self._waits)}", None
+        with self.failing_together():
+            try:
+                yield
+            except Exception as error:
+                failure = error
+            if self.world > 1:
+                self.store.add(name, 1)
+                while self.store.add(name, 0) < self.world:
+                    time.sleep(POLL_SECONDS)
+            if failure:
+                raise failure
+
     def check_same(self, facts: dict[str, Any]) -> None:
         """Raises GroupError, naming rank, host and what differs, unless all ranks have the same facts."""
         hosts, everywhere = zip(*self.gather_objects((socket.gethostname(), facts)), strict=True)

@@ -34,13 +34,11 @@ def next_uses(passes: Sequence[Uses], count: int) -> np.ndarray:
 
     passes: one after the other.
     """
-    found, before = np.full(count, FAR), 0
-    for uses in passes:
-        left = uses.shards[uses.position() :]
+    found = np.full(count, FAR)
+    for shards, times in _to_come(passes):
         own = np.full(count + 1, FAR)  # the last one is that of -1
-        own[left[::-1]] = np.arange(before, before + len(left))[::-1]  # the first use of each is set last
+        own[shards[::-1]] = times[::-1]  # the first use of each is set last
         found = np.minimum(found, own[:count])
-        before += max(0, uses.length - uses.position())
     return found
 
 
@@ -69,10 +67,21 @@ def choose(passes: Sequence[Uses], held: Held, room: int) -> tuple[int, list[int
 
 def _reads(passes: Sequence[Uses], shard: int, until: int) -> int:
     """How many clips of a shard are among the next `until` clips."""
-    count = before = 0
-    for uses in passes:
-        position = uses.position()
-        end = len(uses.shards) if until == FAR else position + max(0, int(until) - before)
-        count += int(np.count_nonzero(uses.shards[position:end] == shard))
-        before += max(0, uses.length - position)
-    return count
+    return sum(int(np.count_nonzero((shards == shard) & (times < until))) for shards, times in _to_come(passes))
+
+
+def _to_come(passes: Sequence[Uses]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Of each pass the shards of the clips that are still to be read, and how many clips are read before each.
+
+    The passes under way come one after the other, and the next ones after all of them.
+    """
+    positions = [uses.position() for uses in passes]
+    left = [max(0, uses.length - position) for uses, position in zip(passes, positions, strict=True)]
+    found, before, total = [], 0, sum(left)
+    for uses, position, own in zip(passes, positions, left, strict=True):
+        shards = uses.shards[position:]
+        times = np.arange(len(shards))
+        times += np.where(times < own, before, total - own)
+        found.append((shards, times))
+        before += own
+    return found

@@ -3,36 +3,37 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
+import functools
 import logging
 import os
-import shutil
 import threading
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+import weakref
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePath
 from typing import IO
 
 import numpy as np
 
 from shardify.errors import StorageError
-from shardify.format.fetch import MARK, check_shards, copy_tables
+from shardify.format.fetch import check_shards, copy_tables
 from shardify.format.index import all_shards, read_meta
 from shardify.format.members.base import MAX_BYTES
 from shardify.storage import remote
 from shardify.storage.address import Address
-from shardify.storage.base import RemoteFile
 from shardify.storage.local import open_reader
 from shardify.storage.place import storage_of
-from shardify.text import human_bytes
 from trainer.config.settings import DataSettings
-from trainer.errors import FormatError
-from trainer.shards.cache_plan import Held, Uses, choose
+from trainer.errors import SettingsError
+from trainer.shards.cache_plan import FAR, Held, Uses, choose, next_uses
+from trainer.shards.copies import Shard, fetch_whole, find_copies, free_bytes, hold, removable, remove_until
 
 logger = logging.getLogger(__name__)
 
-AUTO_SHARE = 0.8  # of the disk that is free
-PAUSE_SECONDS = 1.0  # until a cache without room is looked at again
+PAUSE_SECONDS = 1.0  # until a cache without room, or one that another process holds, is looked at again
+LONG_PAUSE_SECONDS = 30.0  # until one that has all is looked at again
+MOST_DROPS = 2  # of one shard's copies: what is damaged after that lies there damaged
 
 
 def cache_of(data: DataSettings) -> ShardCache:
@@ -45,204 +46,220 @@ def cache_of_saved(data: DataSettings) -> ShardCache:
     return cache_of(data) if Path(data.cache_dir).expanduser().is_dir() else ShardCache()
 
 
-@dataclass
-class _Shard:
-    """A shard there, and its place here."""
-
-    address: Address
-    copy: Path
-    file: RemoteFile
-    clips: int
-    given_up: bool = False  # it could not be downloaded
-
-
 class ShardCache:
     """Whole shards in a folder of this machine, never more bytes than its bound; what is not there is read in parts.
 
     A process that holds the folder's lock downloads, in a thread of its own, in the order in which clips are read;
-    nobody waits for it, and the order of clips does not depend on it. folder: "auto" is ~/.cache/shardify.
-    gigabytes: the bound; "auto": 80% of the free disk; 0: no shard is kept.
+    nobody waits for it, and the order of clips does not depend on it. Shards of a storage that is not to be asked for
+    parts, the Hub, are copied when they are needed, and stay while one of their folder may be read.
+    folder: "auto" is ~/.cache/shardify. gigabytes: the bound; "auto": 80% of the free disk; 0: no shard is kept.
     """
 
     def __init__(self, folder: Path | str = "auto", gigabytes: float | str = "auto") -> None:
         self._options = folder, gigabytes
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        self.folder = home / "shardify" if folder == "auto" else Path(folder).expanduser()
         self._gigabytes = gigabytes
         self._numbers: dict[Address, int] = {}  # of the shards, in the order of these lists
-        self._shards: list[_Shard] = []
-        self._here: dict[Path, int] = {}  # shards in the folder and their bytes, those of other runs too
-        self._passes: dict[Hashable, Uses] = {}
+        self._shards: list[Shard] = []
+        self._held: dict[Path, IO] = {}  # locks of folders that cannot be read in parts
+        self._passes: weakref.WeakKeyDictionary[object, Uses] = weakref.WeakKeyDictionary()  # by their loaders
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._lock: IO | None = None
-        self._stopped = gigabytes == 0
+        self._stopped = self._has_told = False
 
     def __reduce__(self) -> tuple:
-        return _with_shards, (self._options, self._numbers, self._shards)
+        return _with_shards, (self._options, self._numbers, self._shards, list(self._held))
+
+    @functools.cached_property
+    def folder(self) -> Path:
+        """Where the copies lie. Raises SettingsError where it depends on a home folder and there is none."""
+        chosen = self._options[0]
+        try:
+            if chosen != "auto":
+                return Path(chosen).expanduser()
+            return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shardify"
+        except RuntimeError as error:
+            raise SettingsError(f"data.cache_dir is {chosen}, and no home folder is known; name a folder") from error
 
     def add(self, folder: Address) -> Path:
         """Copy a folder's tables to this machine, and remember its shards; returns where the copies lie.
 
-        Of a storage that is not to be asked for parts of files, the Hub, all shards are copied too.
-        Raises FormatError, StorageError, OSError.
+        Raises FormatError, StorageError, SettingsError, OSError.
         """
         tables = copy_tables(folder, self.folder)
-        files = check_shards(folder, tables)
-        if storage_of(folder) is not remote:
-            self._copy_all(folder, tables, files)
+        files, in_parts = check_shards(folder, tables), storage_of(folder) is remote
+        if not in_parts:
+            self._hold(tables)
         with self._changed:
             for shard in all_shards(read_meta(tables)):
-                name = shard["name"]
-                self._numbers[folder / name] = len(self._shards)
-                self._shards.append(_Shard(folder / name, tables / name, files[name], shard["samples"]))
+                address, copy = folder / shard["name"], tables / shard["name"]
+                self._numbers[address] = len(self._shards)
+                file = files[shard["name"]]
+                self._shards.append(Shard(address, copy, file, shard["samples"], shard["sha256"], in_parts))
         return tables
 
     def adopt(self, other: ShardCache) -> None:
-        """Read and copy the shards of another cache too; their copies stay where they are."""
+        """Read the shards of another cache too, and copy them where both have one folder."""
         with self._changed:
             for address in other._numbers.keys() - self._numbers.keys():
                 self._numbers[address] = len(self._shards)
-                self._shards.append(other._shards[other._numbers[address]])
+                shard = other._shards[other._numbers[address]]
+                given_up = shard.given_up or self.folder != other.folder
+                self._shards.append(dataclasses.replace(shard, given_up=given_up))
+            self._held |= other._held
+
+    def fetch(self, shards: Iterable[PurePath]) -> None:
+        """Copy those of these shards that cannot be read in parts; of several processes one copies, the others wait.
+
+        Raises FormatError where there is no room or one differs from index.json, StorageError, OSError.
+        """
+        known = [self._shards[self._numbers[shard]] for shard in shards if shard in self._numbers]
+        fetch_whole([shard for shard in known if not shard.in_parts], self.folder, self._gigabytes)
 
     def read(self, address: Address, offset: int, length: int) -> bytes | memoryview:
-        """A part of a shard, of its copy where there is one; nothing where it has no such part. Raises StorageError."""
+        """A part of a shard, of its copy where there is one; nothing where it has no such part.
+
+        Raises StorageError, and what `fetch` does.
+        """
         shard = self._shards[self._numbers[address]]
         if offset + length > shard.file.size or length > MAX_BYTES:
             return b""
+        if not shard.in_parts:
+            self.fetch([address])
         with contextlib.suppress(FileNotFoundError), open_reader(shard.copy) as reader:
             return reader.read(offset, length)
-        return remote.read_range(address, offset, length, shard.file.etag)
+        return remote.read_range(address, offset, length, shard.file.etag) if shard.in_parts else b""
 
     def drop(self, address: Address) -> None:
-        """Remove a copy that is damaged."""
+        """Remove a copy that is damaged, unless copies of this shard always are."""
         shard = self._shards[self._numbers[address]]
         with self._changed:
-            shard.copy.unlink(missing_ok=True)
-            self._here.pop(shard.copy, None)
+            if shard.drops < MOST_DROPS:
+                shard.drops += 1
+                with contextlib.suppress(OSError):  # then it is read again as it is
+                    shard.copy.unlink(missing_ok=True)
+                self._changed.notify_all()
 
     def expect(
-        self, loader: Hashable, shards: Sequence[PurePath], order: np.ndarray, length: int, position: Callable[[], int]
+        self, loader: object, shards: Sequence[PurePath], order: np.ndarray, length: int, position: Callable[[], int]
     ) -> None:
         """Say what a loader reads: for each clip, of a pass of this length and of the next one, which of these shards.
 
-        order: int64 (N,). position: how many of these clips it has asked for by now.
+        order: int64 (N,). position: how many of these clips it has asked for by now. Raises what `fetch` does.
         """
+        self.fetch(shards)
         with self._changed:
             numbers = np.array([self._numbers.get(shard, -1) for shard in shards], np.int64)
             self._passes.pop(loader, None)
             self._passes[loader] = Uses(numbers[order], length, position)  # the last one in their sequence
-            self._changed.notify_all()
-            if not self._stopped and self._thread is None and self._take_lock():
+            if any(self._shards[number].copy not in self._here for number in numbers[numbers >= 0]):
+                self._changed.notify_all()
+            if not self._stopped and self._thread is None and any(self._shards[n].in_parts for n in numbers if n >= 0):
                 self._thread = threading.Thread(target=self._download_all, name="shards", daemon=True)
                 self._thread.start()
 
-    def forget(self, loader: Hashable) -> None:
+    def forget(self, loader: object) -> None:
         """Say that a loader reads nothing any more."""
         with self._changed:
             self._passes.pop(loader, None)
             self._changed.notify_all()
 
+    def _hold(self, tables: Path) -> None:
+        if tables not in self._held:
+            self._held[tables] = hold(tables)
+
     def _take_lock(self) -> bool:
-        """Whether this process is the one that downloads."""
-        if self._lock is None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = open(self.folder / ".lock", "w")  # noqa: SIM115 (held until this value goes)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:  # another process has it
-                lock.close()
-                return False
-            self._lock = lock
-            for left in self._copies(".*.tar.tmp"):  # of a process that was killed
-                left.unlink(missing_ok=True)
+        """Whether this process is the one that downloads; says so where another one copies other shards instead."""
+        if self._lock is not None:
+            return True
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = open(self.folder / ".lock", "a+")  # noqa: SIM115 (held as long as the thread lives)
+        own = {shard.copy.parent.name for shard in self._shards if shard.in_parts}
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # another process has it
+            with lock:
+                lock.seek(0)
+                theirs = set(lock.read().splitlines())
+            if theirs and not own <= theirs and not self._has_told:
+                self._has_told = True
+                logger.warning(
+                    f"{self.folder}: another process copies other shards into it; until it ends no more of "
+                    f"{', '.join(sorted(own - theirs))} are copied, but read in parts; set data.cache_dir to another "
+                    f"folder"
+                )
+            return False
+        lock.truncate(0)
+        lock.write("\n".join(sorted(own)))
+        lock.flush()
+        self._lock = lock
+        for left in find_copies(self.folder, ".*.tar.tmp"):  # of a process that was killed
+            left.unlink(missing_ok=True)
         return True
 
     def _download_all(self) -> None:
         """Keep downloading what is read next, as long as a loader reads."""
-        most = self._most_bytes()
-        self._here = {path: _size(path) for path in self._copies("*.tar")}
-        most -= self._used_bytes() - sum(self._here.values())  # tables stay
         while True:
-            with self._changed:
-                if not self._passes or self._stopped:
-                    self._thread = None
+            try:
+                shard = self._next()
+                if shard is None:
                     return
-                held, room = self._held(), most - sum(self._here.values())
-                own = {shard.copy for shard in self._shards}
-                strangers = {path: size for path, size in self._here.items() if path not in own}
-                chosen = choose(list(self._passes.values()), held, room + sum(strangers.values()))
-                if chosen is None:
-                    is_whole = (held.here | held.given_up).all()
-                    self._changed.wait(None if is_whole else PAUSE_SECONDS)
-                    continue
-            new, old = chosen
-            missing = self._shards[new].file.size - room
-            for path in [*strangers, *(self._shards[number].copy for number in old)]:
-                if missing > 0:
-                    path.unlink(missing_ok=True)
-                    missing -= self._here.pop(path, 0)
-            self._download(self._shards[new])
+                self._download(shard)
+            except OSError as error:
+                self._stopped = True
+                logger.warning(f"{self.folder}: no more shards are copied ({error.strerror}); they are read in parts")
 
-    def _download(self, shard: _Shard) -> None:
+    def _next(self) -> Shard | None:
+        """The shard to download now, for which there is room; None, and no lock, once nothing is read or copied."""
+        with self._changed:
+            while self._passes and not self._stopped:
+                pause = PAUSE_SECONDS
+                if self._take_lock():
+                    shard, pause = self._choose()
+                    if shard is not None:
+                        return shard
+                    self._stopped = self._gigabytes == 0
+                if not self._stopped:
+                    self._changed.wait(pause)
+            self._thread = None
+            if self._lock is not None:
+                self._lock.close()
+                self._lock = None
+            return None
+
+    def _choose(self) -> tuple[Shard | None, float]:
+        """The shard to download, None where there is none for so many seconds; removes what must go."""
+        passes, shards = list(self._passes.values()), self._shards
+        here, room = removable(self.folder), free_bytes(self.folder, self._gigabytes)
+        when = {shard.copy: use for shard, use in zip(shards, next_uses(passes, len(shards)).tolist(), strict=True)}
+        last_first = sorted(here, key=lambda path: when.get(path, FAR + 1), reverse=True)
+        room = remove_until({path: here[path] for path in last_first}, room, 0)
+        here = {path: here[path] for path in last_first if path.exists()}
+        strangers = {path: size for path, size in here.items() if path not in when}
+        held = Held(
+            sizes=np.array([shard.file.size for shard in shards], np.int64),
+            clips=np.array([shard.clips for shard in shards], np.int64),
+            here=np.array([shard.copy in here for shard in shards], bool),
+            given_up=np.array([shard.given_up or not shard.in_parts for shard in shards], bool),
+        )
+        chosen = choose(passes, held, room + sum(strangers.values()))
+        if chosen is None:
+            return None, LONG_PAUSE_SECONDS if (held.here | held.given_up).all() else PAUSE_SECONDS
+        new, old = chosen
+        remove_until(strangers | {shards[number].copy: 0 for number in old}, room, shards[new].file.size)
+        return shards[new], 0
+
+    def _download(self, shard: Shard) -> None:
         try:
             storage_of(shard.address).download(shard.address, shard.copy, shard.file)
-            self._here[shard.copy] = shard.file.size
         except StorageError as error:
             shard.given_up = True
             logger.warning(f"no copy is made: {error}")
-        except OSError as error:
-            self._stopped = True
-            logger.warning(f"{self.folder}: no more shards are copied ({error.strerror}); they are read in parts")
-
-    def _held(self) -> Held:
-        shards = self._shards
-        return Held(
-            sizes=np.array([shard.file.size for shard in shards], np.int64),
-            clips=np.array([shard.clips for shard in shards], np.int64),
-            here=np.array([shard.copy in self._here for shard in shards], bool),
-            given_up=np.array([shard.given_up for shard in shards], bool),
-        )
-
-    def _copies(self, pattern: str) -> list[Path]:
-        """Files of folders of copies, those of other runs too; a user may keep folders of other kinds beside them."""
-        return [path for mark in self.folder.glob(f"*/{MARK}") for path in mark.parent.glob(pattern)]
-
-    def _used_bytes(self) -> int:
-        return sum(map(_size, self._copies("*")))
-
-    def _most_bytes(self) -> int:
-        if self._gigabytes != "auto":
-            return int(self._gigabytes * 1e9)
-        return int(AUTO_SHARE * (shutil.disk_usage(self.folder).free + self._used_bytes()))
-
-    def _copy_all(self, folder: Address, tables: Path, files: dict[str, RemoteFile]) -> None:
-        """All shards of a folder, before anything is read of it; of several processes one copies, the others wait."""
-        with open(self.folder / ".lock-all", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            for unfinished in tables.glob(".*.tmp"):  # of a process that was killed
-                shutil.rmtree(unfinished, ignore_errors=True)
-            left = {name: file for name, file in files.items() if not (tables / name).is_file()}
-            need, room = sum(file.size for file in left.values()), self._most_bytes() - self._used_bytes()
-            if need > room:
-                raise FormatError(
-                    f"{folder}: its shards take {human_bytes(need)}, {self.folder} has room for "
-                    f"{human_bytes(max(0, room))}; set data.cache_dir to another disk, or data.cache_gb higher"
-                )
-            for done, (name, file) in enumerate(left.items(), 1):
-                logger.info(f"{folder}: copying shard {done} of {len(left)}, {human_bytes(file.size)}")
-                storage_of(folder).download(folder / name, tables / name, file)
 
 
-def _size(path: Path) -> int:
-    """Bytes; 0 of what another process has removed meanwhile."""
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
-
-
-def _with_shards(options: tuple, numbers: dict[Address, int], shards: list[_Shard]) -> ShardCache:
+def _with_shards(options: tuple, numbers: dict[Address, int], shards: list[Shard], held: list[Path]) -> ShardCache:
     cache = ShardCache(*options)
     cache._numbers, cache._shards = numbers, shards
+    for tables in held:
+        cache._hold(tables)
     return cache

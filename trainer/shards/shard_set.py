@@ -130,6 +130,11 @@ class ShardSet:
         extension = self.members[name].extension if own else self.extensions[number].decode()
         return path / f"{self.key(number)}.{extension}"
 
+    def fetch(self) -> None:
+        """Copy what must be on this machine before it can be read: shards of the Hub. Raises as `ShardCache.fetch`."""
+        if self.cache is not None:
+            self.cache.fetch(self.paths.values())
+
     def read(self, number: int, names: Collection[str] = (), check: bool = True) -> list[bytes | memoryview]:
         """The payloads of a clip's members of these names, or of its first one; from a tar by one read.
 
@@ -206,8 +211,6 @@ def _open_remote(folder: Address, cache: ShardCache) -> ShardSet:
     copy = cache.add(folder)
     index = read_index(copy)
     shards = _open_index(index, None, {shard["name"] for shard in all_shards(index.meta)})
-    if folder.scheme == "hf":
-        return dataclasses.replace(shards, folder=folder, copy=copy)
     paths = {place: folder / path.name for place, path in shards.paths.items()}
     return dataclasses.replace(shards, folder=folder, copy=copy, paths=paths, cache=cache)
 

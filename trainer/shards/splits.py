@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from fractions import Fraction
 from itertools import islice
 
 import numpy as np
 
+from shardify.format.index import read_meta, read_rows
+from shardify.format.synthetic import KIND
 from shardify.format.words import SPLITS
 from trainer.errors import FormatError
 from trainer.shards.shard_set import ShardSet
@@ -19,15 +22,18 @@ def choose_splits(
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Clip numbers for train, val and (where there is one) test, and what the user should know about them.
 
-    Without a val split a share of train is held out by whole groups; by_class: so that train keeps every class, and
-    val has each that has a group to spare. Raises FormatError without a train split.
+    Without a val split a share of train is held out by whole groups, never synthetic clips; by_class: so that train
+    keeps every class, and val has each that has a group to spare. Raises FormatError without a train split.
     """
     splits = {name: shards.numbers(name) for name in SPLITS}
     if len(splits["train"]) == 0:
         raise FormatError(f"{shards.name}: has no train split; build one with train/ or without split folders")
     notes = list(shards.notes)
     if len(splits["val"]) == 0:
-        splits["train"], splits["val"] = _hold_out(shards, splits["train"], val_fraction, seed, by_class)
+        whole = splits["train"]
+        left_over = np.isin(shards.samples["group"], shards.samples["group"][_synthetic(shards)])[whole]
+        kept, splits["val"] = _hold_out(shards, whole[~left_over], val_fraction, seed, by_class)
+        splits["train"] = np.sort(np.concatenate([kept, whole[left_over]]))
         notes.append(
             f"no val split: {len(splits['val'])} of {len(shards.numbers('train'))} train clips are held out, "
             f"by whole groups"
@@ -46,6 +52,18 @@ def limit_per_class(shards: ShardSet, numbers: np.ndarray, most: int, seed: int)
     return numbers[np.sort(np.concatenate(chosen))]
 
 
+def _synthetic(shards: ShardSet) -> np.ndarray:
+    """The numbers of the clips that a build has marked as synthetic, int64 (N,)."""
+    found, first = [], 0
+    for part in shards.parts or (shards,):
+        with contextlib.suppress(FormatError):  # shards of other writers know no such clips
+            rows = read_rows(part.tables) if read_meta(part.tables).get("generated") else []
+            marked = [row["key"].encode() for row in rows if row["status"] == "ok" and row["kind"] == KIND]
+            found.append(first + np.flatnonzero(np.isin(part.samples["key"], marked)))
+        first += len(part.samples)
+    return np.concatenate([np.zeros(0, np.int64), *found])
+
+
 def _hold_out(
     shards: ShardSet, train: np.ndarray, fraction: float, seed: int, by_class: bool
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -55,7 +73,7 @@ def _hold_out(
     num_groups = len(np.unique(groups))
     if num_groups < 2:
         raise FormatError(
-            f"{shards.name}: all train clips belong to one group, so none can be held out; build a val split"
+            f"{shards.name}: all real train clips belong to one group, so none can be held out; build a val split"
         )
     per_class = min(len(np.unique(groups[labels == label])) for label in np.unique(labels))
     share = Fraction(fraction).limit_denominator(MOST_FOLDS)

@@ -64,10 +64,11 @@ def build_on_cluster(request: BuildRequest, shards: list[ShardPlan]) -> None:
         raise KeyboardInterrupt
     if reasons:
         name, reason = min(reasons.items())
-        hosts = ", ".join(_hosts(request.out, name)) or "a machine of the cluster"
+        hosts = _hosts(request.out, name)
+        begun = f"; begun and not finished on {', '.join(hosts)}" if hosts else ""
         raise ShardifyError(
-            f"{name} failed again and again, at last on {hosts} ({reason}); {len(reasons)} of {len(shards)} shards "
-            f"failed, the others are finished: run the same command again for these"
+            f"{name} failed ({reason}{begun}); {len(reasons)} of {len(shards)} shards failed, the others are finished: "
+            f"run the same command again for these"
         )
 
 

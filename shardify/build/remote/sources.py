@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
+import io
 import logging
 import os
+import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from shardify.build.job import Job
-from shardify.errors import ConflictError, MissingObjectError, NothingToBuildError, UsageError
-from shardify.sources.entries import is_picture_name, is_video_name
-from shardify.sources.layouts import METADATA
+from shardify.errors import ConflictError, MissingObjectError, NothingToBuildError, UsageError, VideoError
+from shardify.format.synthetic import is_synthetic
+from shardify.sources.fingerprint import open_fingerprint
+from shardify.sources.layouts import MAX_BYTES, METADATA
 from shardify.storage.address import Address
-from shardify.storage.base import RemoteFile
+from shardify.storage.base import PART, ReaderFile, RemoteFile
+from shardify.storage.local import write_atomically
 from shardify.storage.place import storage_of
 from shardify.text import human_bytes
+from shardify.video.container import open_regular_file
 
 logger = logging.getLogger(__name__)
 
 AHEAD = 4  # files that are fetched before a worker is free
 NAME_BYTES = 255  # of a file on this machine
+PEEK = 64 << 10  # bytes of one request, where a small part of a file is wanted
+BATCH = 1000  # pictures that are looked at side by side
 
 
 class Sources:
@@ -39,9 +47,26 @@ class Sources:
     def release(self, job: Job) -> None:
         """Its files are not needed any more."""
 
-    def here(self, path: Path) -> contextlib.AbstractContextManager:
-        """While entered, the file's content is here."""
-        return contextlib.nullcontext()
+    def open(self, path: Path, ahead: int = PEEK) -> contextlib.AbstractContextManager[io.IOBase]:
+        """The file's content, as a binary file object; where it is not here, `ahead` bytes are asked for at a time.
+
+        Raises VideoError, StorageError.
+        """
+        return open_regular_file(path)
+
+    def fingerprint(self, path: Path, size: int, whole: bool) -> str:
+        """As of `open_fingerprint`."""
+        with self.open(path, PART if whole else PEEK) as file:
+            return open_fingerprint(file, size, whole)
+
+    def are_synthetic(self, pictures: Sequence[Path]) -> Iterator[bool]:
+        """Whether each picture has the mark; False where it cannot be read, of which decoding will say more."""
+        return map(self._is_synthetic, pictures)
+
+    def _is_synthetic(self, picture: Path) -> bool:
+        with contextlib.suppress(VideoError, OSError), self.open(picture) as file:
+            return is_synthetic(file)
+        return False
 
 
 LOCAL = Sources()
@@ -71,10 +96,10 @@ class RemoteSources(Sources):
         self._files: dict[Path, RemoteFile] = {}
         self._held: dict[Path, _Held] = {}
         self._in_hand = 0  # jobs that workers have
-        self._pool = ThreadPoolExecutor(AHEAD, "download")
+        self._pool, self._closed = ThreadPoolExecutor(AHEAD, "download"), threading.Event()
 
     def make_folder(self) -> None:
-        """List the objects and make the empty files; lists and metadata are fetched at once."""
+        """List the objects and make the empty files; the lists of data sets are fetched at once."""
         left_out = []
         for file in storage_of(self._address).list_files(self._address):
             path = self.folder / file.name
@@ -91,8 +116,8 @@ class RemoteSources(Sources):
             logger.warning(f"left out: {len(left_out)} objects whose names no files can have; first: {left_out[0]!r}")
         if not self._files:
             raise NothingToBuildError(f"{self._address}: holds no object; check the address")
-        for path in list(self._files):
-            if path.name in METADATA or (path.parent == self.folder and not _is_input(path)):
+        for path, file in self._files.items():
+            if path.name in METADATA and file.size <= MAX_BYTES:
                 self._fetch(path)
 
     def ready(self, jobs: Iterable[Job]) -> Iterator[Job | None]:
@@ -115,17 +140,25 @@ class RemoteSources(Sources):
         self._let_go(self._paths(job))
 
     @contextlib.contextmanager
-    def here(self, path: Path) -> Iterator[None]:
-        paths = [path] if path in self._files else []
-        self._hold(paths)
+    def open(self, path: Path, ahead: int = PEEK) -> Iterator[io.IOBase]:
+        if path not in self._files:  # a manifest names files of this machine too
+            with super().open(path) as file:
+                yield file
+            return
+        address = self._address / path.relative_to(self.folder)
         try:
-            for each in paths:
-                self._held[each].fetching.result()
-            yield
-        finally:
-            self._let_go(paths)
+            with storage_of(address).open_reader(address, self._files[path]) as reader:
+                yield io.BufferedReader(ReaderFile(reader), ahead)
+        except (MissingObjectError, ConflictError) as error:
+            raise VideoError(f"cannot be opened: {os.strerror(errno.ENOENT)}") from error
+
+    def are_synthetic(self, pictures: Sequence[Path]) -> Iterator[bool]:
+        for start in range(0, len(pictures), BATCH):
+            yield from self._pool.map(self._is_synthetic, pictures[start : start + BATCH])
 
     def close(self) -> None:
+        """Forget what is not here yet; what is on its way is cut off after its next part."""
+        self._closed.set()
         self._pool.shutdown(cancel_futures=True)
 
     def _paths(self, job: Job) -> list[Path]:
@@ -165,13 +198,19 @@ class RemoteSources(Sources):
 
     def _fetch(self, path: Path) -> None:
         """Put the content in place of the empty file, or remove it where the object is not what was listed."""
-        address = self._address / path.relative_to(self.folder)
         try:
-            storage_of(self._address).download(address, path, self._files[path])
+            with self.open(path, PART) as content:
+                write_atomically(path, self._parts(content))
             self._date(path)
-        except (MissingObjectError, ConflictError) as error:
-            logger.warning(str(error))
+        except VideoError as error:
+            logger.warning(str(error.__cause__))
             path.unlink(missing_ok=True)
+
+    def _parts(self, content: io.IOBase) -> Iterator[bytes]:
+        while part := content.read(PART):
+            if self._closed.is_set():
+                raise CancelledError
+            yield part
 
     def _empty(self, path: Path) -> None:
         with open(path, "wb") as file:
@@ -186,10 +225,6 @@ class RemoteSources(Sources):
         etag = hashlib.sha256(str(self._files[path].etag).encode()).digest()
         time_ns = int.from_bytes(etag[:7]) % 10**17
         os.utime(path, ns=(time_ns, time_ns))
-
-
-def _is_input(path: Path) -> bool:
-    return is_video_name(path) or is_picture_name(path)
 
 
 def _is_file_name(name: str) -> bool:

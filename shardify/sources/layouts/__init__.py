@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shardify.errors import UsageError
-from shardify.sources.layouts.base import Layout, LeftOut, Place, Tree
+from shardify.sources.layouts.base import MAX_BYTES, Layout, LeftOut, Place, Tree
 from shardify.sources.layouts.celebdf import CelebDF
 from shardify.sources.layouts.dfdc import DFDC, DFDCPreview
 from shardify.sources.layouts.faceforensics import DeepFakeDetection, FaceForensics
@@ -18,7 +18,7 @@ METADATA = frozenset(
     {"metadata.json", "labels.csv", "dataset.json", "List_of_testing_videos.txt", "train.json", "val.json", "test.json"}
 )
 
-__all__ = ["AUTO", "LAYOUTS", "METADATA", "Layout", "LeftOut", "Place", "Tree", "choose_layout"]
+__all__ = ["AUTO", "LAYOUTS", "MAX_BYTES", "METADATA", "Layout", "LeftOut", "Place", "Tree", "choose_layout"]
 
 
 def choose_layout(tree: Tree, name: str = AUTO) -> Layout:

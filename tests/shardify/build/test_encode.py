@@ -11,12 +11,12 @@ from media import numbered_video
 from shardify.build import encode
 from shardify.build.encode import make_samples
 from shardify.build.job import failed_row
+from shardify.build.remote.sources import LOCAL
 from shardify.errors import VideoError
 from shardify.format.index import sha256
 from shardify.format.members import members_of
 from shardify.format.members.array import decode_array
 from shardify.format.settings import BuildSettings
-from shardify.sources.fingerprint import source_fingerprint
 from shardify.video.decode import decode_clips
 
 
@@ -83,7 +83,7 @@ def test_a_source_is_opened_once(video):
     sys.addaudithook(lambda event, values: opened.append(str(values[0])) if event == "open" else None)
     (one,) = make_samples(make_job(video), BuildSettings(**SMALL))
     assert opened.count(str(video)) == 1
-    assert one.row["source_fingerprint"] == source_fingerprint(video, video.stat().st_size, whole=False)
+    assert one.row["source_fingerprint"] == LOCAL.fingerprint(video, video.stat().st_size, whole=False)
 
 
 def test_clips_have_keys_of_their_own(video):
@@ -137,14 +137,14 @@ def test_fingerprint_sees_the_beginning_middle_end_and_size(tmp_path):
     path = tmp_path / "long.mp4"
     content = bytearray(8 << 20)
     path.write_bytes(content)
-    seen = {source_fingerprint(path, len(content), whole=False)}
+    seen = {LOCAL.fingerprint(path, len(content), whole=False)}
     for place in (0, 4 << 20, (8 << 20) - 1):
         changed = content.copy()
         changed[place] = 1
         path.write_bytes(changed)
-        seen.add(source_fingerprint(path, len(content), whole=False))
+        seen.add(LOCAL.fingerprint(path, len(content), whole=False))
     path.write_bytes(content + b"\0")
-    seen.add(source_fingerprint(path, len(content) + 1, whole=False))
+    seen.add(LOCAL.fingerprint(path, len(content) + 1, whole=False))
     assert len(seen) == 5
 
 

@@ -180,6 +180,8 @@ def test_config_file_and_command_line(videos, tmp_path):
         (["--config", "missing.yaml"], 2, "does not exist"),
         (["--part", "5/4"], 2, "--part is 5/4; write it as i/n"),
         (["--part", "1/4", "--prune"], 2, "--retry-failed, --prune and --rebuild-changed are for a whole build"),
+        (["--scratch-gb", "inf"], 2, "Invalid value for '--scratch-gb': inf is no finite number"),
+        (["--timeout", "nan"], 2, "Invalid value for '--timeout': nan is no finite number"),
         (["--part", "1/4", "--plan-only"], 2, "--dry-run, --plan-only, --part and --on exclude each other"),
     ],
 )

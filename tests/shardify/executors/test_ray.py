@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import threading
 
 import pytest
@@ -80,7 +81,7 @@ def test_what_work_raises(machines, tmp_path):
     assert sorted(cluster.as_completed(len, ["", "four"])) == [("", 0), ("four", 4)]
     assert dict(cluster.as_completed(float, ["1", "one"])) == {
         "1": 1.0,
-        "one": "ValueError: could not convert string to float: 'one'",
+        "one": f"{socket.gethostname()}: ValueError: could not convert string to float: 'one'",
     }
     ((_, said),) = cluster.as_completed(open, [str(tmp_path)])
     assert "[Errno 21] Is a directory" in said

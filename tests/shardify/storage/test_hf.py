@@ -3,28 +3,21 @@
 import sys
 
 import pytest
-from hub_standin import COMMIT, Hub
+from hub_standin import COMMIT, hub_of
 
 from shardify.errors import MissingObjectError, StorageError, UsageError
-from shardify.storage import attempts, hf
+from shardify.storage import hf
 from shardify.storage.address import place_of
 from shardify.storage.place import open_place
+from trainer.data.loader import ClipLoader
 from trainer.errors import FormatError
 from trainer.shards.shard_cache import ShardCache
 from trainer.shards.shard_set import open_shards
 
-QUICK = attempts.Bounds(connect=0.5, request=0.5, tries=3, total=3)
-
 
 @pytest.fixture
 def hub(shards_folder, monkeypatch):
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(attempts, "BOUNDS", QUICK)
-    with Hub(shards_folder.parent) as hub:
-        monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
-        template = hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    with hub_of(shards_folder.parent, monkeypatch) as hub:
         yield hub
 
 
@@ -33,6 +26,7 @@ def test_a_data_set_is_pinned_copied_whole_and_read_here(hub, shards_folder, tmp
     assert str(shards.folder) == f"hf://datasets/me/data@{COMMIT}/shards"
     here = open_shards(shards_folder)
     assert shards.fingerprint == here.fingerprint
+    assert not [path for _, path in hub.requests if path.endswith(".tar")]  # not before a clip is read
     assert all(shards.read(number) == here.read(number) for number in range(len(here.samples)))
     assert [path for method, path in hub.requests if method == "GET" and path.endswith("train-000000.tar")] == [
         f"/datasets/me/data/resolve/{COMMIT}/shards/train-000000.tar"
@@ -43,8 +37,9 @@ def test_a_data_set_is_pinned_copied_whole_and_read_here(hub, shards_folder, tmp
 
 
 def test_what_does_not_fit_is_said_before_it_is_copied(hub, tmp_path):
+    shards = open_shards("hf://datasets/me/data/shards", cache=ShardCache(tmp_path, 0))
     with pytest.raises(FormatError, match=r"its shards take .* has room for 0 B; set data\.cache_dir"):
-        open_shards("hf://datasets/me/data/shards", cache=ShardCache(tmp_path, 0))
+        ClipLoader(shards).begin(0)
     assert not list(tmp_path.glob("*/*.tar"))
 
 
@@ -77,3 +72,14 @@ def test_without_its_library_the_line_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(UsageError, match=r'pip install "shardify\[remote\]"'):
         open_place("hf://datasets/me/data")
+
+
+def test_what_its_library_cannot_explain_is_one_line(monkeypatch):
+    import huggingface_hub
+
+    def fail(*_, **__):
+        raise RuntimeError("etag is empty due to uncovered problems")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
+    with pytest.raises(StorageError, match=r"me/data@v1/a: etag is empty due to uncovered problems; check"):
+        hf.read_bytes(place_of("hf://datasets/me/data@v1/a"))

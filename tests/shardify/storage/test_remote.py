@@ -168,6 +168,23 @@ def test_a_public_bucket_takes_no_keys(bucket, monkeypatch):
         remote.read_bytes(bucket / "b")
 
 
+@pytest.mark.parametrize(("profile", "words"), [("none", r"profile \(none\)"), ("broken", "custom-process")])
+def test_a_profile_that_gives_no_keys_is_one_line(tmp_path, monkeypatch, profile, words):
+    (tmp_path / "config").write_text("[profile broken]\ncredential_process = /bin/false\n")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_PROFILE", profile)
+    with pytest.raises(StorageError, match=f"s3://without-keys: no keys are found .*{words}"):
+        remote.read_bytes(place_of("s3://without-keys/a"))
+
+
+def test_a_key_with_an_empty_part_is_named(bucket):
+    request = urllib.request.Request(f"{moto_endpoint()}/{bucket.bucket}/data//a", b"0123", method="PUT")
+    urllib.request.urlopen(request).close()
+    with pytest.raises(StorageError, match=r"data//a.*rename that object"):
+        remote.list_files(bucket / "data")
+
+
 def test_ctrl_c_does_not_wait_for_an_answer(proxy, monkeypatch):
     monkeypatch.setattr(attempts, "BOUNDS", attempts.Bounds(total=119))
 

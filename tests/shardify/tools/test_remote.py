@@ -60,7 +60,7 @@ def test_verify_reads_each_byte_once_and_finds_damage(there, shards_folder, monk
         (["info", "s3://no-such-bucket/x"], 1, "s3://no-such-bucket/x: has no index.json, or is not there"),
         (["info", "s3a://bucket/x"], 2, "s3a://: such addresses are not known"),
         (["verify", "s3://bucket/x", "--repair", "."], 2, "--repair mends folders of this machine"),
-        (["preview", "s3://bucket/x"], 1, "which this command does not read"),
+        (["preview", "s3://bucket/x"], 1, "s3://bucket/x: lies in object storage, which this command does not read"),
     ],
 )
 def test_what_cannot_be_is_one_line(there, arguments, code, words):

@@ -174,6 +174,11 @@ def test_ranks_wait_for_the_main_one_and_end_as_it_does(two_ranks):
     ]
 
 
+def test_ranks_wait_for_all_and_end_as_one_of_them_does(two_ranks):
+    waited = [rank["waited for all"] for rank in two_ranks[1:]]
+    assert waited == [["went on", f"process 1 on {socket.gethostname()}: no room"]] * 2
+
+
 def test_what_stops_one_rank_stops_all_with_one_checkpoint(two_ranks):
     """The session's time on both of them, a signal to one."""
     folder, *ranks = two_ranks

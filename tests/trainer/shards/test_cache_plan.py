@@ -21,6 +21,12 @@ def test_the_next_use_is_counted_over_passes_one_after_the_other():
     assert next_uses(passes, 4).tolist() == [0, 1, 3, FAR]
 
 
+def test_the_next_pass_of_what_is_read_out_comes_after_what_others_still_read():
+    passes = [uses([0, 0, 0, 0], position=2, length=2), uses([1, 2, 2, 1, 3], position=1, length=4)]
+    assert next_uses(passes, 4).tolist() == [3, 2, 0, 3]
+    assert choose(passes, held(0, 1), 0) == (2, [0])
+
+
 @pytest.mark.parametrize(
     ("here", "room", "given_up", "expected"),
     [

@@ -5,13 +5,16 @@ import shutil
 
 import numpy as np
 import pytest
-from builds import unpack
+from builds import run_build, unpack
 from folders import build_shards, make_clips
 from loading import frames_of
+from media import noisy_picture
+from PIL import Image
 from runs import evaluation_of, run_small
 
 from trainer.config.load import load_settings
 from trainer.errors import FormatError, SettingsError, TrainerError
+from trainer.evaluation.predictions import source_rows
 from trainer.shards.extra import add_extra
 from trainer.shards.mix import open_all
 from trainer.shards.shard_set import open_shards
@@ -51,6 +54,21 @@ def test_none_is_held_out_where_there_is_no_val(synthetic, tmp_path):
     shards, before, _, splits, _ = opened(own, extra=[synthetic])
     assert np.array_equal(splits["val"], before["val"]) and splits["val"].max() < len(shards.samples)
     assert len(splits["train"]) == len(before["train"]) + 5
+
+
+def test_synthetic_clips_of_the_folder_itself_are_not_held_out(tmp_path):
+    names = [f"train/{name}/{i}.png" for name in "ab" for i in range(12)]
+    for i, name in enumerate(names):
+        (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noisy_picture(i, 16, 16)).save(tmp_path / "data" / name)
+    lines = [f"{name},{name[6]},train,{'yes' if i % 3 else 'no'}" for i, name in enumerate(names)]
+    (tmp_path / "m.csv").write_text("\n".join(["path,class,split,synthetic", *lines]))
+    run_build(tmp_path / "data", tmp_path / "s", manifest=tmp_path / "m.csv", frames=1, size=16)
+    shards = open_all([tmp_path / "s"])
+    splits, _ = choose_splits(shards, 0.5, 0)
+    rows = source_rows(shards)
+    assert [rows[number]["kind"] for number in splits["val"]] == [""] * 4
+    assert sorted(rows[number]["kind"] for number in splits["train"]) == [""] * 4 + ["synthetic"] * 16
 
 
 def test_several_of_each_and_unpacked_tars(shards_folder, synthetic, tmp_path):

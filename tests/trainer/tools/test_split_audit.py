@@ -6,6 +6,7 @@ from builds import run_build
 from PIL import Image
 
 from trainer.shards.shard_set import open_shards
+from trainer.tools import split_audit
 from trainer.tools.split_audit import audit_split
 
 
@@ -34,6 +35,15 @@ def test_windows_of_one_recording_flatter_a_random_split(windows):
     at_random, by_groups = (float(line.split(word)[1].split()[0]) for word in ("accuracy ", "split of the clips, "))
     assert at_random > 0.95 and by_groups < at_random - 0.1 and "(144 clips of 24 groups)" in line
     assert warning.startswith("WARNING: clips of one group are alike")
+
+
+def test_a_group_that_is_too_large_is_left_out(windows, monkeypatch):
+    monkeypatch.setattr(split_audit, "MOST_CLIPS", 120)
+    samples = np.array(windows.samples)
+    names = np.unique(samples["group"])
+    samples["group"][np.isin(samples["group"], names[::2])] = names[0]  # 72 of the 144
+    line, *_ = audit_split(dataclasses.replace(windows, samples=samples))
+    assert "(72 clips of 12 groups)" in line
 
 
 def test_groups_that_say_nothing_give_no_warning(windows):

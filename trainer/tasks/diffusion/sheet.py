@@ -62,7 +62,7 @@ def sample_sheet(model: LatentDiffusion, shards: ShardSet, real: Real, seed: int
     limit = np.quantile(distances(real.val, real.train), NEAR)
     found = distances(samples.reshape(-1, *samples.shape[2:]), real.train)
     figures = {
-        "latent_std": float(real.train.std()),
+        "latent_std": drawn_std(real.train, shards, model),
         "sample_std": float(samples.std()),
         "sample_near": float((found < limit).mean()),
     }
@@ -89,6 +89,14 @@ def latents_of(shards: ShardSet, numbers: Iterable[int], model: LatentDiffusion)
     means = [member.decode(shards.read(number, ["latent"])[0])[: member.channels] for number in numbers]
     mean, std = (values.cpu().numpy() for values in (model.mean, model.std))
     return (np.array(means, np.float32).reshape(-1, member.channels, *member.shape[1:]) - mean) / std
+
+
+def drawn_std(means: np.ndarray, shards: ShardSet, model: LatentDiffusion) -> float:
+    """The deviation of standardised latents as they are trained on; means: of their posteriors, (N, C, h, w)."""
+    if model.settings.posterior == "mean":
+        return float(means.std())
+    around = np.array(shards.members["latent"].posterior_std) / model.std.flatten().cpu().numpy()
+    return float(np.hypot(means.std(), np.sqrt(np.square(around).mean())))
 
 
 def distances(some: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -81,6 +81,8 @@ class Diffusion(GenerativeTask):
     def statistics(self) -> tuple[np.ndarray, np.ndarray]:
         """The mean and the deviation by which latents are standardised, float32 (C,) each."""
         mean, std = np.array(self.latent.mean), np.array(self.latent.std)
+        if self.settings.model.posterior == "sample":  # what is drawn varies around the posteriors' means, too
+            std = np.hypot(std, self.latent.posterior_std)
         if self.settings.model.normalise == "scalar":  # over all channels at once
             std = np.full_like(std, np.sqrt((std**2).mean() + mean.var()))
             mean = np.full_like(mean, mean.mean())

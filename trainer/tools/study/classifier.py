@@ -19,6 +19,7 @@ from trainer.engine.assemble import make_engine, make_model
 from trainer.engine.evaluate import autocast, choose_dtype
 from trainer.engine.optimizer import Schedule
 from trainer.errors import SettingsError
+from trainer.tasks.classification.settings import ClassificationLoss
 from trainer.tools.study.pictures import Pictures
 from trainer.transforms.clips import normalise, to_float
 
@@ -53,6 +54,10 @@ def classifier_settings(overrides: tuple[str, ...], device: torch.device) -> Set
     settings = resolve_by_device(load_settings(None, (*CLASSIFIER, *overrides)), device)
     if is_custom(settings.model) or settings.model.name != "resnet_lstm":
         raise SettingsError(f"model.name is {settings.model.name}; the study's features are those of resnet_lstm")
+    if not isinstance(settings.loss, ClassificationLoss):
+        raise SettingsError(
+            f"loss.name is {settings.loss.name}; a study learns classes: use cross_entropy, focal or bce"
+        )
     if settings.batch_size == "auto":
         raise SettingsError("batch_size is auto; equal steps need a number, the same for every arm")
     return settings
@@ -74,7 +79,7 @@ def train_classifier(pictures: Pictures, places: np.ndarray, settings: Settings,
     engine.begin_epoch(0)
     sums = engine.new_sums()
     for step, chosen in enumerate(_batches(places, settings.batch_size, steps, settings.seed), 1):
-        engine.train_step(pictures.batch(chosen, group.device), 0, step - 1, sums)
+        engine.train_step(pictures.batch(chosen, group.device, step), 0, step - 1, sums)
         if step in ends:
             engine.guard.check(f"step {step}")
             outputs, _ = score(engine.evaluated, pictures, val, settings, group)

@@ -18,6 +18,7 @@ from trainer.data.batches import Batch
 from trainer.data.loader import ClipLoader
 from trainer.errors import TrainerError
 from trainer.shards.mix import mix_shards
+from trainer.shards.shard_cache import ShardCache
 from trainer.shards.shard_set import ShardSet, open_shards
 from trainer.shards.splits import limit_per_class
 from trainer.tools.study.arms import Arm
@@ -63,11 +64,14 @@ class Pictures:
             places.append(limit_per_class(self.shards, chosen, arm.per_class, seed) if arm.per_class else chosen)
         return np.concatenate(places)
 
-    def batch(self, places: np.ndarray, device: torch.device) -> Batch:
-        """A batch of the pictures at these places, int64 (B,), as the loader makes them of clips of one frame."""
+    def batch(self, places: np.ndarray, device: torch.device, step: int = 0) -> Batch:
+        """A batch of the pictures at these places, int64 (B,), as the loader makes them of clips of one frame.
+
+        step: in training, so that what augmentation draws for a picture is another each time.
+        """
         name = self.shards.first_member.name
         values = self.values[torch.from_numpy(places)].to(device, non_blocking=True)[:, None]
-        seeds = np.stack([places, np.zeros_like(places)], 1)
+        seeds = np.stack([places, np.full_like(places, step)], 1)
         return Batch({name: values}, self.numbers[places], np.ones(len(places), bool), seeds)
 
     def thumbnails(self, places: np.ndarray) -> np.ndarray:
@@ -86,26 +90,30 @@ def open_folders(real: Path, synthetic: tuple[Path, ...]) -> ShardSet:
 
     Raises FormatError for what are no shards, TrainerError where they are not such as a study can use.
     """
-    own = open_shards(real)
+    cache = ShardCache()
+    own = open_shards(real, cache=cache)
     if own.frames != 1:
         raise TrainerError(f"{real}: has clips of {own.frames} frames; a study is of pictures: build with --frames 1")
+    if len(own.heads) > 1:
+        names = ", ".join(head.name for head in own.heads)
+        raise TrainerError(f"{real}: has several labels ({names}); a study is of one: build without the others")
     for split in SPLITS:
         if len(own.numbers(split)) == 0:
             raise TrainerError(f"{real}: has no {split} split; a study trains, chooses and judges by three")
-    others = [_open_synthetic(folder, own) for folder in synthetic]
+    others = [_open_synthetic(folder, own, cache) for folder in synthetic]
     mixed = mix_shards([own, *others])
     for note in mixed.notes:
         logger.warning(note)
     return mixed
 
 
-def _open_synthetic(folder: Path, real: ShardSet) -> ShardSet:
+def _open_synthetic(folder: Path, real: ShardSet, cache: ShardCache) -> ShardSet:
     if folder.is_dir() and not (folder / "index.json").is_file() and any(folder.glob("*/*.png")):
         raise TrainerError(
             f"{folder}: holds pictures, but no shards; make them as the real ones were made: shardify build {folder} "
             f"SHARDS --frames 1 --size {real.size}"
         )
-    shards = open_shards(folder)
+    shards = open_shards(folder, cache=cache)
     if unknown := [name for name in shards.classes if name not in real.classes]:
         raise TrainerError(f"{folder}: has the class {unknown[0]}, which {real.folder} has not; leave it out")
     for split in SPLITS[1:]:

@@ -1,5 +1,6 @@
 """Builds on a cluster, as far as they need none: what a task does, and what is refused before one is asked."""
 
+import socket
 import sys
 
 import pytest
@@ -14,6 +15,7 @@ from shardify.build.parts.planned_shard import from_line, to_line
 from shardify.build.request import BuildRequest
 from shardify.cli.main import main
 from shardify.errors import ShardifyError
+from shardify.executors.ray import _call
 from shardify.format.settings import BuildSettings
 
 
@@ -65,6 +67,12 @@ def test_a_build_that_was_replaced_publishes_nothing(planned):
             with pytest.raises(ShardifyError, match=said):
                 build_planned(line, request=request, versions=versions, token=token)
     assert set(tree(request.out)) == {".plan.jsonl"}
+
+
+def test_a_failure_names_its_machine_and_is_tried_again_only_where_it_may_pass(tmp_path):
+    host = socket.gethostname()
+    assert _call(float, "one") == (f"{host}: ValueError: could not convert string to float: 'one'", False)
+    assert _call(open, str(tmp_path)) == (f"{host}: [Errno 21] Is a directory: '{tmp_path}'", True)
 
 
 @pytest.mark.parametrize(

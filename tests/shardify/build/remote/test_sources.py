@@ -1,19 +1,26 @@
 """Builds of videos in a bucket: the folder that a build of local files makes, whatever the network does."""
 
 import functools
+import io
+import threading
+from concurrent.futures import CancelledError
 
 import pytest
 from buckets import make_bucket, moto_endpoint
 from builds import SMALL, make_job, tree
+from media import noisy_picture
+from PIL import Image, PngImagePlugin
 
 from shardify.build.build import build
 from shardify.build.estimate import estimate_build
 from shardify.build.parts.build_part import build_part, make_plan
 from shardify.build.parts.plan_file import Part
+from shardify.build.remote import sources as sources_module
 from shardify.build.remote.places import MARK, Scratch, open_places
 from shardify.build.remote.sources import RemoteSources
 from shardify.build.request import BuildRequest, Changes
 from shardify.errors import NothingToBuildError, StorageError, UsageError
+from shardify.format import synthetic
 from shardify.format.index import read_rows
 from shardify.format.settings import BuildSettings
 from shardify.storage import attempts, remote
@@ -32,8 +39,8 @@ def there(data, proxy):
 def run(there, tmp_path):
     """Any function of a request, on the videos in the bucket; nothing stays in the scratch folder."""
 
-    def run(act=build, size=10**9, changes=Changes(), **options):  # noqa: B008 (it is frozen)
-        request = BuildRequest(there, tmp_path / "s", BuildSettings(**SMALL, **options), workers=1, changes=changes)
+    def run(act=build, size=10**9, changes=Changes(), data=there, **options):  # noqa: B008 (it is frozen)
+        request = BuildRequest(data, tmp_path / "s", BuildSettings(**SMALL | options), workers=1, changes=changes)
         try:
             scratch = Scratch(tmp_path / "scratch", size)
             with open_places(request, scratch, writes=True, take_over=False) as opened:
@@ -82,6 +89,63 @@ def test_another_content_of_the_same_size(run, there, tmp_path, caplog):
     assert report.dropped_inputs == report.new_inputs == 1 and "1 videos, for example real/v03.mp4" in caplog.text
     remote.delete(there / "real" / "v03.mp4")
     assert run(changes=Changes(prune=True)).inputs == 13
+
+
+def test_twins_are_compared_in_parts_and_nothing_else_is_read(run, there, proxy):
+    """In the plan; one of equal size is told apart by a block of its middle."""
+    content = remote.read_bytes(there / "fake" / "twin.mp4")
+    changed = bytearray(content)
+    changed[len(content) // 2] ^= 1
+    remote.write_bytes(there / "other" / "v90.mp4", bytes(changed))
+    proxy.requests.clear()
+    run(make_plan)
+    twins = [len(proxy.gets(name)) for name in ("fake/twin.mp4", "real/v01.mp4", "other/v90.mp4")]
+    assert twins == [2, 2, 1] and len(proxy.gets(".mp4")) == 5
+
+
+def test_synthetic_pictures_are_for_training_alone(run, there, tmp_path):
+    info = PngImagePlugin.PngInfo()
+    info.add_text(synthetic.KEYWORD, synthetic.MARK)
+    pictures = there.parent / "pictures"
+    for number, name in enumerate(["train/a/1", "train/b/1", "test/a/1", "test/b/1", "test/b/made", "train/b/made"]):
+        file = io.BytesIO()
+        Image.fromarray(noisy_picture(number, 16, 16)).save(file, "PNG", pnginfo=info if "made" in name else None)
+        remote.write_bytes(pictures / f"{name}.png", file.getvalue())
+    run(data=pictures, frames=1)
+    rows = {row["source"]: row for row in read_rows(tmp_path / "s")}
+    assert rows["test/b/made.png"]["error"].startswith("is synthetic, and test is for real ones alone")
+    assert (rows["train/b/made.png"]["kind"], rows["train/b/made.png"]["status"]) == ("synthetic", "ok")
+
+
+def test_of_what_is_no_video_only_lists_of_data_sets_are_fetched(run, there, proxy):
+    for name in ("part.zip", "notes.csv", "real/metadata.json"):
+        remote.write_bytes(there / name, b"{}")
+    proxy.requests.clear()
+    run(lambda request: request.list_sources())
+    fetched = {path.partition("/videos/")[2] for path, _ in proxy.gets() if "/videos/" in path}
+    assert fetched == {"real/metadata.json"}
+
+
+def test_closing_cuts_off_what_is_on_its_way(there, tmp_path, monkeypatch, proxy):
+    monkeypatch.setattr(sources_module, "PART", 1000)
+    remote.write_bytes(there / "long.mp4", b"x" * 5000)
+    sources = RemoteSources(there, tmp_path, files=1, size=10**9)
+    sources.make_folder()
+    closing = threading.Thread(target=sources.close)
+    proxy.requests.clear()
+
+    def close_first(*_):
+        if not sources._closed.is_set():
+            closing.start()
+            sources._closed.wait()
+        return ""
+
+    proxy.fault = close_first
+    with pytest.raises(CancelledError):
+        next(sources.ready([make_job(sources.folder / "long.mp4")]))
+    closing.join()
+    assert len(proxy.gets("long.mp4")) == 1
+    assert not (sources.folder / "long.mp4").read_bytes().strip(b"\0") and not list(tmp_path.rglob("*.tmp"))
 
 
 @pytest.mark.parametrize(("files", "size"), [(3, 10**9), (9, 6000)])

@@ -23,7 +23,7 @@ from trainer.shards.shard_set import open_shards
 from trainer.tasks import task_of
 from trainer.tasks.diffusion.model import LatentDiffusion
 from trainer.tasks.diffusion.saved import load_diffusion, model_folder
-from trainer.tasks.diffusion.sheet import distances, evenly
+from trainer.tasks.diffusion.sheet import distances, drawn_std, evenly, latents_of
 from trainer.tasks.diffusion.task import Diffusion
 
 CPU = torch.device("cpu")
@@ -76,6 +76,19 @@ def test_evaluation_draws_by_place_alone_and_covers_the_timesteps(shards, batch)
     other = task.evaluation_inputs(dataclasses.replace(batch, numbers=batch.numbers[::-1]), labels, places)
     assert all(torch.equal(*pair) for pair in zip(one[2:], other[2:], strict=True))
     assert set(np.histogram(one[2], 4, (0, 100))[0].tolist()) <= {3, 4, 5}
+
+
+def test_draws_from_wide_posteriors_are_standardised_too(shards, batch):
+    latent = dataclasses.replace(shards.members["latent"], posterior_std=(3.0,) * CHANNELS)
+    wide = dataclasses.replace(shards, members={**shards.members, "latent": latent})
+    task, numbers = task_on(wide), shards.numbers("train")
+    model = task.build_model(task.settings.model, 2, SIZE)
+    task.fit(model, wide, numbers)
+    means = latents_of(shards, numbers, model)
+    drawn = means + 3 / model.std.numpy() * np.random.default_rng(0).standard_normal(means.shape)
+    assert drawn.std((0, 2, 3)) == pytest.approx(1, abs=0.05) and means.std() < 0.7
+    assert drawn_std(means, wide, model) == pytest.approx(1, abs=1e-3)
+    assert task_on(wide, "model.posterior=mean").statistics()[1] == pytest.approx(np.float32(latent.std))
 
 
 @pytest.mark.parametrize(("normalise", "posterior"), [("channel", "mean"), ("scalar", "mean"), ("none", "sample")])

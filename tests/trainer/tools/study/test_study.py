@@ -121,6 +121,10 @@ def test_what_cannot_be_studied_is_one_line(made, tmp_path):
     assert pictures.exit_code == 1 and "shardify build" in pictures.output and "--frames 1 --size 16" in pictures.output
     epochs = run(made, tmp_path / "d", "--set", "epochs=3")
     assert epochs.exit_code == 2 and "--set epochs=3: a study does not have this setting" in epochs.output
+    values = run(made, tmp_path / "e", "--set", "loss.name=mse")
+    assert values.exit_code == 2 and "loss.name is mse; a study learns classes" in values.output
+    of_nothing = run(made, tmp_path / "f", "--vae-range", "0..1")
+    assert of_nothing.exit_code == 2 and "--vae-range is of an autoencoder, which --vae names" in of_nothing.output
     real_twice = run(made, tmp_path / "c", synthetic=("real",))
     assert (
         real_twice.exit_code == 1 and "has 6 pictures in val; synthetic ones are for train alone" in real_twice.output

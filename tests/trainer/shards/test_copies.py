@@ -1,0 +1,194 @@
+"""Copies of remote shards: which stay, which go, and who says so."""
+
+import errno
+import os
+import threading
+
+import pytest
+from buckets import make_bucket, moto_endpoint, put_folder, use_endpoint
+from hub_standin import hub_of
+
+from shardify.storage import remote
+from trainer.data.loader import ClipLoader
+from trainer.errors import FormatError, SettingsError
+from trainer.shards.mix import open_all
+from trainer.shards.shard_cache import ShardCache
+from trainer.shards.shard_set import open_shards
+
+HUB = "hf://datasets/me/data/shards"
+
+
+@pytest.fixture(scope="module")
+def there(shards_folder):
+    """The shards in a bucket."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        use_endpoint(monkeypatch, moto_endpoint())
+        return put_folder(shards_folder, make_bucket(moto_endpoint()) / "there")
+
+
+@pytest.fixture(autouse=True)
+def endpoint(monkeypatch, there):
+    use_endpoint(monkeypatch, moto_endpoint())
+
+
+@pytest.fixture
+def hub(shards_folder, monkeypatch):
+    with hub_of(shards_folder.parent, monkeypatch) as hub:
+        yield hub
+
+
+def all_clips(shards):
+    return [bytes(*shards.read(number)) for number in range(len(shards.samples))]
+
+
+def read_until(condition, loader):
+    """Whole epochs, until it holds."""
+    for epoch in range(200):
+        list(loader.batches(epoch))
+        if condition():
+            return
+    raise AssertionError("it never holds")
+
+
+def end_of_downloads():
+    for thread in threading.enumerate():
+        if thread.name == "shards":
+            thread.join()
+
+
+def copies(folder):
+    return sorted(path.name for path in folder.glob("*/*.tar"))
+
+
+def bytes_of(paths):
+    return sum(path.stat().st_size for path in paths)
+
+
+def filled(cache, there):
+    """The bucket's shards, those of train copied to here."""
+    shards = open_shards(there, cache=cache)
+    loader = ClipLoader(shards, batch_size=4)
+    read_until(lambda: len(copies(cache.folder)) == 3, loader)
+    loader.close()
+    end_of_downloads()
+    return shards
+
+
+def test_copies_that_are_all_there_is_stay_while_they_are_read(there, hub, tmp_path, shards_folder):
+    tars, tables = bytes_of(shards_folder.glob("*.tar")), bytes_of(shards_folder.glob("[is]*.*"))
+    bound = (tars + 2 * tables + max(path.stat().st_size for path in shards_folder.glob("train*.tar"))) / 1e9
+    hub_shards = open_shards(HUB, cache=ShardCache(tmp_path, bound))
+    expected = all_clips(open_shards(shards_folder))
+    assert all_clips(hub_shards) == expected
+    (here,) = {path.parent for path in tmp_path.glob("*/*.tar")}
+    other = ClipLoader(open_shards(there, cache=ShardCache(tmp_path, bound)), batch_size=4, shuffle_shards=1)
+    read_until(lambda: any(path.parent != here for path in tmp_path.glob("*/*.tar")), other)
+    other.close()
+    end_of_downloads()
+    assert len(list(here.glob("*.tar"))) == 5
+    (tmp_path / "tight").mkdir()
+    mixed = open_all([there, HUB], cache=ShardCache(tmp_path / "tight", bound))
+    assert all_clips(mixed) == expected * 2
+
+
+def test_copies_that_nobody_reads_go_for_others(hub, tmp_path, shards_folder):
+    bound = 1.5 * bytes_of(shards_folder.iterdir()) / 1e9
+    all_clips(open_shards(HUB, cache=ShardCache(tmp_path, bound)))
+    index = (shards_folder / "index.json").read_bytes()
+    other = tmp_path / "hub" / "other"
+    other.mkdir(parents=True)
+    for path in shards_folder.iterdir():
+        os.link(path, other / path.name)
+    hub.folder = other.parent
+    (other / "index.json").unlink()
+    (other / "index.json").write_bytes(index + b"\n")
+    assert all_clips(open_shards("hf://datasets/me/data/other", cache=ShardCache(tmp_path, bound)))
+    assert len(list(tmp_path.glob("other-*/*.tar"))) == 5 and len(list(tmp_path.glob("shards-*/*.tar"))) < 5
+
+
+def test_a_damaged_copy_of_the_hub_comes_again(hub, tmp_path, shards_folder):
+    shards = open_shards(HUB, cache=ShardCache(tmp_path))
+    expected = all_clips(open_shards(shards_folder))
+    assert all_clips(shards) == expected
+    copy = next(tmp_path.glob("*/train-000000.tar"))
+    copy.write_bytes(bytes(copy.stat().st_size))
+    assert all_clips(shards) == expected
+    copy.write_bytes(b"cut")
+    assert all_clips(open_shards(HUB, cache=ShardCache(tmp_path))) == expected
+
+
+def test_a_shard_that_is_damaged_on_the_hub_is_named_and_comes_once(hub, tmp_path, shards_folder):
+    damaged = tmp_path / "hub" / "shards"
+    damaged.mkdir(parents=True)
+    for path in shards_folder.iterdir():
+        os.link(path, damaged / path.name)
+    hub.folder, tar = damaged.parent, damaged / "val-000000.tar"
+    size = tar.stat().st_size
+    tar.unlink()
+    tar.write_bytes(bytes(size))
+    shards = open_shards(HUB, cache=ShardCache(tmp_path))
+    for number in shards.numbers("val")[:2]:
+        with pytest.raises(FormatError, match=r"val-000000\.tar: differs from index\.json"):
+            shards.read(int(number))
+    assert len([path for method, path in hub.requests if method == "GET" and path.endswith(tar.name)]) == 1
+
+
+@pytest.mark.parametrize("left", [1, 0])
+def test_a_lower_bound_holds_for_copies_that_are_there(there, tmp_path, left, shards_folder):
+    filled(ShardCache(tmp_path), there)
+    largest = max(path.stat().st_size for path in shards_folder.glob("train*.tar"))
+    bound = left * (bytes_of(shards_folder.glob("[is]*.*")) + largest) / 1e9
+    loader = ClipLoader(open_shards(there, cache=ShardCache(tmp_path, bound)), batch_size=4)
+    read_until(lambda: len(copies(tmp_path)) == left, loader)
+    loader.close()
+
+
+def test_a_shard_whose_copies_are_always_damaged_is_not_removed_for_ever(there, tmp_path):
+    shards = filled(ShardCache(tmp_path), there)
+    copy = next(tmp_path.glob("*/train-000000.tar"))
+    whole, address = copy.read_bytes(), next(path for path in shards.paths.values() if path.name == copy.name)
+    gone = []
+    for _ in range(3):
+        shards.cache.drop(address)
+        gone.append(not copy.exists())
+        copy.write_bytes(whole)
+    assert gone == [True, True, False]
+
+
+def test_a_copy_that_cannot_be_removed_ends_the_copying_in_one_line(there, tmp_path, monkeypatch, caplog):
+    filled(ShardCache(tmp_path), there)
+
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.unlink", refuse)
+    loader = ClipLoader(open_shards(there, cache=ShardCache(tmp_path, 0)), batch_size=4)
+    read_until(lambda: "no more shards" in caplog.text, loader)
+    loader.close()
+    assert caplog.text.count("no more shards are copied (Permission denied)") == 1
+
+
+def test_a_second_run_says_once_that_another_copies_and_takes_over(there, tmp_path, shards_folder, caplog):
+    other = put_folder(shards_folder, make_bucket(moto_endpoint()) / "other")
+    remote.write_bytes(other / "index.json", (shards_folder / "index.json").read_bytes() + b"\n")
+    first, same = (ClipLoader(open_shards(there, cache=ShardCache(tmp_path)), batch_size=4) for _ in range(2))
+    second = ClipLoader(open_shards(other, cache=ShardCache(tmp_path)), batch_size=4)
+    for loader in (first, same):
+        read_until(lambda: len(copies(tmp_path)) == 3, loader)
+    read_until(lambda: "another process copies other shards" in caplog.text, second)
+    first.close()
+    same.close()
+    read_until(lambda: len(copies(tmp_path)) == 6, second)  # in the middle of whatever pass it is
+    second.close()
+    assert caplog.text.count("another process copies") == 1 and "of other-" in caplog.text
+
+
+def test_without_a_home_folder_only_the_default_is_refused(there, tmp_path, monkeypatch):
+    def unknown():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr("pathlib.Path.home", unknown)
+    assert open_shards(there, cache=ShardCache(tmp_path)).read(0)
+    with pytest.raises(SettingsError, match=r"data\.cache_dir is auto, and no home folder is known"):
+        open_shards(there, cache=ShardCache())
