@@ -276,7 +276,7 @@ def validate_epoch(run: Run, figures: dict) -> None:
     run.engine.schedule.after_epoch(value)
     progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, {}
     logger.info(epoch_line(row, settings, run.task.shown_metric(settings.metric), better))
-    with run.group.waiting_for_main():  # a sheet of samples may take minutes
+    with run.group.failing_together(), run.group.waiting_for_main():  # a sheet of samples may take minutes
         if run.group.is_main:
             write_epoch(run, row, predictions if better else None)
 

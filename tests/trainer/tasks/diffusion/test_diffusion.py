@@ -286,6 +286,11 @@ def test_samples_are_compared_with_the_clips_of_the_run(shards, tmp_path):
     assert {"sample_near", "real_agreement"} < figures.keys()
 
 
+def test_notes_of_shards_are_left_to_who_chooses_the_splits(shards):
+    task, noted = task_on(shards), dataclasses.replace(shards, notes=("a note",))
+    assert task.check_data(task.settings, noted, {})[1] == []
+
+
 def test_the_cache_of_the_clips_of_train_that_are_compared_counts(shards, monkeypatch):
     settings = task_on(shards).settings
     splits = {split: shards.numbers(split) for split in ("train", "val")}
