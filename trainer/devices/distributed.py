@@ -111,9 +111,9 @@ class Group:
     def failing_together(self) -> Iterator[None]:
         """What stops one rank in this block stops all at its end, instead of leaving the others to wait for it.
 
-        Nothing in the block may wait for another rank, but by
-        a block that all of them leave, whatever happens. Raises GroupError with the first such rank's reason and exit
-        code; alone, and for a fault of the program on the rank that has it, the error itself.
+        Nothing in the block may wait for another rank, but by a block that all of them leave, whatever happens. Raises
+        GroupError with the first such rank's reason and exit code; alone, and for a fault of the program on the rank
+        that has it, the error itself.
         """
         failure: Exception | None = None
         try:
