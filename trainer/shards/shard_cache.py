@@ -152,7 +152,7 @@ class ShardCache:
             numbers = np.array([self._numbers.get(shard, -1) for shard in shards], np.int64)
             self._passes.pop(loader, None)
             self._passes[loader] = Uses(numbers[order], length, position)  # the last one in their sequence
-            if any(self._shards[number].copy not in self._here for number in numbers[numbers >= 0]):
+            if not all(self._shards[number].is_here for number in numbers[numbers >= 0]):
                 self._changed.notify_all()
             if not self._stopped and self._thread is None and any(self._shards[n].in_parts for n in numbers if n >= 0):
                 self._thread = threading.Thread(target=self._download_all, name="shards", daemon=True)

@@ -25,8 +25,22 @@ HEADER = re.compile(
 DTYPES = ("uint8", "int16", "int32", "int64", "float16", "float32")
 
 
+class NumpyFile(Member):
+    """The contract of members whose payload is a .npy file, `<key>.NAME.npy`."""
+
+    @property
+    def extension(self) -> str:
+        return f"{self.name}.npy"
+
+    def encode(self, values: np.ndarray) -> bytes:
+        return encode_array(values.astype(self.dtype, casting="safe"))
+
+    def decode_into(self, payload: bytes, out: Pixels) -> None:
+        decode_array_into(payload, out)
+
+
 @dataclass(frozen=True, kw_only=True)
-class Array(Member):
+class Array(NumpyFile):
     """`<key>.NAME.npy`, values of one dtype and shape."""
 
     kind: ClassVar[str] = "array"
@@ -40,22 +54,12 @@ class Array(Member):
         object.__setattr__(self, "sides", tuple(self.sides))  # JSON has lists
 
     @property
-    def extension(self) -> str:
-        return f"{self.name}.npy"
-
-    @property
     def dtype(self) -> np.dtype:
         return np.dtype(self.type)
 
     @property
     def stored_shape(self) -> tuple[int, ...]:
         return tuple(self.sides)
-
-    def encode(self, values: np.ndarray) -> bytes:
-        return encode_array(values.astype(self.dtype, casting="safe"))
-
-    def decode_into(self, payload: bytes, out: Pixels) -> None:
-        decode_array_into(payload, out)
 
 
 def encode_array(values: np.ndarray) -> bytes:

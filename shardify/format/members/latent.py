@@ -5,21 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from shardify.format.members.array import decode_array_into, encode_array
-from shardify.format.members.base import MAX_BYTES, Member, is_whole
-
-if TYPE_CHECKING:
-    from shardify.format.members.base import Pixels
+from shardify.format.members.array import NumpyFile
+from shardify.format.members.base import MAX_BYTES, is_whole
 
 TEXTS = ("class", "sha256", "trained_on")  # that `vae` has beside its config
 
 
 @dataclass(frozen=True, kw_only=True)
-class Latent(Member):
+class Latent(NumpyFile):
     """`<key>.latent.npy`, float16 (2C, h, w): mean, then log-variance, of the posterior of one picture.
 
     `mean`, `std`, `posterior_std`, `min`, `max` and `scaling_factor` are of the `count` pictures of train alone: of
@@ -77,22 +74,12 @@ class Latent(Member):
         return self.sides[0] // 2
 
     @property
-    def extension(self) -> str:
-        return f"{self.name}.npy"
-
-    @property
     def dtype(self) -> np.dtype:
         return np.dtype(np.float16)
 
     @property
     def stored_shape(self) -> tuple[int, ...]:
         return tuple(self.sides)
-
-    def encode(self, values: np.ndarray) -> bytes:
-        return encode_array(values.astype(self.dtype, casting="safe"))
-
-    def decode_into(self, payload: bytes, out: Pixels) -> None:
-        decode_array_into(payload, out)
 
     def picture(self, values: np.ndarray) -> np.ndarray:
         """The channels of the mean from left to right, each from black to white over six standard deviations."""

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from shardify.format.members.array import decode_array_into, encode_array
-from shardify.format.members.base import Member, is_whole
+from shardify.format.members.array import NumpyFile
+from shardify.format.members.base import is_whole
 
 if TYPE_CHECKING:
-    from shardify.format.members.base import Pixels
     from shardify.format.settings import BuildSettings
 
 MIN_POWER = 1e-10  # added before the logarithm
@@ -21,7 +20,7 @@ MAX_RATE, MAX_MELS, MAX_COLUMNS = 500_000, 512, 8192
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mel(Member):
+class Mel(NumpyFile):
     """`<key>.mel.npy`, float16 (1, M, F): the natural logarithm of the power in M bands of F columns of time.
 
     A clip without sound has FLOOR everywhere; samples.npy says so in `mel_present`, `<key>.json` in `has_audio`.
@@ -66,10 +65,6 @@ class Mel(Member):
         )
 
     @property
-    def extension(self) -> str:
-        return f"{self.name}.npy"
-
-    @property
     def dtype(self) -> np.dtype:
         return np.dtype(np.float16)
 
@@ -80,12 +75,6 @@ class Mel(Member):
     def silence(self) -> np.ndarray:
         """The values of a clip without sound."""
         return np.full(self.shape, FLOOR, self.dtype)
-
-    def encode(self, values: np.ndarray) -> bytes:
-        return encode_array(values.astype(self.dtype, casting="safe"))
-
-    def decode_into(self, payload: bytes, out: Pixels) -> None:
-        decode_array_into(payload, out)
 
     def picture(self, values: np.ndarray) -> np.ndarray:
         """Low bands below; from black, where there is no sound, to white, where it is loudest."""

@@ -5,6 +5,7 @@ import os
 import threading
 
 import pytest
+import torch
 from buckets import make_bucket, moto_endpoint, put_folder, use_endpoint
 from hub_standin import hub_of
 
@@ -192,3 +193,20 @@ def test_without_a_home_folder_only_the_default_is_refused(there, tmp_path, monk
     assert open_shards(there, cache=ShardCache(tmp_path)).read(0)
     with pytest.raises(SettingsError, match=r"data\.cache_dir is auto, and no home folder is known"):
         open_shards(there, cache=ShardCache())
+
+
+def test_a_pass_resumes_at_any_step_with_the_cache_emptied(there, tmp_path, shards_folder):
+    expected = [batch.numbers.tolist() for batch in ClipLoader(shards_folder, batch_size=4, seed=3).batches(1)]
+    clips = [clips for clips, _ in ClipLoader(shards_folder, batch_size=4, seed=3, shuffle=False)]
+    loader = ClipLoader(filled(ShardCache(tmp_path / "old"), there), batch_size=4, seed=3)
+    loader.set_epoch(1)
+    stepping = iter(loader)
+    for step in range(1, len(expected)):
+        next(stepping)
+        emptied = ClipLoader(open_shards(there, cache=ShardCache(tmp_path / f"step-{step}")), batch_size=4, seed=3)
+        emptied.load_state_dict(loader.state_dict())
+        for numbers, (found, _) in zip(expected[step:], emptied, strict=True):
+            wanted = [clips[number // 4][number % 4] for number in numbers]
+            assert found.equal(torch.stack(wanted))
+        emptied.close()
+    loader.close()

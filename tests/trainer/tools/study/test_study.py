@@ -4,12 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from buckets import make_bucket, moto_endpoint, put_folder, use_endpoint
 from builds import run_build
 from click.testing import CliRunner
 from PIL import Image
 
 from trainer.study import main
 from trainer.tools.study.classifier import _batches
+from trainer.tools.study.pictures import open_folders, read_pictures
 
 CLASSES, RECORDINGS = ("a", "b", "c"), {"train": 2, "val": 1, "test": 3}
 SMALL = (
@@ -135,3 +137,12 @@ def test_every_arm_takes_whole_batches_of_whole_passes():
     batches = list(_batches(np.arange(100, 110), 4, 5, seed=1))
     assert [len(batch) for batch in batches] == [4] * 5
     assert sorted(np.concatenate(batches)[:10]) == sorted(np.concatenate(batches)[10:]) == list(range(100, 110))
+
+
+def test_folders_in_a_bucket_are_the_folders_here(made, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    use_endpoint(monkeypatch, moto_endpoint())
+    here = [made / "shards" / name for name in ("real", "others")]
+    there = [Path(put_folder(folder, make_bucket(moto_endpoint()) / folder.name)) for folder in here]
+    remote, local = (read_pictures(open_folders(real, (others,)), None) for real, others in (there, here))
+    assert remote.values.equal(local.values)
