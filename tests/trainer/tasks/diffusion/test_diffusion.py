@@ -23,7 +23,7 @@ from trainer.shards.shard_set import open_shards
 from trainer.tasks import task_of
 from trainer.tasks.diffusion.model import LatentDiffusion
 from trainer.tasks.diffusion.saved import load_diffusion, model_folder
-from trainer.tasks.diffusion.sheet import distances, drawn_std, evenly, latents_of
+from trainer.tasks.diffusion.sheet import drawn_std, latents_of
 from trainer.tasks.diffusion.task import Diffusion
 
 CPU = torch.device("cpu")
@@ -272,20 +272,6 @@ def test_shards_without_latents(pictures, run_tiny, tmp_path):
         task_on(open_shards(pictures))
 
 
-def test_samples_are_compared_with_the_clips_of_the_run(shards, tmp_path):
-    task = task_on(shards)
-    model = task.build_model(task.settings.model, 2, SIZE).eval()
-    train = shards.numbers("train")  # some of which a run may hold out, or leave
-    numbers = {"train": train[::3], "val": train[1::3]}
-    task.fit(model, shards, numbers["train"])
-    (tmp_path / "samples").mkdir()
-    figures = task.after_validation(tmp_path, model, shards, numbers, (0, 8), False)
-    loader = ClipLoader(shards, "train", 64, members=["latent"], shuffle=False, numbers=numbers["train"])
-    latents = next(iter(loader.batches(0))).clips.float()[:, :CHANNELS]
-    assert figures["latent_std"] == pytest.approx(float(((latents - model.mean) / model.std).std(correction=0)), 1e-4)
-    assert {"sample_near", "real_agreement"} < figures.keys()
-
-
 def test_notes_of_shards_are_left_to_who_chooses_the_splits(shards):
     task, noted = task_on(shards), dataclasses.replace(shards, notes=("a note",))
     assert task.check_data(task.settings, noted, {})[1] == []
@@ -305,12 +291,3 @@ def test_it_counts_in_epochs_too(run_tiny, tmp_path):
     own = ("steps=none", "epochs=1", "checkpoint_every_steps=0", "model.keep_steps=[]", "model.sample_every_steps=0")
     record = run_tiny(tmp_path / "run", *own, "batch_size=auto")
     assert record["epochs_trained"] == 1 and not (tmp_path / "run" / "samples").exists()
-
-
-def test_distances_are_those_to_the_nearest():
-    points = np.array([[0.0, 0], [3, 4], [10, 0]], np.float32)
-    assert distances(points[:2], points[1:]).tolist() == pytest.approx([5, 0], abs=1e-3)
-
-
-def test_evenly():
-    assert evenly(np.arange(10), 3).tolist() == [0, 3, 6] and evenly(np.arange(2), 3).tolist() == [0, 1]
