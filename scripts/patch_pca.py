@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
+from shardify.errors import UsageError
 from shardify.one_line_errors import failures_as_one_line
 
 COLOURS = 3
@@ -68,7 +69,11 @@ def main(shards: Path, out: Path, channels: int, patch: int, pictures: int) -> N
     from trainer.data.loader import ClipLoader
 
     with failures_as_one_line():
+        if channels > COLOURS * patch**2:
+            raise UsageError(f"--channels is {channels}, but a patch has {COLOURS * patch**2} numbers; pass no more")
         loader = ClipLoader(shards, "train", pictures, shuffle=True)
+        if loader.shards.size % patch:
+            raise UsageError(f"--patch is {patch}, which does not divide the {loader.shards.size} px of {shards}")
         clips, _ = next(iter(loader))
         loader.close()
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -276,7 +276,7 @@ def validate_epoch(run: Run, figures: dict) -> None:
     run.engine.schedule.after_epoch(value)
     progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, {}
     logger.info(epoch_line(row, settings, run.task.shown_metric(settings.metric), better))
-    with run.group.failing_together():
+    with run.group.failing_together(), run.group.waiting_for_main():  # a sheet of samples may take minutes
         if run.group.is_main:
             write_epoch(run, row, predictions if better else None)
 
@@ -287,7 +287,8 @@ def write_epoch(run: Run, row: dict, best: Predictions | None) -> None:
     if best:
         progress.best_sha256 = save_model(run, best, progress.best_value)
     done = (progress.epoch - 1) * steps, progress.epoch * steps
-    row |= task.after_validation(run.out, run.engine.evaluated, run.shards, done, best is not None)
+    numbers = {split: loader.numbers for split, loader in run.loaders.items()}
+    row |= task.after_validation(run.out, run.engine.evaluated, run.shards, numbers, done, best is not None)
     if run.settings.steps:
         add_validation(run.out, row)
     columns, curves = task.history_columns(), task.history_curves(run.settings.metric)

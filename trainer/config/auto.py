@@ -16,7 +16,8 @@ OF_RESNET_LSTM = (
     "pool", "head", "dropout",
 )  # fmt: skip
 OF_THE_MACHINE = (
-    "model.backbone", "model.batch_norm", "model.video.encoder", "model.audio.encoder", "batch_size", "metric",
+    "model.backbone", "model.batch_norm", "model.video.encoder", "model.audio.encoder", "model.level_channels",
+    "batch_size", "metric",
 )  # fmt: skip
 
 

@@ -29,7 +29,7 @@ from trainer.errors import GroupError, SettingsError, TrainerError, first_senten
 T = TypeVar("T")
 
 TIMEOUT = timedelta(minutes=10)  # of one exchange; the first compiled steps differ by less between machines
-POLL_SECONDS = 0.2  # how often a process asks whether the main one has finished
+POLL_SECONDS = 0.05  # how often a process asks whether the main one has finished
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,9 @@ class Group:
     def failing_together(self) -> Iterator[None]:
         """What stops one rank in this block stops all at its end, instead of leaving the others to wait for it.
 
-        Nothing in the block may wait for another rank. Raises GroupError with the first such rank's reason and exit
-        code; alone, and for a fault of the program on the rank that has it, the error itself.
+        Nothing in the block may wait for another rank, but by a block that all of them leave, whatever happens. Raises
+        GroupError with the first such rank's reason and exit code; alone, and for a fault of the program on the rank
+        that has it, the error itself.
         """
         failure: Exception | None = None
         try:

@@ -49,8 +49,12 @@ def choose_run_cache(
 
     All ranks take what the least of them has room for.
     """
-    members = choose_members(task_of(settings, shards.heads, shards.members).read_members(shards), shards).values()
-    num_bytes = sum(map(len, splits.values())) * sum(member.num_bytes for member in members)
+    task = task_of(settings, shards.heads, shards.members)
+    members = choose_members(task.read_members(shards), shards).values()
+    clips = sum(map(len, splits.values()))
+    if task.compares_train:  # in a cache of their own
+        clips += min(len(splits["train"]), len(splits["val"]))
+    num_bytes = clips * sum(member.num_bytes for member in members)
     choices = group.gather(np.array([TIERS.index(choose_cache(settings.data.cache, num_bytes, group.device))]))
     cache = TIERS[choices.max()]
     notes = [explain_choice(cache, num_bytes, group.device)] if settings.data.cache == "auto" else []

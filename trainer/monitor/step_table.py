@@ -69,7 +69,7 @@ class StepTable:
 
 def add_validation(out: Path, row: dict) -> None:
     """Add to the newest row what the validation after it has found; row: of the history."""
-    rows = read_table(out)
+    rows = read_table(out) or [{"step": row["step"]}]  # results/ may have been removed
     named = {name: value for name, value in row.items() if name in OF_VALIDATION or name.startswith("sample_")}
     rows[-1] |= {name: f"{value:.6g}" for name, value in named.items()}
     write_table(out, rows)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from shardify.format.members import Member
+from shardify.format.members.latent import Latent
 from shardify.format.records import UNLABELLED, Head, sample_dtype
 from shardify.format.words import SPLITS, meaning_of
 from trainer.errors import FormatError, SettingsError
@@ -109,6 +110,11 @@ def _check_alike(parts: list[ShardSet]) -> None:
             raise FormatError(f"{part.folder}: has no index; only folders made by `shardify build` can be mixed")
         if any(part.folder.resolve() == other.folder.resolve() for other in parts[:i]):
             raise FormatError(f"{part.folder}: is named twice; to draw more of a folder, use data.weights")
+        if i and all(isinstance(each.members.get("latent"), Latent) for each in (part, first)):
+            raise FormatError(
+                f"{part.folder}: has latents, as {first.folder} has, with statistics of its own train split; build "
+                f"one folder of all pictures, and encode that"
+            )
         if _described(part.members.values()) != _described(first.members.values()):
             raise FormatError(
                 f"{part.folder}: holds {_kinds(part)}, {first.folder} {_kinds(first)}; build them with the same options"

@@ -194,10 +194,17 @@ class Task(ABC):
         return list(dict.fromkeys([*names, f"val_{self.shown_metric(metric)}"]))
 
     def after_validation(
-        self, out: Path, model: nn.Module, shards: ShardSet, steps: tuple[int, int], is_best: bool
+        self,
+        out: Path,
+        model: nn.Module,
+        shards: ShardSet,
+        numbers: dict[str, np.ndarray],
+        steps: tuple[int, int],
+        is_best: bool,
     ) -> dict[str, float]:
         """What else is kept in the run's folder `out` after a validation, by the main process; figures of it.
 
-        model: the one that was evaluated; steps: of the run at the validation before, and now.
+        model: the one that was evaluated; numbers: of the run's clips, int64 (N,), by split; steps: of the run at the
+        validation before, and now.
         """
         return {}

@@ -17,11 +17,9 @@ from trainer.config.settings import LOSSES, NO_AUGMENTATION, AugmentSettings, Se
 from trainer.errors import SettingsError
 from trainer.evaluation.metrics import Figures
 from trainer.evaluation.predictions import Predictions
+from trainer.models.autoencoders.load import ABOUT, WEIGHTS
 from trainer.shards.shard_set import ShardSet
 from trainer.tasks.base import Loss, Task
-
-WEIGHTS = "diffusion_pytorch_model.safetensors"  # of a folder that diffusers saves
-ABOUT = "about.json"  # beside them: what is needed to use them, and where they come from
 
 
 class GenerativeTask(Task):
@@ -60,7 +58,7 @@ class GenerativeTask(Task):
     def check_data(
         self, settings: Settings, shards: ShardSet, splits: dict[str, np.ndarray]
     ) -> tuple[Settings, list[str]]:
-        return dataclasses.replace(settings, metric="loss"), list(shards.notes)
+        return dataclasses.replace(settings, metric="loss"), []
 
     def build_loss(self, model: nn.Module, class_counts: np.ndarray, device: torch.device) -> Loss:
         return lambda outputs, labels: outputs[:, 0].float()
@@ -90,7 +88,13 @@ class GenerativeTask(Task):
         return ["last", *(["best"] if is_best else [])]
 
     def after_validation(
-        self, out: Path, model: nn.Module, shards: ShardSet, steps: tuple[int, int], is_best: bool
+        self,
+        out: Path,
+        model: nn.Module,
+        shards: ShardSet,
+        numbers: dict[str, np.ndarray],
+        steps: tuple[int, int],
+        is_best: bool,
     ) -> dict[str, float]:
         about = {"step": steps[1], "settings": self.settings.to_dict(), **self.about(model, shards)}
         for name in self.names(steps, is_best):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import logging
 from collections import Counter
 from dataclasses import dataclass, field
@@ -114,14 +116,15 @@ def say_seen_clips(run: Path, shards: ShardSet, split: str, cache: ShardCache) -
     """Warn where clips to score are equal to train clips of the run, as far as its shards are still in their place."""
     from trainer.shards.mix import repeats_train
     from trainer.shards.shard_set import open_shards
-    from trainer.tools.scoring import folders_of
+    from trainer.tools.scoring import recorded_folders
 
     if split == "train" or not shards.has_crc:
         return
-    try:
-        trained_on = [open_shards(folder, cache=cache) for folder in folders_of(run, ())]
-    except ShardifyError:
-        return
+    trained_on = []
+    with contextlib.suppress(ShardifyError):
+        for folder in itertools.chain(*recorded_folders(run)):
+            with contextlib.suppress(ShardifyError):  # of each that is gone
+                trained_on.append(open_shards(folder, cache=cache))
     numbers = shards.numbers(split)
     seen = [repeats_train(shards, other)[numbers] for other in trained_on if other.has_crc]
     if count := np.count_nonzero(np.logical_or.reduce(seen)):

@@ -51,14 +51,21 @@ def folders_of(run: Path, given: tuple[Path, ...]) -> tuple[Path, ...]:
     """
     if given:
         return given
-    try:
-        results = json.loads((run / "results" / "experiment_results.json").read_text(encoding="utf-8"))
-        folders = tuple(map(place_of, results["shards"]["folders"]))
-    except (OSError, ValueError, KeyError, TypeError, UsageError) as error:
-        raise SettingsError(f"{run}: does not say on which shards it was trained; pass them with --shards") from error
+    folders, _ = recorded_folders(run)
     if missing := [folder for folder in folders if isinstance(folder, Path) and not folder.exists()]:
         raise SettingsError(f"{missing[0]}: is not there, and {run} was trained on it; pass its place with --shards")
     return folders
+
+
+def recorded_folders(run: Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """The shards that a run was trained on, and those of its data.extra. Raises SettingsError where it does not say."""
+    try:
+        shards = json.loads((run / "results" / "experiment_results.json").read_text(encoding="utf-8"))["shards"]
+        folders = tuple(map(place_of, shards["folders"]))
+        extra = tuple(place_of(joined["folder"]) for joined in shards.get("extra", ()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
+        raise SettingsError(f"{run}: does not say on which shards it was trained; pass them with --shards") from error
+    return folders, extra
 
 
 def predict_split(saved: SavedModel, loader: ClipLoader, group: Group) -> Predictions:

@@ -59,7 +59,8 @@ class Latent(NumpyFile):
             is_right = _are_numbers(getattr(self, field), self.channels, least)
             self._check(is_right, field, f"{self.channels} numbers, one of each channel")
         self._check(_are_numbers([self.min, self.max], 2), "min", "a number, as the max")
-        self._check(_are_numbers([self.scaling_factor], 1, 0), "scaling_factor", "a number above 0")
+        is_right = _are_numbers([self.scaling_factor], 1) and self.scaling_factor > 0
+        self._check(is_right, "scaling_factor", "a number above 0")
         is_right = isinstance(self.reconstruction, Mapping) and all(
             map(_is_reconstruction, self.reconstruction.values())
         )

@@ -35,6 +35,9 @@ def test_a_resumed_run_keeps_what_it_came_to():
         None, ("batch_size=24", "model.backbone=resnet34", "model.batch_norm=frozen", "metric=f1", "seed=5")
     ).to_dict()
     assert take_over(load_settings(None, ("batch_size=auto", "seed=5")), earlier).to_dict() == earlier
+    autoencoder = load_settings(None, ("model={name: autoencoder, level_channels: [32, 64]}", "metric=loss")).to_dict()
+    again = load_settings(None, ("model={name: autoencoder}",))
+    assert take_over(again, autoencoder).model.level_channels == [32, 64]
     stated = load_settings(None, ("batch_size=8", "model.backbone=tiny", "model.batch_norm=train", "metric=loss"))
     assert take_over(stated, earlier) == stated
 

@@ -197,9 +197,11 @@ def test_clips_that_the_model_was_trained_on_are_said(place, tmp_path, caplog):
     results = place / "run" / RESULTS
     results.parent.mkdir()
     try:
-        folders = {tmp_path / "shards": True, tmp_path / "gone": False, place / "celeb/shards": False}
-        for folder, expected in folders.items():
-            results.write_text(json.dumps({"shards": {"folders": [str(folder)]}}))
+        seen, gone, other = (str(path) for path in (tmp_path / "shards", tmp_path / "gone", place / "celeb/shards"))
+        cases = ([seen], [], True), ([gone], [], False), ([other], [], False), ([gone], [seen], True)
+        for folders, extra, expected in cases:
+            joined = [{"folder": folder, "clips": 1} for folder in extra]
+            results.write_text(json.dumps({"shards": {"folders": folders, "extra": joined}}))
             caplog.clear()
             call(place, "--shards", place / "ff/shards")
             assert ("22 of 22 clips of test are equal to train clips" in caplog.text) == expected

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,11 +24,12 @@ from trainer.models.weights import prefix_of, read_weights
 
 INSTALL = "pip install 'shardify[diffusion]', or pip install diffusers"
 KIND = "AutoencoderKL"  # of diffusers, which folders and weights files hold
-FILES = tuple(f"diffusion_pytorch_model.{end}" for end in ("safetensors", "fp16.safetensors", "bin"))
+WEIGHTS = "diffusion_pytorch_model.safetensors"  # of a folder that diffusers saves
+FILES = (WEIGHTS, "diffusion_pytorch_model.fp16.safetensors", "diffusion_pytorch_model.bin")
 OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # up to diffusers 0.14
 OLD_NAME = re.compile(rf"(?<=\.attentions\.0\.)({'|'.join(OLD_NAMES)})(?=\.(?:weight|bias)$)")
 TRAINED_ON = "trained_on"  # among the metadata of a safetensors file, or in ABOUT
-ABOUT = "about.json"  # beside the weights that a run has trained
+ABOUT = "about.json"  # beside the weights that a run has trained: what is needed to use them, and where they come from
 
 
 def load_vae(spec: VaeSpec, device: torch.device) -> Vae:
@@ -41,9 +43,9 @@ def load_vae(spec: VaeSpec, device: torch.device) -> Vae:
     else:
         model, record = _of_diffusers(spec)
     record[TRAINED_ON] = record.get(TRAINED_ON) or "unknown"
-    input_range = spec.input_range or getattr(model, "input_range", (-1.0, 1.0))
+    input_range = spec.input_range or _own_range(model, spec)
     model = model.float().eval().requires_grad_(False).to(device)
-    return Vae(model, device, tuple(input_range), record)
+    return Vae(model, device, input_range, record)
 
 
 def import_diffusers() -> ModuleType:
@@ -82,10 +84,25 @@ def _of_class(spec: VaeSpec) -> tuple[nn.Module, dict]:
     if spec.weights is None:
         from safetensors.torch import save
 
-        state = {name: value.contiguous() for name, value in model.state_dict().items()}
+        # tied weights share their memory, which safetensors refuses
+        state = {name: value.clone(memory_format=torch.contiguous_format) for name, value in model.state_dict().items()}
         return model, {**record, "sha256": sha256(save(state))}  # of what its file would be
     fit_state(model, _read(spec.weights, "--vae-weights"), f"--vae-weights: {spec.weights}")
     return model, {**record, **_of_file(spec.weights)}
+
+
+def _own_range(model: nn.Module, spec: VaeSpec) -> tuple[float, float]:
+    given = getattr(model, "input_range", (-1.0, 1.0))
+    try:
+        low, high = map(float, given)
+    except (TypeError, ValueError):
+        low = high = math.nan
+    if not (low < high and math.isfinite(high - low)):
+        raise SettingsError(
+            f"--vae: the input_range of {spec.vae} is {given!r}; it must be two numbers, the lower one first, "
+            f"for example (-1.0, 1.0)"
+        )
+    return low, high
 
 
 def _of_diffusers(spec: VaeSpec) -> tuple[nn.Module, dict]:

@@ -12,13 +12,18 @@ from trainer.models.autoencoders.load import import_diffusers
 if TYPE_CHECKING:
     from trainer.tasks.diffusion.settings import DiffusionSettings
 
+BETAS = (0.0001, 0.02)  # of the linear schedule, for 1000 timesteps (Ho et al., arXiv 2006.11239)
 SCHEDULES = {"cosine": "squaredcos_cap_v2", "linear": "linear"}  # as diffusers calls them
 PREDICTIONS = {"v": "v_prediction", "noise": "epsilon"}
 
 
 def scheduler_options(settings: DiffusionSettings) -> dict:
     """What the schedulers of diffusers are made with, those of training and of sampling alike."""
+    # fewer timesteps add more noise each, so that the last one is noise alone: sampling starts there
+    start, end = (min(beta * 1000 / settings.timesteps, 0.999) for beta in BETAS)
     return {
+        "beta_start": start,
+        "beta_end": end,
         "num_train_timesteps": settings.timesteps,
         "beta_schedule": SCHEDULES[settings.schedule],
         "prediction_type": PREDICTIONS[settings.predict],

@@ -57,7 +57,7 @@ def sample(
 
 
 def make_scheduler(sampler: Sampler, settings: DiffusionSettings, steps: int, device: torch.device):
-    """diffusers' scheduler for so many steps, the first one at pure noise. Raises SettingsError."""
+    """diffusers' scheduler for so many steps, the first one at the last timestep. Raises SettingsError."""
     if not 0 < steps <= settings.timesteps:
         raise SettingsError(f"steps is {steps}; it must lie between 1 and the {settings.timesteps} of the model")
     options = {"timestep_spacing": "trailing", **scheduler_options(settings)}

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from shardify.storage.local import file_sha256
 from trainer.config.load import from_dict
 from trainer.errors import TrainerError
+from trainer.models.autoencoders.load import ABOUT, WEIGHTS
 from trainer.tasks.diffusion.model import build_unet
 from trainer.tasks.diffusion.settings import DiffusionSettings
-from trainer.tasks.generative import ABOUT, WEIGHTS
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +26,27 @@ TILE = 128  # largest side of a picture on the sheet
 NEAR = 0.01  # share of val's clips that count as near to a clip of train
 
 
-def sample_sheet(model: LatentDiffusion, shards: ShardSet, seed: int, path: Path) -> dict[str, float]:
+@dataclass(frozen=True)
+class Real:
+    """Clips that samples are compared with: their standardised latents, float32 (N, C, h, w), and classes, int (N,)."""
+
+    numbers: np.ndarray  # of all clips of train, int64
+    train: np.ndarray
+    train_labels: np.ndarray
+    val: np.ndarray
+    val_labels: np.ndarray
+
+
+def read_real(shards: ShardSet, numbers: dict[str, np.ndarray], model: LatentDiffusion) -> Real:
+    """At most MOST_REAL clips of train and of val each, evenly chosen; numbers: of all of them, by split."""
+    found = []
+    for split in ("train", "val"):
+        chosen = evenly(numbers[split], MOST_REAL)
+        found += [latents_of(shards, chosen, model), shards.labels[chosen]]
+    return Real(numbers["train"], *found)
+
+
+def sample_sheet(model: LatentDiffusion, shards: ShardSet, real: Real, seed: int, path: Path) -> dict[str, float]:
     """Sample a few latents of each class from noise that is the same every time; write them, and a sheet of them.
 
     path: without its suffix; .npz holds the standardised samples as float16 (K, PER_CLASS, C, h, w), .jpg the sheet,
@@ -33,20 +54,19 @@ def sample_sheet(model: LatentDiffusion, shards: ShardSet, seed: int, path: Path
     train, `sample_std`, `sample_near`, the share of samples that are nearer to a clip of train than NEAR of val's clips
     are, and the figures of `class_agreement`.
     """
-    chosen = [evenly(shards.numbers(split), MOST_REAL) for split in ("train", "val")]
-    train, val = (latents_of(shards, numbers, model) for numbers in chosen)
-    of_train, of_val = (shards.labels[numbers] for numbers in chosen)
     samples = draw_samples(model, min(len(shards.classes), MOST_CLASSES), seed)
     buffer = io.BytesIO()
     np.savez(buffer, samples=samples.astype(np.float16))
     write_atomically(path.with_suffix(".npz"), buffer.getvalue())
-    show(partial(draw_sheet, samples, shards, model), path.with_suffix(".jpg"))
-    figures = {"latent_std": drawn_std(train, shards, model), "sample_std": float(samples.std())}
-    if len(val):
-        limit = np.quantile(distances(val, train), NEAR)
-        found = distances(samples.reshape(-1, *samples.shape[2:]), train)
-        figures["sample_near"] = float((found < limit).mean())
-    return figures | class_agreement(samples, train, of_train, val, of_val)
+    show(partial(draw_sheet, samples, shards, real.numbers, model), path.with_suffix(".jpg"))
+    limit = np.quantile(distances(real.val, real.train), NEAR)
+    found = distances(samples.reshape(-1, *samples.shape[2:]), real.train)
+    figures = {
+        "latent_std": drawn_std(real.train, shards, model),
+        "sample_std": float(samples.std()),
+        "sample_near": float((found < limit).mean()),
+    }
+    return figures | class_agreement(samples, real.train, real.train_labels, real.val, real.val_labels)
 
 
 def draw_samples(model: LatentDiffusion, num_classes: int, seed: int) -> np.ndarray:
@@ -85,15 +105,14 @@ def distances(some: np.ndarray, others: np.ndarray) -> np.ndarray:
     return torch.cat([torch.cdist(part, second).amin(1) for part in first.split(AT_ONCE)]).numpy()
 
 
-def draw_sheet(samples: np.ndarray, shards: ShardSet, model: LatentDiffusion, path: Path) -> None:
-    """Write a JPEG of the samples, a row for each class with a real picture of train first.
+def draw_sheet(samples: np.ndarray, shards: ShardSet, train: np.ndarray, model: LatentDiffusion, path: Path) -> None:
+    """Write a JPEG of the samples, a row for each class with a real picture first, of train's numbers, int64 (N,).
 
     Pictures of latents are linear: each place of a latent gives its square of pixels, by least squares over clips of
     train. That takes no autoencoder; it is exact for patch-PCA, and blurred for others.
     """
     from PIL import Image
 
-    train = shards.numbers("train")
     fitted = evenly(train, FITTED)
     pictures = np.stack([picture_of(shards, number) for number in fitted])
     cells = samples.shape[-2:]

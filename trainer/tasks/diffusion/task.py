@@ -19,7 +19,7 @@ from trainer.errors import FormatError, SettingsError
 from trainer.shards.shard_set import ShardSet
 from trainer.tasks.diffusion.model import QUARTERS, LatentDiffusion
 from trainer.tasks.diffusion.settings import DiffusionSettings
-from trainer.tasks.diffusion.sheet import sample_sheet
+from trainer.tasks.diffusion.sheet import Real, read_real, sample_sheet
 from trainer.tasks.generative import GenerativeTask
 
 OF_TRAINING, OF_EVALUATION = range(2)  # streams of random numbers
@@ -36,6 +36,7 @@ class Diffusion(GenerativeTask):
 
     def __init__(self, settings: Settings, heads: Sequence[Head], members: Mapping[str, Member]) -> None:
         self._heads, self._members = heads, members
+        self._real: Real | None = None  # what sheets compare samples with
         if members and not isinstance(members.get("latent"), Latent):
             raise FormatError(
                 "the clips of these shards have no latents, which model.name=diffusion learns; make a folder that has "
@@ -48,6 +49,11 @@ class Diffusion(GenerativeTask):
         for name in ("frames", "size"):
             if value := getattr(settings.data, name):
                 raise SettingsError(f"data.{name} is {value}, but latents have the size that they have; leave it out")
+        if settings.model.predict == "noise" and settings.model.schedule == "cosine":
+            raise SettingsError(
+                "model.predict is noise, but model.schedule=cosine ends in noise alone, of which no latents can be "
+                "computed; use model.predict=v or model.schedule=linear"
+            )
         keep, every = settings.model.keep_steps, settings.interval
         if keep and not every:
             raise SettingsError(f"model.keep_steps is {keep}, but the run counts in epochs; set steps")
@@ -154,13 +160,21 @@ class Diffusion(GenerativeTask):
         return [*super().names(steps, is_best), *kept]
 
     def after_validation(
-        self, out: Path, model: nn.Module, shards: ShardSet, steps: tuple[int, int], is_best: bool
+        self,
+        out: Path,
+        model: nn.Module,
+        shards: ShardSet,
+        numbers: dict[str, np.ndarray],
+        steps: tuple[int, int],
+        is_best: bool,
     ) -> dict[str, float]:
-        super().after_validation(out, model, shards, steps, is_best)
+        super().after_validation(out, model, shards, numbers, steps, is_best)
         every = self.settings.model.sample_every_steps
         if not every or steps[0] // every == steps[1] // every:
             return {}
-        return sample_sheet(model, shards, self.settings.seed, out / "samples" / f"step-{steps[1]:08d}")
+        if self._real is None:  # read once in a run
+            self._real = read_real(shards, numbers, model)
+        return sample_sheet(model, shards, self._real, self.settings.seed, out / "samples" / f"step-{steps[1]:08d}")
 
 
 def _on(values: np.ndarray, device: torch.device) -> Tensor:

@@ -108,10 +108,9 @@ def _about_pictures(vae: Vae, images: tuple[Tensor, ...], lines: list[str]) -> t
     option = next((name for name, bounds in RANGES.items() if bounds == best), None)
     advice = f"; pass --vae-range {option}" if best != vae.input_range else ""
     lines.append(f"the better range is {_words(best)}{advice}")
-    if finite[best] < LEAST_PSNR:
-        wrong = [
-            f"its reconstruction has a PSNR of {finite[best]:.1f} dB, and {LEAST_PSNR:g} is the least to work with"
-        ]
+    own = finite[vae.input_range]
+    if own < LEAST_PSNR:
+        wrong = [f"its reconstruction has a PSNR of {own:.1f} dB, and {LEAST_PSNR:g} is the least to work with{advice}"]
     return lines, wrong
 
 

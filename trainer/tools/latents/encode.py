@@ -170,10 +170,11 @@ def _begin(out: Path, about: dict, vae: Vae) -> None:
     if path.is_file():
         try:
             begun = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+            threads = int(begun["threads"])
+        except (ValueError, TypeError, KeyError) as error:
             raise SettingsError(f"{path}: is damaged; remove {out} and encode again") from error
         _check_same(begun, about, vae, out)
-        torch.set_num_threads(begun["threads"])  # on a CPU, another number of them rounds differently
+        torch.set_num_threads(threads)  # on a CPU, another number of them rounds differently
     elif names:
         raise SettingsError(f"{out}: holds {names[0]}, but no latents; pass an empty or a new folder with --out")
     else:

@@ -12,8 +12,8 @@ from pathlib import Path
 from shardify.text import duration
 from trainer.config.load import read_yaml
 from trainer.errors import TrainerError
+from trainer.models.autoencoders.load import ABOUT
 from trainer.monitor.step_table import read_table
-from trainer.tasks.generative import ABOUT
 from trainer.tools.synthetic.findings import Rows, findings, measured
 
 SHOWN = ("loss", "train_loss_fixed", "val_loss", "sample_agreement", "sample_near")

@@ -40,7 +40,7 @@ def test_people_read_the_autoencoder_and_the_figures():
     [
         ("shape", [3, 2, 3]), ("shape", [4, 2]), ("shape", [1 << 30, 2, 2]), ("std", [1.0]), ("std", [1.0, -1.0]),
         ("mean", [0.0, float("nan")]), ("count", 0), ("vae", {"class": "x"}), ("input_range", [0.0]),
-        ("scaling_factor", None), ("reconstruction", {"train": {"mse": 1.0}}), ("source", None),
+        ("scaling_factor", None), ("scaling_factor", 0), ("reconstruction", {"train": {"mse": 1.0}}), ("source", None),
     ],
 )  # fmt: skip
 def test_entries_that_are_not_written_are_refused(field, value):

@@ -102,6 +102,25 @@ class Linear(nn.Linear):
     decode = encode
 
 
+class Tied(Mean):
+    """Two layers of the same weights."""
+
+    def __init__(self, input_range=(0, 1)):
+        super().__init__()
+        self.first = self.second = nn.Linear(2, 2)
+        self.input_range = input_range
+
+
+def test_tied_weights_have_a_hash_too():
+    assert len(load_vae(VaeSpec(vae=f"{__name__}:Tied"), CPU).record["sha256"]) == 64
+
+
+@pytest.mark.parametrize("given", ["0..1", [1, 1], [0], [0, float("inf")], 1])
+def test_an_input_range_that_is_none_is_one_line(given):
+    with pytest.raises(SettingsError, match=r"^--vae: the input_range of .*:Tied is .*; it must be two numbers"):
+        load_vae(VaeSpec(vae=f"{__name__}:Tied", options={"input_range": given}), CPU)
+
+
 class Gives(Mean):
     """Its mean, and a log-variance of `logvar`, as what `kind` says."""
 

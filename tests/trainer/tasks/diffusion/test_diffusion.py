@@ -4,16 +4,18 @@ import dataclasses
 import json
 import os
 import signal
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from latents import CHANNELS, SIZE
 from PIL import Image
-from runs import DIFFUSION, history, newest_state
+from runs import ALONE, DIFFUSION, history, newest_state
 
 from trainer.config.load import load_settings
 from trainer.data.loader import ClipLoader
+from trainer.engine.assemble import choose_run_cache
 from trainer.errors import FormatError, Interrupted, SettingsError, TrainerError
 from trainer.monitor.step_table import read_table
 from trainer.saved_model import load_saved
@@ -21,7 +23,7 @@ from trainer.shards.shard_set import open_shards
 from trainer.tasks import task_of
 from trainer.tasks.diffusion.model import LatentDiffusion
 from trainer.tasks.diffusion.saved import load_diffusion, model_folder
-from trainer.tasks.diffusion.sheet import distances, drawn_std, evenly, latents_of
+from trainer.tasks.diffusion.sheet import drawn_std, latents_of
 from trainer.tasks.diffusion.task import Diffusion
 
 CPU = torch.device("cpu")
@@ -91,7 +93,7 @@ def test_draws_from_wide_posteriors_are_standardised_too(shards, batch):
 
 @pytest.mark.parametrize(("normalise", "posterior"), [("channel", "mean"), ("scalar", "mean"), ("none", "sample")])
 def test_latents_are_standardised_by_train(shards, normalise, posterior, monkeypatch):
-    task = task_on(shards, f"model.normalise={normalise}", f"model.posterior={posterior}", "model.predict=noise")
+    task = task_on(shards, f"model.normalise={normalise}", f"model.posterior={posterior}")
     model = task.build_model(task.settings.model, 2, SIZE)
     task.fit(model, shards, shards.numbers("train"))
     loader = ClipLoader(shards, "train", 64, members=["latent"], shuffle=False)
@@ -252,6 +254,7 @@ def test_other_commands_say_what_to_use_instead(finished):
         ("calibrate=true", "calibrate is true, but model.name=diffusion learns no classes; leave it out"),
         ("metric=accuracy", "metric is accuracy, which does not go with model.name=diffusion; use auto, loss"),
         ("data.size=8", "data.size is 8, but latents have the size that they have; leave it out"),
+        ("model.predict=noise", "model.predict is noise, but model.schedule=cosine ends in noise alone"),
         ("model.keep_steps=[6]", "model.keep_steps has 6, but validations come every 4 steps"),
         ("steps=none", "model.keep_steps is [4], but the run counts in epochs; set steps"),
     ],
@@ -269,16 +272,22 @@ def test_shards_without_latents(pictures, run_tiny, tmp_path):
         task_on(open_shards(pictures))
 
 
+def test_notes_of_shards_are_left_to_who_chooses_the_splits(shards):
+    task, noted = task_on(shards), dataclasses.replace(shards, notes=("a note",))
+    assert task.check_data(task.settings, noted, {})[1] == []
+
+
+def test_the_cache_of_the_clips_of_train_that_are_compared_counts(shards, monkeypatch):
+    settings = task_on(shards).settings
+    splits = {split: shards.numbers(split) for split in ("train", "val")}
+    num_clips = len(splits["train"]) + 2 * len(splits["val"])
+    for free, expected in ((2, "ram"), (1.99, "none")):
+        memory = free * num_clips * shards.members["latent"].num_bytes
+        monkeypatch.setattr("trainer.data.cache.free_memory_bytes", partial(int, memory))
+        assert choose_run_cache(settings, shards, splits, ALONE)[0] == expected
+
+
 def test_it_counts_in_epochs_too(run_tiny, tmp_path):
     own = ("steps=none", "epochs=1", "checkpoint_every_steps=0", "model.keep_steps=[]", "model.sample_every_steps=0")
     record = run_tiny(tmp_path / "run", *own, "batch_size=auto")
     assert record["epochs_trained"] == 1 and not (tmp_path / "run" / "samples").exists()
-
-
-def test_distances_are_those_to_the_nearest():
-    points = np.array([[0.0, 0], [3, 4], [10, 0]], np.float32)
-    assert distances(points[:2], points[1:]).tolist() == pytest.approx([5, 0], abs=1e-3)
-
-
-def test_evenly():
-    assert evenly(np.arange(10), 3).tolist() == [0, 3, 6] and evenly(np.arange(2), 3).tolist() == [0, 1]

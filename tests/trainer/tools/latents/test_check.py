@@ -56,6 +56,18 @@ def test_what_cannot_be_used_ends_with_1(pictures, options, words):
     assert re.search(f"error: .*{words}", done.output)
 
 
+def test_it_is_judged_in_the_range_in_use(pictures):
+    done = check(pictures, f"{__name__}:Positive")
+    assert done.exit_code == 1
+    assert re.search(r"error: .*PSNR of .* 20 is the least .*; pass --vae-range 0\.\.1", done.output)
+    assert check(pictures, f"{__name__}:Positive", "--vae-range", "0..1").exit_code == 0
+
+
+class Positive(Mean):
+    def encode(self, images):
+        return super().encode(images.clamp(0.5, 1) if images.min() < 0 else images)
+
+
 class Blind(Mean):
     def __init__(self, spoil=0.0, blind=False):
         super().__init__(spoil=spoil)

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 from builds import reseal, tree, unpack
+from click.testing import CliRunner
 from latents import CHANNELS, PATCH, SIZE, make_pictures
+from patch_pca import main as fit_patches
 from PIL import Image
 
 from shardify.build.build import build
@@ -23,6 +25,7 @@ from trainer.config.vae import VaeSpec
 from trainer.data.loader import ClipLoader
 from trainer.errors import FormatError, SettingsError
 from trainer.models.autoencoders.load import load_vae
+from trainer.shards.mix import open_all
 from trainer.shards.shard_set import open_shards
 from trainer.tools.latents.encode import EncodeRequest, encode
 
@@ -136,7 +139,7 @@ def test_another_autoencoder_is_refused_where_latents_are_or_begin(latents, pict
         out.mkdir(exist_ok=True)
         if out != latents:
             about = read_index(latents).meta["members"]["latent"]
-            (out / ".encode.json").write_text(json.dumps(about))
+            (out / ".encode.json").write_text(json.dumps(about | {"threads": 1}))
         with pytest.raises(SettingsError, match="has latents of patch_pca:PatchPCA"):
             encode(EncodeRequest(shards=pictures, vae=other, out=out, devices="cpu"))
     assert tree(latents) == before
@@ -218,3 +221,28 @@ def test_info_and_preview_show_the_latents(latents, tmp_path):
     assert done.exit_code == 0 and f"latents {CHANNELS} × 4 × 4 of pixels in 0 to 1, by patch_pca" in done.output
     done = CliRunner().invoke(shardify, ["preview", str(latents), "-o", str(tmp_path / "preview.png")])
     assert done.exit_code == 0 and Image.open(tmp_path / "preview.png").height > 6 * (SIZE + 4)
+
+
+def test_a_note_without_threads_is_damaged(pictures, pca, tmp_path):
+    (tmp_path / ".encode.json").write_text("{}")
+    with pytest.raises(SettingsError, match=r"\.encode\.json: is damaged; remove"):
+        encode(EncodeRequest(shards=pictures, vae=pca, out=tmp_path, devices="cpu"))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--patch=2", "--channels=13"], "--channels is 13, but a patch has 12 numbers"),
+        (["--patch=5"], "--patch is 5, which does not divide the 16 px of"),
+    ],
+)
+def test_what_patches_cannot_be_is_one_line(pictures, tmp_path, options, words):
+    done = CliRunner().invoke(fit_patches, [str(pictures), str(tmp_path / "pca.safetensors"), *options])
+    assert done.exit_code == 2 and words in done.output
+
+
+def test_folders_with_latents_are_not_mixed(latents, pictures, tmp_path):
+    vae = VaeSpec(vae="latents:Mean", input_range=(0.0, 1.0))
+    encode(EncodeRequest(shards=pictures, vae=vae, out=tmp_path / "other", devices="cpu"))
+    with pytest.raises(FormatError, match=r"has latents, as .* has, .*; build one folder of all pictures"):
+        open_all([latents, tmp_path / "other"])

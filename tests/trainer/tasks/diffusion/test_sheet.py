@@ -1,0 +1,36 @@
+"""The sheet of samples of a run: which real clips it compares them with, and how."""
+
+import numpy as np
+import pytest
+from latents import CHANNELS, SIZE
+from runs import DIFFUSION
+
+from trainer.config.load import load_settings
+from trainer.data.loader import ClipLoader
+from trainer.shards.shard_set import open_shards
+from trainer.tasks import task_of
+from trainer.tasks.diffusion.sheet import distances, evenly
+
+
+def test_samples_are_compared_with_the_clips_of_the_run(latents, tmp_path):
+    shards = open_shards(latents)
+    task = task_of(load_settings(None, DIFFUSION), shards.heads, shards.members)
+    model = task.build_model(task.settings.model, 2, SIZE).eval()
+    train = shards.numbers("train")  # some of which a run may hold out, or leave
+    numbers = {"train": train[::3], "val": train[1::3]}
+    task.fit(model, shards, numbers["train"])
+    (tmp_path / "samples").mkdir()
+    figures = task.after_validation(tmp_path, model, shards, numbers, (0, 8), False)
+    loader = ClipLoader(shards, "train", 64, members=["latent"], shuffle=False, numbers=numbers["train"])
+    means = next(iter(loader.batches(0))).clips.float()[:, :CHANNELS]
+    assert figures["latent_std"] == pytest.approx(float(((means - model.mean) / model.std).std(correction=0)), 1e-4)
+    assert {"sample_near", "real_agreement"} < figures.keys()
+
+
+def test_distances_are_those_to_the_nearest():
+    points = np.array([[0.0, 0], [3, 4], [10, 0]], np.float32)
+    assert distances(points[:2], points[1:]).tolist() == pytest.approx([5, 0], abs=1e-3)
+
+
+def test_evenly():
+    assert evenly(np.arange(10), 3).tolist() == [0, 3, 6] and evenly(np.arange(2), 3).tolist() == [0, 1]
