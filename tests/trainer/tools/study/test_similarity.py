@@ -19,6 +19,11 @@ def test_kernel_distance_is_none_for_one_distribution_and_grows_with_the_distanc
     )
 
 
+def test_a_single_picture_has_no_kernel_distance():
+    assert kernel_distance(normal(1, 1), normal(2, 30)) is kernel_distance(normal(2, 30), normal(1, 1)) is None
+    assert precision_recall(normal(1, 1), normal(2, 30)) == (0, 0)
+
+
 def test_precision_and_recall_tell_odd_pictures_from_missing_ones():
     real = np.concatenate([normal(0, 100), normal(1, 100, 20)])  # two kinds
     half = precision_recall(normal(2, 100), real)
@@ -38,5 +43,7 @@ def test_copies_of_training_pictures_are_near_neighbours_and_new_ones_are_not():
     copies = neighbours(train[40:90] + 0.01, train, val)
     assert copies.share == 1 and copies.nearest.tolist() == list(range(40, 90))
     assert neighbours(normal(2, 1000), train, val).share < 0.03
+    repeated = neighbours(train[40:90], train, np.concatenate([train[:20], val]))
+    assert repeated.share == 1, "also where val repeats pictures of train"
     mixed = neighbours(np.concatenate([normal(3, 50), train[:3]]), train, val)
     assert set(mixed.closest()[:3]) == {50, 51, 52} and len(mixed.closest()) == 16
