@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from trainer.tools.study import similarity
 from trainer.tools.study.similarity import kernel_distance, neighbours, precision_recall, spread
 
 
@@ -17,6 +18,15 @@ def test_kernel_distance_is_none_for_one_distribution_and_grows_with_the_distanc
     assert kernel_distance(one, other) == pytest.approx(
         sum(within) - 2 * np.mean([kernel(x, y) for x in one for y in other])
     )
+
+
+def test_of_large_sets_some_are_compared(monkeypatch):
+    sets = normal(1, 300), normal(2, 300, 0.3)
+    whole = kernel_distance(*sets), *precision_recall(*sets)
+    monkeypatch.setattr(similarity, "MOST", 100)
+    some = kernel_distance(*sets), *precision_recall(*sets)
+    assert some == pytest.approx(whole, abs=0.2)
+    assert all(one != other for one, other in zip(some, whole, strict=True))
 
 
 def test_a_single_picture_has_no_kernel_distance():

@@ -74,7 +74,7 @@ def test_every_arm_has_its_figures(done):
     assert real["difference"] == 0 and real["verdict"] is None
     assert other["difference"] == pytest.approx(other["accuracy"] - real["accuracy"])
     assert other["difference_interval"] and other["p_adjusted"] <= 1
-    assert "no arm with 9 synthetic pictures of each class: a class has 4 only" in done[1]
+    assert "no arm with 9 synthetic pictures of each class: a class of copies has 4 only" in done[1]
 
 
 def test_copied_training_pictures_are_found_and_drawn(done):
