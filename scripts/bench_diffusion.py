@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from shardify.errors import UsageError
 from shardify.one_line_errors import failures_as_one_line
 from trainer.config.load import load_settings
 from trainer.config.run_folder import holds_run
@@ -152,9 +153,12 @@ def measure(work: Path, users: int, recordings: int, steps: int, shuffled: bool)
     """Print the figures; whether each keeps its bounds."""
     work.mkdir(parents=True, exist_ok=True)
     vae = load_vae(prepare(work, users, recordings), CPU.device)
+    shards = open_shards(work / "shards")
+    if len(shards.classes) != users:
+        raise UsageError(f"{work}: holds pictures of {len(shards.classes)} users, not {users}; pass another WORK")
     run = work / ("run-shuffled" if shuffled else "run")
     saved = train_model(work / "latents", run, steps, shuffled)
-    judge, chance = Judge(open_shards(work / "shards")), 1 / users
+    judge, chance = Judge(shards), 1 / users
     losses = [float(row["loss"]) for row in read_table(run) if int(row["step"]) > steps - LAST]
     loss = float(np.mean(losses))
     print(f"loss of the last {LAST} of {steps} steps: {loss:.4f}")

@@ -23,7 +23,7 @@ LEVELS = {
         "executors video format",
         "storage",
         "one_line_errors",
-        "errors machine terminal progress interrupt",
+        "errors machine terminal progress interrupt options",
         "text",
     ),
     "trainer": (
@@ -44,7 +44,7 @@ LEVELS = {
     ),
 }
 OF_THE_BUILDER = {
-    "format", "storage", "machine", "text", "errors", "one_line_errors", "terminal", "progress", "interrupt",
+    "format", "storage", "machine", "text", "errors", "one_line_errors", "options", "terminal", "progress", "interrupt",
 }  # fmt: skip
 FILES, FILES_OF_TRAINER, LINES, PARAMETERS = 12, 18, 300, 8
 

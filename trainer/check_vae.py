@@ -12,7 +12,7 @@ import click
 
 from shardify.one_line_errors import failures_as_one_line
 from shardify.terminal import escape_unprintable, show, warn
-from trainer.config.options import Command
+from trainer.config.options import Command, devices_option
 from trainer.config.vae import VaeSpec, vae_options
 from trainer.devices.threads import bound_spinning
 from trainer.tools.latents.check import CheckRequest, check_vae
@@ -23,7 +23,7 @@ from trainer.tools.latents.check import CheckRequest, check_vae
 @click.option("--shards", type=click.Path(path_type=Path), required=True, help="A folder of pictures.")
 @click.option("--split", type=click.Choice(["train", "val", "test"]), default="train", show_default=True)
 @click.option("--pictures", type=click.IntRange(1), default=64, show_default=True, help="Spread over the split.")
-@click.option("--devices", default="auto", show_default=True, help="auto | cpu.")
+@devices_option
 def main(shards: Path, vae: VaeSpec, **options) -> None:
     """Print what an autoencoder makes of pictures: range, latents, losses; exit code 1 where it cannot be used."""
     with failures_as_one_line():

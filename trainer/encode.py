@@ -11,7 +11,7 @@ import click
 
 from shardify.one_line_errors import failures_as_one_line
 from shardify.terminal import escape_unprintable, show
-from trainer.config.options import Command
+from trainer.config.options import Command, devices_option
 from trainer.config.vae import VaeSpec, vae_options
 from trainer.devices.threads import bound_spinning
 from trainer.tools.latents.encode import EncodeRequest, encode
@@ -24,7 +24,7 @@ FOLDER = click.Path(path_type=Path)
 @vae_options(required=True)
 @click.option("-o", "--out", type=FOLDER, required=True, help="The new folder; the same call resumes in it.")
 @click.option("--workers", type=click.IntRange(0), default=0, help="Threads that decode pictures.  [default: cores]")
-@click.option("--devices", default="auto", show_default=True, help="auto | cpu.")
+@devices_option
 def main(shards: Path, vae: VaeSpec, out: Path, workers: int, devices: str) -> None:
     """Write a shards folder with one member more: the latent of each picture."""
     with failures_as_one_line("interrupted: finished shards are kept; run the same command again to resume"):

@@ -11,7 +11,7 @@ import click
 
 from shardify.one_line_errors import failures_as_one_line
 from shardify.terminal import escape_unprintable, show
-from trainer.config.options import Command, model_option, pairs
+from trainer.config.options import Command, devices_option, model_option, pairs
 from trainer.devices.threads import bound_spinning
 from trainer.tools.evaluate import EvaluationRequest, evaluate_run
 
@@ -29,7 +29,7 @@ FOLDER = click.Path(path_type=Path)
 )  # fmt: skip
 @click.option("--out", type=FOLDER, help="Write evaluation.json, tables, plots and a page into this folder.")
 @click.option("--robustness", is_flag=True, help="Also score clips that are compressed, blurred, smaller and noisy.")
-@click.option("--devices", default="auto", show_default=True, help="auto | cpu.")
+@devices_option
 @click.option("--csv", type=FOLDER, help="Write every clip's score here.")
 def main(**options) -> None:
     """Print the figures of a run's best model on a split of each data set, per clip and per video.

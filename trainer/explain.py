@@ -11,7 +11,7 @@ import click
 
 from shardify.one_line_errors import failures_as_one_line
 from shardify.terminal import escape_unprintable, show
-from trainer.config.options import Command, model_option
+from trainer.config.options import Command, devices_option, model_option
 from trainer.devices.threads import bound_spinning
 from trainer.tools.explain import ExplainRequest, explain
 
@@ -25,7 +25,7 @@ FOLDER = click.Path(path_type=Path)
 @click.option("--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True)
 @click.option("--clips", type=click.IntRange(1), default=8, show_default=True, help="Spread evenly over the split.")
 @click.option("-o", "--out", type=FOLDER, help="[default: RUN/results/attention.html]")
-@click.option("--devices", default="auto", show_default=True, help="auto | cpu.")
+@devices_option
 def main(run: Path, out: Path | None, **options) -> None:
     """Write a page of clips with their frames, their sound, and how much the model attends to each moment of both."""
     path = out or run / "results" / "attention.html"

@@ -10,8 +10,9 @@ from pathlib import Path
 import click
 
 from shardify.one_line_errors import failures_as_one_line
+from shardify.options import FiniteRange
 from shardify.terminal import escape_unprintable, show
-from trainer.config.options import Command
+from trainer.config.options import Command, devices_option
 from trainer.config.vae import vae_options
 from trainer.devices.threads import bound_spinning
 from trainer.errors import SettingsError
@@ -33,18 +34,18 @@ RESUME = "interrupted; the same command continues"
 @click.option("--classes", multiple=True, metavar="CLASS", help="A class; may be repeated.")
 @click.option("--per-class", type=click.IntRange(1, 99_999), default=50, show_default=True, help="Pictures of each.")
 @click.option(
-    "--guidance", type=click.FloatRange(0), default=1.0, show_default=True,
+    "--guidance", type=FiniteRange(0), default=1.0, show_default=True,
     help="1: the model as it is; above, its classes are clearer and its pictures more alike; 0: no class.",
 )  # fmt: skip
 @click.option(
-    "--rescale", type=click.FloatRange(0, 1), default=0.0, show_default=True,
+    "--rescale", type=FiniteRange(0, 1), default=0.0, show_default=True,
     help="How far guided predictions are scaled back to the spread of unguided ones.",
 )  # fmt: skip
 @click.option("--sampler", type=click.Choice(list(SAMPLERS)), default="ddim", show_default=True)
 @click.option("--steps", type=click.IntRange(1), default=50, show_default=True, help="Steps of the sampler.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--batch-size", type=click.IntRange(1), default=16, show_default=True, help="Pictures at once.")
-@click.option("--devices", default="auto", show_default=True, help="auto | cpu.")
+@devices_option
 @click.option("--out", type=FOLDER, required=True, help="Folder of the pictures; one that was begun is continued.")
 def main(out: Path, every_class: bool, **options) -> None:
     """Write PNGs, OUT/CLASS/CLASS-sSEED-NUMBER.png, with a mark that keeps them out of val and test."""

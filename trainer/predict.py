@@ -10,9 +10,10 @@ from pathlib import Path
 import click
 
 from shardify.one_line_errors import failures_as_one_line
+from shardify.options import FiniteRange
 from shardify.storage.local import check_writable
 from shardify.terminal import escape_unprintable
-from trainer.config.options import Command, model_option
+from trainer.config.options import Command, devices_option, model_option
 from trainer.devices.threads import bound_spinning
 from trainer.errors import TrainerError
 from trainer.tools.predict import open_target, write_table
@@ -27,9 +28,9 @@ from trainer.tools.predict import open_target, write_table
 @click.option(
     "--faces-model", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="As in `shardify build`."
 )
-@click.option("--devices", default="auto", show_default=True, help="auto | cpu.")
+@devices_option
 @click.option("--workers", type=click.IntRange(1), help="Decoding processes.  [default: one per core]")
-@click.option("--timeout", type=click.FloatRange(1), default=600, show_default=True, help="CPU seconds per video.")
+@click.option("--timeout", type=FiniteRange(1), default=600, show_default=True, help="CPU seconds per video.")
 def main(
     videos: tuple[Path, ...], run: Path, model_class: str | None, csv_path: Path | None, boxes: Path | None,
     faces_model: Path | None, devices: str, **decoding: float | None,

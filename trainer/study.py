@@ -11,7 +11,7 @@ import click
 
 from shardify.one_line_errors import failures_as_one_line
 from shardify.terminal import escape_unprintable, show
-from trainer.config.options import Command
+from trainer.config.options import Command, devices_option
 from trainer.config.vae import vae_options
 from trainer.devices.threads import bound_spinning
 
@@ -31,7 +31,7 @@ FOLDER = click.Path(path_type=Path)
 @click.option("--arm", "arms", multiple=True, metavar="NAME", help="Only this arm, and real.  [default: all]")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting of the classifier.")
 @click.option("--out", type=FOLDER, default=Path("runs/study"), show_default=True, help="Again: what is done stays.")
-@click.option("--devices", default="auto", show_default=True, help="auto | cpu.")
+@devices_option
 def main(**options) -> None:
     """Train the same classifier on real, synthetic and mixed pictures, and say what differs, with intervals."""
     with failures_as_one_line():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from pathlib import Path
 
@@ -11,18 +10,8 @@ import click
 
 from shardify.errors import FormatError, ShardifyError, UsageError
 from shardify.one_line_errors import one_line_errors
+from shardify.options import FiniteRange
 from shardify.terminal import show, warn
-
-
-class FiniteRange(click.FloatRange):
-    """A range of numbers, in which inf and nan never are."""
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        number = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{value} is no finite number.", param, ctx)
-        return number
-
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False, exists=True)

@@ -12,7 +12,7 @@ def sound_run(until=STEPS):
     rng, rows = np.random.default_rng(0), []
     for step in range(100, until + 1, 100):
         level = 0.1 + 0.4 * math.exp(-step / 900)
-        row = {"step": step, "loss": level + rng.normal(0, 0.01), "latent_std": 1.02}
+        row = {"step": step, "loss": level + rng.normal(0, 0.01), "latent_std": 1.02, "skipped_steps": 0}
         if step % 500 == 0:
             row |= {"train_loss_fixed": level, "val_loss": level + 0.01 + rng.normal(0, 0.002)}
         if step % 2000 == 0:

@@ -12,6 +12,9 @@ model_option = click.option(
     metavar="MODULE:CLASS",
     help="The class of a run with a custom model. Its code is run: trust it.",
 )
+devices_option = click.option(
+    "--devices", type=click.Choice(["auto", "cpu"]), default="auto", show_default=True, help="auto: one GPU, if any."
+)
 
 
 def pairs(_context: click.Context, _option: click.Parameter, texts: tuple[str, ...]) -> dict[str, str]:

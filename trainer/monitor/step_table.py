@@ -12,11 +12,14 @@ from torch import Tensor
 from shardify.storage.local import write_atomically
 from shardify.storage.table import read_csv, table_bytes
 from trainer.devices.gpu import gpu_memory
+from trainer.engine.nonfinite import CHECK_STEPS
 
 if TYPE_CHECKING:
     from trainer.run import Run
 
-EVERY = 100  # steps from one row to the next; each interval ends with a row, too
+EVERY = (
+    100  # steps from one row to the next; an interval ends with one, too, and while steps are skipped there are more
+)
 # of the history, and all that begin with sample_
 OF_VALIDATION = ("train_loss_fixed", "val_loss", "latent_std", "real_agreement")
 
@@ -35,6 +38,7 @@ class StepTable:
         if run.group.is_main:
             self._rows = [row for row in read_table(run.out) if int(row["step"]) <= self._first + run.progress.step]
         self._before = dict.fromkeys(run.engine.new_sums(), 0.0) | run.progress.sums
+        self._skipped = int(run.engine.guard.counts[0])
         self._clips, self._wait, self._time = 0, 0.0, time.monotonic()
 
     def update(self, step: int, clips: int, sums: dict[str, Tensor], wait_seconds: float) -> None:
@@ -44,18 +48,21 @@ class StepTable:
         """
         self._clips += clips
         done = step + 1
-        if done % EVERY and done != self._steps:
+        task, engine = self._run.task, self._run.engine
+        is_due = done % EVERY == 0 or done == self._steps
+        if not (is_due or (done % CHECK_STEPS == 0 and engine.guard.in_a_row())):  # which may soon end the run
             return
-        totals = self._run.engine.total(sums)  # makes the CPU wait for the GPU
+        totals = engine.total(sums)  # makes the CPU wait for the GPU
         if not self._run.group.is_main:
             return
         seconds = time.monotonic() - self._time
         since = {name: value - self._before[name] for name, value in totals.items()}
-        figures = {name.removeprefix("train_"): each for name, each in self._run.task.train_figures(since).items()}
-        engine = self._run.engine
+        figures = task.train_figures(since) if any(since[f"clips{part}"] for part in task.loss_parts) else {}
+        skipped = int(engine.guard.counts[0])
         row = {
             "step": self._first + done,
-            **{name: f"{value:.6g}" for name, value in figures.items()},
+            **{name.removeprefix("train_"): f"{value:.6g}" for name, value in figures.items()},
+            "skipped_steps": str(skipped - self._skipped),
             "gradient_norm": f"{float(engine.guard.norm):.6g}",  # of the last of the steps
             "lr": f"{engine.optimizer.param_groups[0]['lr']:.6g}",  # of the step to come
             "clips_per_second": f"{self._clips / seconds:.2f}",
@@ -65,6 +72,7 @@ class StepTable:
         self._rows.append(row)
         write_table(self._run.out, self._rows)
         self._before, self._clips, self._wait, self._time = totals, 0, wait_seconds, time.monotonic()
+        self._skipped = skipped
 
 
 def add_validation(out: Path, row: dict) -> None:

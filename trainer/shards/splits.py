@@ -31,7 +31,7 @@ def choose_splits(
     notes = list(shards.notes)
     if len(splits["val"]) == 0:
         whole = splits["train"]
-        left_over = np.isin(shards.samples["group"], shards.samples["group"][_synthetic(shards)])[whole]
+        left_over = np.isin(shards.samples["group"], shards.samples["group"][synthetic_clips(shards)])[whole]
         kept, splits["val"] = _hold_out(shards, whole[~left_over], val_fraction, seed, by_class)
         splits["train"] = np.sort(np.concatenate([kept, whole[left_over]]))
         notes.append(
@@ -52,7 +52,7 @@ def limit_per_class(shards: ShardSet, numbers: np.ndarray, most: int, seed: int)
     return numbers[np.sort(np.concatenate(chosen))]
 
 
-def _synthetic(shards: ShardSet) -> np.ndarray:
+def synthetic_clips(shards: ShardSet) -> np.ndarray:
     """The numbers of the clips that a build has marked as synthetic, int64 (N,)."""
     found, first = [], 0
     for part in shards.parts or (shards,):

@@ -20,7 +20,7 @@ from trainer.errors import TrainerError
 from trainer.shards.mix import mix_shards
 from trainer.shards.shard_cache import ShardCache
 from trainer.shards.shard_set import ShardSet, open_shards
-from trainer.shards.splits import limit_per_class
+from trainer.shards.splits import limit_per_class, synthetic_clips
 from trainer.tools.study.arms import Arm
 
 logger = logging.getLogger(__name__)
@@ -100,6 +100,11 @@ def open_folders(real: Path, synthetic: tuple[Path, ...]) -> ShardSet:
     for split in SPLITS:
         if len(own.numbers(split)) == 0:
             raise TrainerError(f"{real}: has no {split} split; a study trains, chooses and judges by three")
+    if count := len(synthetic_clips(own)):
+        raise TrainerError(
+            f"{real}: {count} of its train pictures are marked as synthetic; build the real ones alone, and pass the "
+            f"others by --synthetic"
+        )
     others = [_open_synthetic(folder, own, cache) for folder in synthetic]
     mixed = mix_shards([own, *others])
     for note in mixed.notes:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from shardify.storage.local import write_atomically
 from shardify.text import table_lines
+from trainer.tools.study.similarity import MOST
 
 Row = Sequence[str]
 ARMS = ("arm", "pictures", "accuracy", "95% over seeds", "difference", "95%", "p (Holm)", "against real")
@@ -28,10 +29,10 @@ difference shown*, which does not mean that there is none.
 OF_SIMILARITY = """
 KID (kernel distance), precision, recall, agreement and spread are by the features of this study's own classifier, the
 first one of the arm `real`, so they compare with nothing outside this study. KID, precision and recall are against
-test. Agreement: how often that classifier sees the class that was asked for; pictures that all look alike have it,
-too. Spread: the mean distance from a class's mean. Near train: the share of pictures that lie closer to a picture of
-train, in thumbnails, than all but 1% of val do; much more than 1% says that training pictures are repeated. The row
-`real` is val: what as good as real comes to.
+test, of at most {most} pictures of each. Agreement: how often that classifier sees the class that was asked for;
+pictures that all look alike have it, too. Spread: the mean distance from a class's mean. Near train: the share of
+pictures that lie as close to a picture of train, in thumbnails, as the closest 1% of val do; much more than 1% says
+that training pictures are repeated. The row `real` is val: what as good as real comes to.
 """
 
 
@@ -39,12 +40,16 @@ def write_report(out: Path, record: Mapping) -> None:
     """study.json and study.md. record: the content of the first one."""
     parts = ["# Study", *_markdown(arm_rows(record)), MEANING.format(**record).strip()]
     if len(record["similarity"]) > 1:
-        parts += ["## Synthetic pictures beside real ones", *_markdown(similarity_rows(record)), OF_SIMILARITY.strip()]
+        parts += [
+            "## Synthetic pictures beside real ones",
+            *_markdown(similarity_rows(record)),
+            OF_SIMILARITY.format(most=MOST).strip(),
+        ]
         names = [name for name in record["similarity"] if (out / f"closest-{name}.png").is_file()]
         parts += [f"The closest pairs of {name}, each above its picture of train:\n\n![{name}](closest-{name}.png)"
                   for name in names]  # fmt: skip
     write_atomically(out / "study.md", ("\n\n".join(parts) + "\n").encode())
-    write_atomically(out / "study.json", (json.dumps(record, indent=1) + "\n").encode())
+    write_atomically(out / "study.json", (json.dumps(record, indent=1, allow_nan=False) + "\n").encode())
 
 
 def study_lines(record: Mapping) -> Iterator[str]:
@@ -72,7 +77,8 @@ def similarity_rows(record: Mapping) -> list[Row]:
     """The table of synthetic and real pictures, its head first."""
     rows = [SIMILARITY]
     for name, found in record["similarity"].items():
-        shown = [f"{found[figure]:.3f}" for figure in ("kid", "precision", "recall", "agreement")]
+        figures = [found[figure] for figure in ("kid", "precision", "recall", "agreement")]
+        shown = ["" if value is None else f"{value:.3f}" for value in figures]
         rows.append((name, str(found["pictures"]), *shown, f"{found['spread']:.2f}", f"{found['near_neighbours']:.1%}"))
     return rows
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-RESAMPLES = 10_000  # of the bootstrap
+RESAMPLES, AT_ONCE = 10_000, 500  # of the bootstrap
 LEVEL = 0.05  # of all comparisons together
 WORDS = ("helps", "hurts", "no difference shown")
 
@@ -51,8 +51,11 @@ def paired_difference(correct: np.ndarray, reference: np.ndarray, recordings: np
         gained = gained.mean(0) + math.sqrt(seeds / (seeds - 1)) * (gained - gained.mean(0))
     rng = np.random.default_rng(0)
     of_seeds = rng.multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES)  # (R, S): how often each is drawn
-    of_recordings = rng.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), RESAMPLES)
-    found = ((of_seeds @ gained) * of_recordings).sum(1) / (seeds * (of_recordings @ sizes))
+    found = []
+    for some in np.split(of_seeds, RESAMPLES // AT_ONCE):  # all at once take a GB of 5,000 recordings
+        of_recordings = rng.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), AT_ONCE)
+        found.append(((some @ gained) * of_recordings).sum(1) / (seeds * (of_recordings @ sizes)))
+    found = np.concatenate(found)
     low, high = np.percentile(found, [2.5, 97.5])
     tail = min((found <= 0).sum(), (found >= 0).sum())
     return Difference(value, (float(low), float(high)), float(min(1, 2 * (tail + 1) / (RESAMPLES + 1))))

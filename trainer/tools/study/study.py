@@ -97,7 +97,8 @@ def prepare(request: StudyRequest, settings: Settings, group: Group) -> Study:
     fewest = [class_counts(shards, pictures.of_synthetic(i)).min() for i in range(len(folders))]
     per_class = [count for count in request.per_class if all(count <= least for least in fewest)]
     for count in sorted(set(request.per_class) - set(per_class)):
-        logger.warning(f"no arm with {count} synthetic pictures of each class: a class has {min(fewest)} only")
+        least, name = min(zip(fewest, folders, strict=True))
+        logger.warning(f"no arm with {count} synthetic pictures of each class: a class of {name} has {least} only")
     arms = choose_arms(list_arms(folders, per_class, vae is not None), request.arms)
     return Study(request, settings, pictures, folders, vae, arms, group)
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from trainer.engine.nonfinite import CHECK_STEPS, MOST_SKIPPED
+
 LEAST_STD, MOST_STD = 0.8, 1.25  # of standardised latents; 1 where the statistics are their own
 WITHIN = 5_000  # steps in which something is learned
 FALL = 0.95  # of the first losses; above, nothing was learned
@@ -14,6 +16,8 @@ EVALUATIONS = 10  # of validation, in a row
 RISES = 0.9  # rank correlation with time; 1 where each is above the one before
 TIMES_CHANCE = 3.0
 MOST_NEAR = 0.05
+# Of the last 2 * CHECK_STEPS; a run that ends itself has as many at least, the start of float16 at most 10 at a look.
+LEAST_SKIPPED = MOST_SKIPPED - CHECK_STEPS
 
 Rows = Sequence[Mapping[str, float]]  # by name, in the order of steps; what was not measured is not there
 
@@ -24,7 +28,7 @@ def findings(rows: Rows, num_steps: int, num_classes: int) -> list[str]:
     num_steps: of the whole run. num_classes: 0 where they are not known yet.
     """
     found = [
-        _not_finite(rows),
+        _skipped(rows),
         _other_std(rows),
         _no_fall(rows),
         _memorising(rows),
@@ -41,14 +45,18 @@ def measured(rows: Rows, name: str) -> tuple[np.ndarray, np.ndarray]:
     return np.array(steps, np.int64), np.array(values, np.float64)
 
 
-def _not_finite(rows: Rows) -> str | None:
-    for name in ("loss", "train_loss_fixed", "val_loss"):
-        steps, values = measured(rows, name)
-        for step in steps[~np.isfinite(values)]:
-            return (
-                f"{name} is not finite at step {step}: resume from the checkpoint before it, with a lower optimizer.lr"
-            )
-    return None
+def _skipped(rows: Rows) -> str | None:
+    """By the newest rows: what was skipped long ago has passed."""
+    steps, values = measured(rows, "skipped_steps")
+    if not len(steps):
+        return None
+    count = int(values[steps > steps[-1] - 2 * CHECK_STEPS].sum())
+    if count < LEAST_SKIPPED:
+        return None
+    return (
+        f"the gradients were not finite in {count} of the steps up to {steps[-1]}, which did not count; after "
+        f"{MOST_SKIPPED} in a row the run ends: start anew with a lower optimizer.lr, or with amp=float32"
+    )
 
 
 def _other_std(rows: Rows) -> str | None:
@@ -64,10 +72,10 @@ def _other_std(rows: Rows) -> str | None:
 
 def _no_fall(rows: Rows) -> str | None:
     steps, values = measured(rows, "loss")
-    if not len(steps) or steps[-1] < WITHIN:
+    if not len(steps) or steps[-1] < WITHIN or steps[0] > FIRST:  # the table's begin may be gone
         return None
     before, now = values[steps <= FIRST].mean(), values[steps > steps[-1] - LAST].mean()
-    if not now >= FALL * before:  # also where it is not finite, which has a line of its own
+    if now < FALL * before:
         return None
     return (
         f"the loss has not fallen in {steps[-1]} steps ({before:.4f} at first, {now:.4f} now): look at the latents "
@@ -77,7 +85,7 @@ def _no_fall(rows: Rows) -> str | None:
 
 def _memorising(rows: Rows) -> str | None:
     steps, values = measured(rows, "val_loss")
-    if len(values) <= EVALUATIONS or not np.isfinite(values).all():
+    if len(values) <= EVALUATIONS:
         return None
     recent, best = values[-EVALUATIONS:], int(np.argmin(values))
     ranks = np.argsort(np.argsort(recent))

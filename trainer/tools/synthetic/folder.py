@@ -20,7 +20,8 @@ from trainer.errors import SettingsError
 MANIFEST, RECORD = "manifest.csv", "record.json"
 COLUMNS = ("path", "class", "split", "synthetic")
 COMMENT = f"{MARK}, made by trainer.generate of shardify"
-PLAIN = re.compile(r"[^./\\\0-\x1f][^/\\\0-\x1f]{0,99}")  # what a folder can be called, so that builds find it
+PLAIN = re.compile(r"[^./\\\0-\x1f][^/\\\0-\x1f]*")  # what a folder can be called, so that builds find it
+MOST_BYTES = 200  # of such a name, in UTF-8; a picture's has its seed and number besides, and file systems allow 255
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class PictureFolder:
         path = self.folder / RECORD
         if RECORD not in others:
             raise SettingsError(f"{self.folder} holds {others[0]}, but no {RECORD}; pass an empty or a new folder")
-        if path.read_bytes() != self._record:
+        if path.read_bytes() != self._record and any(self.folder.glob("*/*.png")):
             changed = ", ".join(_differences(path, self._record))
             raise SettingsError(
                 f"{self.folder} holds pictures that were made with another {changed}; pass the same, or another --out"
@@ -89,7 +90,10 @@ class PictureFolder:
 
 def folder_names(classes: Sequence[str]) -> list[str]:
     """The classes' own names where each can be a folder's; else class-0, class-1 and so on for all of them."""
-    can_be = all(map(PLAIN.fullmatch, classes)) and len({name.casefold() for name in classes}) == len(classes)
+    names = {name.casefold() for name in classes} - {MANIFEST, RECORD}
+    can_be = len(names) == len(classes) and all(
+        PLAIN.fullmatch(name) and len(name.encode()) <= MOST_BYTES for name in classes
+    )
     return list(classes) if can_be else [f"class-{label}" for label in range(len(classes))]
 
 

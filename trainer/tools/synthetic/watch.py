@@ -11,6 +11,7 @@ from pathlib import Path
 
 from shardify.text import duration
 from trainer.config.load import read_yaml
+from trainer.config.run_folder import read_record
 from trainer.errors import TrainerError
 from trainer.models.autoencoders.load import ABOUT
 from trainer.monitor.step_table import read_table
@@ -29,6 +30,7 @@ class Watched:
     num_steps: int  # of the whole run
     batch_size: int
     num_classes: int
+    has_ended: bool  # its results are written: early_stopping ends a run before its last step
 
     @property
     def step(self) -> int:
@@ -36,7 +38,7 @@ class Watched:
 
     @property
     def is_over(self) -> bool:
-        return self.step >= self.num_steps
+        return self.has_ended or self.step >= self.num_steps
 
     def progress(self) -> str:
         """How far the run is, how long the rest takes, and the newest figures."""
@@ -72,18 +74,21 @@ def watch(run: Path, once: bool, seconds: float, show: Callable[..., None]) -> b
 def read_run(run: Path) -> Watched:
     """A run as it is now. Raises TrainerError where the folder holds none of the task diffusion."""
     settings = read_yaml(run / "config.yaml") if (run / "config.yaml").is_file() else {}
-    if settings.get("model", {}).get("name") != "diffusion" or not settings.get("steps"):
+    model, steps, batch_size = (settings.get(name) for name in ("model", "steps", "batch_size"))
+    is_diffusion = isinstance(model, dict) and model.get("name") == "diffusion"
+    if not (is_diffusion and steps and isinstance(steps, int) and isinstance(batch_size, int)):
         raise TrainerError(
             f"{run}: holds no run with model.name=diffusion that counts in steps; pass the folder of one"
         )
-    return Watched(run, to_rows(read_table(run)), settings["steps"], settings["batch_size"], _num_classes(run))
+    has_ended = read_record(run) is not None
+    return Watched(run, to_rows(read_table(run)), steps, batch_size, _num_classes(run), has_ended)
 
 
 def _num_classes(run: Path) -> int:
     """Of the newest model; 0 before there is one."""
     try:
         return len(json.loads((run / "models" / "last" / ABOUT).read_text(encoding="utf-8"))["classes"])
-    except (OSError, ValueError, KeyError):  # it is just being replaced
+    except (OSError, ValueError, KeyError, TypeError):  # it is just being replaced
         return 0
 
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from trainer.tools.study import similarity
 from trainer.tools.study.similarity import kernel_distance, neighbours, precision_recall, spread
 
 
@@ -17,6 +18,20 @@ def test_kernel_distance_is_none_for_one_distribution_and_grows_with_the_distanc
     assert kernel_distance(one, other) == pytest.approx(
         sum(within) - 2 * np.mean([kernel(x, y) for x in one for y in other])
     )
+
+
+def test_of_large_sets_some_are_compared(monkeypatch):
+    sets = normal(1, 300), normal(2, 300, 0.3)
+    whole = kernel_distance(*sets), *precision_recall(*sets)
+    monkeypatch.setattr(similarity, "MOST", 100)
+    some = kernel_distance(*sets), *precision_recall(*sets)
+    assert some == pytest.approx(whole, abs=0.2)
+    assert all(one != other for one, other in zip(some, whole, strict=True))
+
+
+def test_a_single_picture_has_no_kernel_distance():
+    assert kernel_distance(normal(1, 1), normal(2, 30)) is kernel_distance(normal(2, 30), normal(1, 1)) is None
+    assert precision_recall(normal(1, 1), normal(2, 30)) == (0, 0)
 
 
 def test_precision_and_recall_tell_odd_pictures_from_missing_ones():
@@ -38,5 +53,7 @@ def test_copies_of_training_pictures_are_near_neighbours_and_new_ones_are_not():
     copies = neighbours(train[40:90] + 0.01, train, val)
     assert copies.share == 1 and copies.nearest.tolist() == list(range(40, 90))
     assert neighbours(normal(2, 1000), train, val).share < 0.03
+    repeated = neighbours(train[40:90], train, np.concatenate([train[:20], val]))
+    assert repeated.share == 1, "also where val repeats pictures of train"
     mixed = neighbours(np.concatenate([normal(3, 50), train[:3]]), train, val)
     assert set(mixed.closest()[:3]) == {50, 51, 52} and len(mixed.closest()) == 16

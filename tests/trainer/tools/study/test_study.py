@@ -9,6 +9,7 @@ from builds import run_build
 from click.testing import CliRunner
 from PIL import Image
 
+from trainer.errors import TrainerError
 from trainer.study import main
 from trainer.tools.study.classifier import _batches
 from trainer.tools.study.pictures import open_folders, read_pictures
@@ -73,7 +74,7 @@ def test_every_arm_has_its_figures(done):
     assert real["difference"] == 0 and real["verdict"] is None
     assert other["difference"] == pytest.approx(other["accuracy"] - real["accuracy"])
     assert other["difference_interval"] and other["p_adjusted"] <= 1
-    assert "no arm with 9 synthetic pictures of each class: a class has 4 only" in done[1]
+    assert "no arm with 9 synthetic pictures of each class: a class of copies has 4 only" in done[1]
 
 
 def test_copied_training_pictures_are_found_and_drawn(done):
@@ -131,6 +132,15 @@ def test_what_cannot_be_studied_is_one_line(made, tmp_path):
     assert (
         real_twice.exit_code == 1 and "has 6 pictures in val; synthetic ones are for train alone" in real_twice.output
     )
+
+
+def test_synthetic_pictures_do_not_count_as_real_ones(made, tmp_path):
+    head, *rows = (made / "real.csv").read_text().splitlines()
+    marked = [f"{row},{'yes' if '-a-train-0,' in row else ''}" for row in rows]
+    (tmp_path / "table.csv").write_text("\n".join([f"{head},synthetic", *marked]))
+    run_build(made / "real", tmp_path / "shards", manifest=tmp_path / "table.csv", frames=1, size=16, shard_size=64)
+    with pytest.raises(TrainerError, match=r"2 of its train pictures are marked as synthetic.* by --synthetic"):
+        open_folders(tmp_path / "shards", ())
 
 
 def test_every_arm_takes_whole_batches_of_whole_passes():

@@ -38,7 +38,7 @@ def test_pictures_have_names_marks_and_a_row_each(tmp_path):
     assert json.loads((tmp_path / "syn" / "record.json").read_text())["seed"] == 3
 
 
-@pytest.mark.parametrize("name", ["a/b", ".hidden", "..", "A", "tab\t", "x" * 101, ""])
+@pytest.mark.parametrize("name", ["a/b", ".hidden", "..", "A", "tab\t", "", "ö" * 101, "Record.json", "manifest.csv"])
 def test_names_that_cannot_be_folders_are_numbers(name):
     assert folder_names(["a", name]) == ["class-0", "class-1"]
 
@@ -54,6 +54,19 @@ def test_a_folder_is_continued_by_the_same_record_alone(tmp_path):
     (tmp_path / "syn" / "record.json").write_text("{")
     with pytest.raises(SettingsError, match=r"record\.json, which is damaged"):
         opened(tmp_path / "syn", guidance=1.0)
+
+
+def test_a_record_alone_binds_nothing(tmp_path):
+    opened(tmp_path / "syn", seed=1)
+    opened(tmp_path / "syn", seed=2).write(Wanted(0, 0), PIXELS)
+    with pytest.raises(SettingsError, match="made with another seed"):
+        opened(tmp_path / "syn", seed=1)
+
+
+def test_the_longest_name_is_a_folder(tmp_path):
+    pictures = PictureFolder(tmp_path / "syn", ["歩" * 66], 10**9, {})
+    pictures.write(Wanted(0, 99_999), PIXELS)
+    assert pictures.finish() == 1 and pictures.path(Wanted(0, 0)).parent.name == "歩" * 66
 
 
 def test_another_folder_is_left_alone(tmp_path):

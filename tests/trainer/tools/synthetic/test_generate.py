@@ -185,3 +185,16 @@ def test_the_command(run, pca, made, tmp_path):
     for choice in ([], ["--all", "--classes", "a"]):
         refused = CliRunner().invoke(main, [*given, *choice])
         assert refused.exit_code == 2 and "pass either --all or --classes" in refused.output
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--guidance", "inf", "inf is no finite number"),
+        ("--rescale", "nan", "nan is no finite number"),
+        ("--devices", "2", "'2' is not one of 'auto', 'cpu'"),
+    ],
+)
+def test_values_that_are_none(option, value, words):
+    refused = CliRunner().invoke(main, ["--run", "r", "--vae", "v", "--out", "o", "--all", option, value])
+    assert refused.exit_code == 2 and words in refused.output

@@ -1,13 +1,15 @@
 """The watch over a run: what it shows, its exit codes, and that it reads files that are being written."""
 
 import csv
-import math
 
 import pytest
 import yaml
 from click.testing import CliRunner
 from diffusion_figures import CLASSES, STEPS, changed, sound_run
+from runs import DIFFUSION, run_small
 
+from trainer.errors import TrainerError
+from trainer.monitor.step_table import read_table
 from trainer.tools.synthetic.watch import read_run, to_rows
 from trainer.watch import main
 
@@ -40,6 +42,7 @@ def test_a_run_of_the_trainer_is_read(run):
 
 def test_a_sound_run_ends_with_0(own_run):
     rows = [row | {"clips_per_second": 40.0} for row in sound_run(5_000)]
+    (own_run / "results" / "experiment_results.json").unlink()
     done = watch(with_rows(own_run, rows), "--once")
     assert done.exit_code == 0 and "finding" not in done.output
     assert ": step 5000 of 20000 (25%), 50 min left, loss 0." in done.output
@@ -48,7 +51,7 @@ def test_a_sound_run_ends_with_0(own_run):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("loss", math.nan),
+        ("skipped_steps", 15),
         ("latent_std", 0.179),
         ("loss", 0.5),
         ("val_loss", lambda step: 0.1 + step / 1e5),
@@ -62,15 +65,41 @@ def test_each_finding_ends_with_1(own_run, name, value):
     assert done.output.count("finding: ") == 1
 
 
+def test_a_run_that_skipped_steps_have_ended(pca, tmp_path):
+    whole = ("model.keep_steps=[]", "steps=40", "checkpoint_every_steps=40", "optimizer.lr=1e30")
+    with pytest.raises(TrainerError, match="were not finite"):
+        run_small(pca.weights.parent / "latents", tmp_path / "run", *DIFFUSION, *whole)
+    done = watch(tmp_path / "run", "--once")
+    assert done.exit_code == 1 and "finding: the gradients were not finite in" in done.output
+    rows = read_table(tmp_path / "run")
+    assert [row["step"] for row in rows] == ["10", "20"]
+    assert rows[-1]["skipped_steps"] == "10" and not rows[-1]["loss"]
+
+
+def test_a_run_that_ended_before_its_last_step_is_over(own_run):
+    done = watch(with_rows(own_run, sound_run(5_000)))
+    assert done.exit_code == 0 and ": step 5000 of 20000 (25%), loss 0." in done.output
+
+
 def test_a_run_that_has_just_begun(own_run):
     (own_run / "results" / "monitor.csv").unlink()
     done = watch(own_run, "--once")
     assert done.exit_code == 0 and ": step 0 of 8 (0%)" in done.output
 
 
-def test_other_folders_are_refused(own_run, tmp_path):
+@pytest.mark.parametrize(
+    "config",
+    [
+        "epochs: 3\n",
+        "model:\n",
+        "model: diffusion\n",
+        "model: {name: diffusion}\nsteps: 8\n",
+        "model: {name: diffusion}\nsteps: 8\nbatch_size: auto\n",
+    ],
+)
+def test_other_folders_are_refused(own_run, tmp_path, config):
     for folder in (tmp_path, own_run):
-        (own_run / "config.yaml").write_text("epochs: 3\n")
+        (own_run / "config.yaml").write_text(config)
         done = watch(folder, "--once")
         assert done.exit_code == 1 and "holds no run with model.name=diffusion" in done.output
 
