@@ -51,8 +51,9 @@ LOCAL = Target()
 class RemoteTarget(Target):
     """A folder in object storage, held by one build; `folder` on this machine has its files, but tars without content.
 
-    A shard's journal entry is there before its tar, which appears whole; index.json is written last, and only in
-    place of the one that the build began with. Raises StorageError; BusyError where another build holds the folder.
+    A shard's journal entry is there before its tar, which appears whole, and goes after it; index.json is written
+    last, and only in place of the one that the build began with. Raises StorageError; BusyError where another build
+    holds the folder.
     """
 
     def __init__(self, address: Address, folder: Path) -> None:
@@ -125,7 +126,7 @@ class RemoteTarget(Target):
             path = self.folder / name
             if SHARD.fullmatch(name) is None and self._there.get(name) != _state(path):
                 self._put(path)
-        for name in sorted(self._there.keys() - here):
+        for name in sorted(self._there.keys() - here, key=lambda name: (name.startswith("."), name)):
             remote.delete(self.address / name)
             del self._there[name]
 
