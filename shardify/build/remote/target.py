@@ -127,6 +127,7 @@ class RemoteTarget(Target):
             if SHARD.fullmatch(name) is None and self._there.get(name) != _state(path):
                 self._put(path)
         for name in sorted(self._there.keys() - here, key=lambda name: (name.startswith("."), name)):
+            self._check_lock()
             remote.delete(self.address / name)
             del self._there[name]
 
@@ -151,6 +152,7 @@ class RemoteTarget(Target):
         self._put(journal_path(self.folder, entry["name"]))
         if entry["samples"]:
             remote.upload(self.address / entry["name"], path)
+            self._check_lock(entry["name"])
             _make_empty(path, entry["bytes"])
             self._there[entry["name"]] = _state(path)
 
@@ -161,6 +163,7 @@ class RemoteTarget(Target):
             self._index_etag = remote.replace(address, content, etag) if etag else remote.create(address, content)
         else:
             remote.upload(address, path)
+        self._check_lock(path.name)
         self._there[path.name] = _state(path)
 
     def _holder(self) -> tuple[str, str | None] | None:
@@ -174,14 +177,17 @@ class RemoteTarget(Target):
         except (ValueError, AttributeError):
             return "a machine that is not known", etag
 
-    def _check_lock(self) -> None:
-        """Raises ShardifyError where another build has taken the folder over."""
+    def _check_lock(self, sent: str = "") -> None:
+        """Raises ShardifyError where another build has taken the folder over. sent: the file just written there."""
         try:
             if remote.head(self.address / LOCK).etag == self._lock_etag:
                 return
         except MissingObjectError:
             pass
-        raise ShardifyError(f"{self.address}: another build has taken over; nothing more is written by this one")
+        late = f"; {sent} was sent meanwhile, so let that build end, then run shardify verify {self.address}"
+        raise ShardifyError(
+            f"{self.address}: another build has taken over; nothing more is written by this one{late if sent else ''}"
+        )
 
     def _check_store(self, lock: Address) -> None:
         """Raises ShardifyError where the store would let two builds write at once."""

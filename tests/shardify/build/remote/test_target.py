@@ -125,6 +125,19 @@ def test_two_builds_at_once_and_a_build_that_has_died(run, there, data, referenc
         pass
 
 
+def test_a_build_that_is_overtaken_while_it_sends_a_shard_says_so(run, there, proxy):
+    def take_over(method, path, number):
+        if method == "PUT" and path.endswith("/train-000001.tar"):
+            remote.write_bytes(there / LOCK, b"of another build")
+        return ""
+
+    proxy.fault = take_over
+    with pytest.raises(ShardifyError, match=r"taken over; .*; train-000001\.tar was sent meanwhile, .* verify s3://"):
+        run()
+    assert remote.read_bytes(there / LOCK) == b"of another build"
+    assert "train-000002.tar" not in {file.name for file in remote.list_files(there)}
+
+
 def test_an_index_that_was_written_by_somebody_else(run, there, data, tmp_path):
     run()
     more = make_videos(tmp_path / "more", video_names(14))
