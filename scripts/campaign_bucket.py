@@ -2,10 +2,11 @@
 
     python scripts/campaign_bucket.py [--kills 50] [--seed 0]
 
-The server is moto's, on loopback. Each build is killed (SIGKILL) at moments drawn at random, and begun again with
---take-over until it ends. Every bucket must then hold the bytes of the build on this machine, with nothing left over,
-and the scratch folder must be empty. Last, two builds at once: one must end with code 4, the other well. Exit code 1
-if anything is wrong.
+The server is moto's, on loopback. Each build is killed (SIGKILL) at moments drawn at random, five times at most, and
+begun again with --take-over until it ends. Every second one is a later build of fewer videos, with --prune, into a
+bucket that has the shards of all. Each bucket must then hold the bytes of such a build on this machine, with nothing
+left over, and the scratch folder must be empty. Last, two builds at once: one must end with code 4, the other well.
+Exit code 1 if anything is wrong.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -30,33 +32,45 @@ from shardify.storage import remote
 from shardify.storage.address import Address
 
 BUSY = 4  # exit code
+MOST = 5  # kills of one build
 
 
-class Campaign:
-    """A folder to work in, videos in it and in a bucket, and the tree that a build of them here gives."""
+class History:
+    """One build from a bucket into a bucket, and the tree that it gives on this machine.
 
-    def __init__(self, work: Path) -> None:
-        self.work = work
-        make_data(work / "data")
+    before: the shards folder that lies in the bucket when it begins, if any.
+    """
+
+    def __init__(self, work: Path, data: Path, before: Path | None = None, *options: str) -> None:
+        self.work, self.before, self.options = work, before, options
         self.videos = make_bucket(moto_endpoint()) / "videos"
-        for path in (work / "data").rglob("*.*"):
-            remote.write_bytes(self.videos / path.relative_to(work / "data").as_posix(), path.read_bytes())
-        if self.build(work / "data", work / "reference").wait():
+        for path in data.rglob("*.*"):
+            remote.write_bytes(self.videos / path.relative_to(data).as_posix(), path.read_bytes())
+        self.folder = work / f"shards-of-{data.name}"
+        if before:
+            shutil.copytree(before, self.folder)
+        if self.build(data, self.folder).wait():
             raise SystemExit("the build on this machine has failed")
-        self.reference = tree(work / "reference")
-        start = time.monotonic()
-        if self.build(self.videos, make_bucket(moto_endpoint()) / "shards").wait():
+        out, start = self.bucket(), time.monotonic()
+        if self.build(self.videos, out).wait():
             raise SystemExit("the build into a bucket has failed")
         self.seconds = time.monotonic() - start
 
+    def bucket(self) -> Address:
+        """The shards folder of a new bucket, as the build is to find it."""
+        out = make_bucket(moto_endpoint()) / "shards"
+        for path in self.before.iterdir() if self.before else ():
+            remote.upload(out / path.name, path)
+        return out
+
     def build(self, data: Path | Address, out: Path | Address, *options: str) -> subprocess.Popen:
-        command = [sys.executable, "-m", "shardify", "build", str(data), str(out), *OPTIONS, *options]
+        command = [sys.executable, "-m", "shardify", "build", str(data), str(out), *OPTIONS, *self.options, *options]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         return subprocess.Popen([*command, "--scratch", self.work / "scratch"], **quiet)
 
     def killed(self, draw: random.Random, most: int) -> tuple[int, str]:
         """How often one build was killed until it ended, `most` times at most, and what came of it."""
-        out, kills = make_bucket(moto_endpoint()) / "shards", 0
+        out, kills = self.bucket(), 0
         while True:
             process = self.build(self.videos, out, "--take-over")
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -75,13 +89,22 @@ class Campaign:
         for file in remote.list_files(out):
             remote.download(out / file.name, here / file.name)
         left = [path.name for path in (self.work / "scratch").iterdir()]
-        return "same" if tree(here) == self.reference and not left else f"different, {left} in the scratch folder"
+        is_same = tree(here) == tree(self.folder) and not left
+        return "same" if is_same else f"different, {left} in the scratch folder"
 
     def two_at_once(self) -> str:
-        out = make_bucket(moto_endpoint()) / "shards"
+        out = self.bucket()
         both = [self.build(self.videos, out) for _ in range(2)]
         codes = sorted(process.wait() for process in both)
         return self.compare(out) if codes == [0, BUSY] else f"exit codes {codes}"
+
+
+def make_histories(work: Path) -> list[History]:
+    """A first build, and a later one of fewer videos that prunes."""
+    make_data(work / "all")
+    shutil.copytree(work / "all", work / "fewer", ignore=shutil.ignore_patterns("v0*"))
+    first = History(work, work / "all")
+    return [first, History(work, work / "fewer", first.folder, "--prune")]
 
 
 @click.command()
@@ -91,13 +114,14 @@ def main(kills: int, seed: int) -> None:
     os.environ |= {**KEYS, "AWS_ENDPOINT_URL": moto_endpoint()}
     outcomes, done, number = Counter(), 0, 0
     with tempfile.TemporaryDirectory() as folder:
-        campaign = Campaign(Path(folder).resolve())
+        histories = make_histories(Path(folder).resolve())
         while done < kills:
-            times, outcome = campaign.killed(random.Random(f"{seed}:{number}"), kills - done)
+            draw, most = random.Random(f"{seed}:{number}"), min(kills - done, MOST)
+            times, outcome = histories[number % 2].killed(draw, most)
             done, number = done + times, number + 1
             outcomes[outcome] += 1
             click.echo(f"{outcome}: a build that was killed {times} times")
-        at_once = campaign.two_at_once()
+        at_once = histories[0].two_at_once()
     click.echo(f"{done} kills of {number} builds: {dict(outcomes)}; two builds at once: {at_once}")
     sys.exit(outcomes.total() != outcomes["same"] or at_once != "same")
 

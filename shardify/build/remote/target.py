@@ -51,8 +51,9 @@ LOCAL = Target()
 class RemoteTarget(Target):
     """A folder in object storage, held by one build; `folder` on this machine has its files, but tars without content.
 
-    A shard's journal entry is there before its tar, which appears whole; index.json is written last, and only in
-    place of the one that the build began with. Raises StorageError; BusyError where another build holds the folder.
+    A shard's journal entry is there before its tar, which appears whole, and goes after it; index.json is written
+    last, and only in place of the one that the build began with. Raises StorageError; BusyError where another build
+    holds the folder.
     """
 
     def __init__(self, address: Address, folder: Path) -> None:
@@ -125,7 +126,8 @@ class RemoteTarget(Target):
             path = self.folder / name
             if SHARD.fullmatch(name) is None and self._there.get(name) != _state(path):
                 self._put(path)
-        for name in sorted(self._there.keys() - here):
+        for name in sorted(self._there.keys() - here, key=lambda name: (name.startswith("."), name)):
+            self._check_lock()
             remote.delete(self.address / name)
             del self._there[name]
 
@@ -150,6 +152,7 @@ class RemoteTarget(Target):
         self._put(journal_path(self.folder, entry["name"]))
         if entry["samples"]:
             remote.upload(self.address / entry["name"], path)
+            self._check_lock(entry["name"])
             _make_empty(path, entry["bytes"])
             self._there[entry["name"]] = _state(path)
 
@@ -160,6 +163,7 @@ class RemoteTarget(Target):
             self._index_etag = remote.replace(address, content, etag) if etag else remote.create(address, content)
         else:
             remote.upload(address, path)
+        self._check_lock(path.name)
         self._there[path.name] = _state(path)
 
     def _holder(self) -> tuple[str, str | None] | None:
@@ -173,14 +177,17 @@ class RemoteTarget(Target):
         except (ValueError, AttributeError):
             return "a machine that is not known", etag
 
-    def _check_lock(self) -> None:
-        """Raises ShardifyError where another build has taken the folder over."""
+    def _check_lock(self, sent: str = "") -> None:
+        """Raises ShardifyError where another build has taken the folder over. sent: the file just written there."""
         try:
             if remote.head(self.address / LOCK).etag == self._lock_etag:
                 return
         except MissingObjectError:
             pass
-        raise ShardifyError(f"{self.address}: another build has taken over; nothing more is written by this one")
+        late = f"; {sent} was sent meanwhile, so let that build end, then run shardify verify {self.address}"
+        raise ShardifyError(
+            f"{self.address}: another build has taken over; nothing more is written by this one{late if sent else ''}"
+        )
 
     def _check_store(self, lock: Address) -> None:
         """Raises ShardifyError where the store would let two builds write at once."""

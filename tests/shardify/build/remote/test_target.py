@@ -75,6 +75,33 @@ def test_cut_off_anywhere_it_resumes(run, there, reference, proxy, tmp_path, mon
     assert fetched(there, tmp_path / "s") == reference
 
 
+def test_cut_off_as_it_removes_what_is_pruned_it_resumes(run, there, proxy, tmp_path, monkeypatch):
+    """Each build can remove one object, and then its network is gone."""
+    first, pruned = (make_videos(tmp_path / str(count), video_names(count)) for count in (6, 2))
+    changes = Changes(prune=True)
+    run_build(first, tmp_path / "s")
+    run_build(pruned, tmp_path / "s", changes=changes)
+    run(data=first)
+    monkeypatch.setattr(attempts, "BOUNDS", attempts.Bounds(connect=0.5, request=0.5, tries=1, total=1))
+    for times_cut in range(30):  # noqa: B007 (read at the end)
+        removals = []
+
+        def cut(method, path, number):
+            if path.endswith("?delete"):
+                removals.append(path)  # noqa: B023 (called within the turn)
+            return "503" if len(removals) > 1 else ""  # noqa: B023
+
+        proxy.fault = cut
+        try:
+            run(data=pruned, changes=changes, take_over=True)
+            break
+        except StorageError:
+            continue
+    proxy.fault = lambda *_: ""
+    run(data=pruned, take_over=True)  # which removes the lock
+    assert times_cut > 2 and fetched(there, tmp_path / "fetched") == tree(tmp_path / "s")
+
+
 def test_two_builds_at_once_and_a_build_that_has_died(run, there, data, reference, tmp_path):
     def overtaken(request):
         with pytest.raises(BusyError, match=r"/some/shards: another build is running here, on \S+; .* --take-over"):
@@ -96,6 +123,19 @@ def test_two_builds_at_once_and_a_build_that_has_died(run, there, data, referenc
     here = open_places(BuildRequest(data, tmp_path / "s"), Scratch(None, 1), writes=True, take_over=True)
     with pytest.raises(UsageError, match="--take-over is for SHARDS in a bucket"), here:
         pass
+
+
+def test_a_build_that_is_overtaken_while_it_sends_a_shard_says_so(run, there, proxy):
+    def take_over(method, path, number):
+        if method == "PUT" and path.endswith("/train-000001.tar"):
+            remote.write_bytes(there / LOCK, b"of another build")
+        return ""
+
+    proxy.fault = take_over
+    with pytest.raises(ShardifyError, match=r"taken over; .*; train-000001\.tar was sent meanwhile, .* verify s3://"):
+        run()
+    assert remote.read_bytes(there / LOCK) == b"of another build"
+    assert "train-000002.tar" not in {file.name for file in remote.list_files(there)}
 
 
 def test_an_index_that_was_written_by_somebody_else(run, there, data, tmp_path):
