@@ -32,6 +32,7 @@ class RemoteFile:
     size: int  # bytes
     etag: str | None  # another one for another content
     modified: float = field(default=0.0, compare=False)  # seconds since 1970, where that is known
+    version: str | None = field(default=None, compare=False)  # by which gs knows what is to be replaced; not in lists
 
 
 class RemoteStorage(Protocol):

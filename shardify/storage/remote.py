@@ -95,7 +95,8 @@ def head(address: Address) -> RemoteFile:
 
 
 def _file(name: str, found: ObjectMeta) -> RemoteFile:
-    return RemoteFile(name, found["size"], _strong(found["e_tag"]), found["last_modified"].timestamp())
+    etag, modified = _strong(found["e_tag"]), found["last_modified"].timestamp()
+    return RemoteFile(name, found["size"], etag, modified, found["version"])
 
 
 def list_files(folder: Address) -> list[RemoteFile]:
@@ -127,31 +128,33 @@ def _strong(etag: str | None) -> str | None:
     return None if etag is None or etag.startswith("W/") else etag
 
 
-def write_bytes(address: Address, payload: bytes) -> str | None:
-    """Put an object there, in place of one that is there; its ETag."""
+def write_bytes(address: Address, payload: bytes) -> RemoteFile:
+    """Put an object there, in place of one that is there."""
     return _write(address, payload, "overwrite")
 
 
-def create(address: Address, payload: bytes) -> str | None:
-    """Put an object where there is none; its ETag. The payload must be nobody else's: a lost answer is found by it."""
+def create(address: Address, payload: bytes) -> RemoteFile:
+    """Put an object where there is none. The payload must be nobody else's: a lost answer is found by it."""
     return _write(address, payload, "create")
 
 
-def replace(address: Address, payload: bytes, etag: str) -> str | None:
-    """Put an object in place of the one with this ETag; the new one. The payload as of `create`."""
-    return _write(address, payload, {"e_tag": etag})
+def replace(address: Address, payload: bytes, old: RemoteFile) -> RemoteFile:
+    """Put an object in place of one as `head`, or writing it, has given it. The payload as of `create`."""
+    known = {"e_tag": old.etag, "version": old.version}
+    return _write(address, payload, {name: value for name, value in known.items() if value is not None})
 
 
-def _write(address: Address, payload: bytes, mode: str | dict) -> str | None:
+def _write(address: Address, payload: bytes, mode: str | dict) -> RemoteFile:
     def ask(obs: ModuleType, store: ObjectStore, key: str) -> dict:
         return obs.put(store, key, payload, mode=mode, use_multipart=False)
 
     try:
-        return _bounded(address, ask)["e_tag"]
+        put = _bounded(address, ask)
+        return RemoteFile(address.name, len(payload), _strong(put["e_tag"]), version=put["version"])
     except ConflictError:
         with contextlib.suppress(MissingObjectError):
             if read_bytes(address) == payload:  # an earlier try has arrived, but not its answer
-                return head(address).etag
+                return head(address)
         raise
 
 

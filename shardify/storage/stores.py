@@ -21,7 +21,10 @@ HOW_TO_SIGN = {  # for people
     "http": "web servers are read without keys",
     "https": "web servers are read without keys",
 }
-ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT")
+ENDPOINTS = (
+    *("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
+    *("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT", "GOOGLE_BASE_URL"),
+)
 _process: int | None = None  # whose threads obstore's clients use; a fork has none of them, and would wait for ever
 YES = ("1", "true", "on", "yes", "y")
 

@@ -12,7 +12,7 @@ import urllib.request
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from shardify.storage import remote
 from shardify.storage.address import Address, place_of
@@ -96,6 +96,14 @@ class Proxy:
         """(path, Range) of the GETs of objects whose name ends so."""
         return [(path, part) for method, path, part in self.requests if method == "GET" and path.endswith(ending)]
 
+    def asked(self, path: str, headers: dict[str, str]) -> tuple[str, dict[str, str]]:
+        """The path and headers of a request, as the server is to see them."""
+        return path, headers
+
+    def answered(self, headers: dict[str, str]) -> dict[str, str]:
+        """The headers of an answer, as the client is to see them."""
+        return headers
+
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         body = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
         self.requests.append((handler.command, handler.path, handler.headers.get("Range", "")))
@@ -113,10 +121,12 @@ class Proxy:
 
     def _pass_on(self, handler: BaseHTTPRequestHandler, body: bytes, fault: str) -> None:
         upstream = http.client.HTTPConnection(self._upstream.hostname, self._upstream.port)
-        upstream.request(handler.command, handler.path, body, dict(handler.headers))
+        path, headers = self.asked(handler.path, dict(handler.headers))
+        upstream.request(handler.command, path, body, headers)
         answer = upstream.getresponse()
         content = answer.read()
-        headers = {name: value for name, value in answer.getheaders() if name.lower() != "transfer-encoding"}
+        headers = self.answered(dict(answer.getheaders()))
+        headers = {name: value for name, value in headers.items() if name.lower() != "transfer-encoding"}
         upstream.close()
         if fault == "wrong":
             content = bytes(byte ^ 255 for byte in content)
@@ -134,3 +144,25 @@ class Proxy:
             handler.send_header(name, value)
         handler.end_headers()
         handler.wfile.write(content)
+
+
+class GoogleProxy(Proxy):
+    """Makes a Google bucket of the server's: conditions of writes are on generations, here numbers made of ETags.
+
+    Source: https://cloud.google.com/storage/docs/xml-api/reference-headers
+    """
+
+    def asked(self, path: str, headers: dict[str, str]) -> tuple[str, dict[str, str]]:
+        headers = {name.lower(): value for name, value in headers.items()}
+        condition = headers.pop("x-goog-if-generation-match", None)
+        if condition == "0":
+            headers["if-none-match"] = "*"
+        elif condition:
+            headers["if-match"] = f'"{int(condition):032x}"'
+        headers["authorization"] = "AWS4-HMAC-SHA256 Credential=key/20200101/us-east-1/s3/aws4_request"
+        key, mark, query = path.partition("?")
+        return unquote(key) + mark + query, headers
+
+    def answered(self, headers: dict[str, str]) -> dict[str, str]:
+        etag = next((value for name, value in headers.items() if name.lower() == "etag"), None)
+        return headers | ({"x-goog-generation": str(int(etag.strip('"'), 16))} if etag else {})

@@ -61,8 +61,8 @@ class RemoteTarget(Target):
             raise UsageError(f"{address}: is only read; build into a bucket of s3, gs or az, or into a folder")
         self.address, self.folder = address, folder / address.name
         self._there: dict[str, tuple] = {}  # name → state of the file here that the bucket has
-        self._index_etag: str | None = None
-        self._lock_etag: str | None = None
+        self._index: RemoteFile | None = None
+        self._lock: RemoteFile | None = None
         self._pool, self._sending = ThreadPoolExecutor(1, "upload"), Future()
         self._sending.set_result(None)
 
@@ -70,9 +70,11 @@ class RemoteTarget(Target):
         """Fetch the tables and the journal; of all else there are empty files of their sizes."""
         self.folder.mkdir(parents=True)
         files = [file for file in remote.list_files(self.address) if "/" not in file.name and file.name != LOCK]
+        if "index.json" in {file.name for file in files}:
+            self._index = remote.head(self.address / "index.json")
+            files = [self._index if file.name == "index.json" else file for file in files]
         with ThreadPoolExecutor(READERS) as pool:
             self._there = dict(pool.map(self._fetch, files))
-        self._index_etag = next((file.etag for file in files if file.name == "index.json"), None)
 
     @contextlib.contextmanager
     def locked(self, take_over: bool) -> Iterator[None]:
@@ -80,7 +82,7 @@ class RemoteTarget(Target):
         lock = self.address / LOCK
         mine = json.dumps({"host": socket.gethostname(), "build": secrets.token_hex(8)}).encode()
         try:
-            self._lock_etag = remote.create(lock, mine)
+            self._lock = remote.create(lock, mine)
         except ConflictError as error:
             held = self._holder()
             if held and not take_over:
@@ -88,7 +90,7 @@ class RemoteTarget(Target):
                     f"{self.address}: another build is running here, on {held[0]}; wait for it to end, or pass "
                     f"--take-over where it has died"
                 ) from error
-            self._lock_etag = remote.replace(lock, mine, held[1]) if held else remote.create(lock, mine)
+            self._lock = remote.replace(lock, mine, held[1]) if held else remote.create(lock, mine)
         try:
             self._check_store(lock)
             yield
@@ -159,28 +161,28 @@ class RemoteTarget(Target):
     def _put(self, path: Path) -> None:
         address = self.address / path.name
         if path.name == "index.json":
-            content, etag = path.read_bytes(), self._index_etag
-            self._index_etag = remote.replace(address, content, etag) if etag else remote.create(address, content)
+            content, old = path.read_bytes(), self._index
+            self._index = remote.replace(address, content, old) if old else remote.create(address, content)
         else:
             remote.upload(address, path)
         self._check_lock(path.name)
         self._there[path.name] = _state(path)
 
-    def _holder(self) -> tuple[str, str | None] | None:
-        """Which machine holds the folder, and the ETag of its lock; None where it has let go."""
+    def _holder(self) -> tuple[str, RemoteFile] | None:
+        """Which machine holds the folder, and its lock; None where it has let go."""
         lock = self.address / LOCK
         try:
-            etag = remote.head(lock).etag
-            return json.loads(remote.read_bytes(lock)).get("host", "?"), etag
+            held = remote.head(lock)
+            return json.loads(remote.read_bytes(lock)).get("host", "?"), held
         except MissingObjectError:
             return None
         except (ValueError, AttributeError):
-            return "a machine that is not known", etag
+            return "a machine that is not known", held
 
     def _check_lock(self, sent: str = "") -> None:
         """Raises ShardifyError where another build has taken the folder over. sent: the file just written there."""
         try:
-            if remote.head(self.address / LOCK).etag == self._lock_etag:
+            if remote.head(self.address / LOCK).etag == self._lock.etag:
                 return
         except MissingObjectError:
             pass
@@ -192,7 +194,7 @@ class RemoteTarget(Target):
     def _check_store(self, lock: Address) -> None:
         """Raises ShardifyError where the store would let two builds write at once."""
         try:
-            self._lock_etag = remote.create(lock, secrets.token_bytes(8))
+            self._lock = remote.create(lock, secrets.token_bytes(8))
         except ConflictError:
             return
         raise ShardifyError(

@@ -1,7 +1,7 @@
 """Builds into a bucket: the folder that a local build makes, held by one build, wherever that is cut off."""
 
 import pytest
-from buckets import make_bucket, moto_endpoint
+from buckets import GoogleProxy, make_bucket, moto_endpoint
 from builds import SMALL, make_videos, run_build, tree, video_names
 from click.testing import CliRunner
 
@@ -15,6 +15,7 @@ from shardify.cli.main import main
 from shardify.errors import BusyError, ConflictError, ShardifyError, StorageError, UsageError
 from shardify.format.settings import BuildSettings
 from shardify.storage import attempts, remote
+from shardify.storage.address import place_of
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def there(proxy):
 def run(there, data, tmp_path):
     """Any function of a request that builds into the bucket."""
 
-    def run(act=build, take_over=False, writes=True, data=data, changes=Changes()):  # noqa: B008 (it is frozen)
+    def run(act=build, take_over=False, writes=True, data=data, there=there, changes=Changes()):  # noqa: B008 (frozen)
         request = BuildRequest(data, there, BuildSettings(**SMALL), workers=1, timeout_seconds=60, changes=changes)
         scratch = Scratch(tmp_path / "scratch", 10**9)
         with open_places(request, scratch, writes=writes, take_over=take_over) as opened:
@@ -136,6 +137,26 @@ def test_a_build_that_is_overtaken_while_it_sends_a_shard_says_so(run, there, pr
         run()
     assert remote.read_bytes(there / LOCK) == b"of another build"
     assert "train-000002.tar" not in {file.name for file in remote.list_files(there)}
+
+
+def test_a_google_bucket_where_conditions_are_on_generations(run, there, tmp_path, monkeypatch):
+    videos = make_videos(tmp_path / "videos", video_names(3))
+    with GoogleProxy(moto_endpoint()) as proxy:
+        monkeypatch.setenv("GOOGLE_BASE_URL", proxy.endpoint)
+        monkeypatch.setenv("GOOGLE_BEARER_TOKEN", "some")
+        google = place_of(str(there).replace("s3:", "gs:"))
+        run(data=videos, there=google)
+        remote.write_bytes(google / LOCK, b"{}")
+        with pytest.raises(BusyError):
+            run(data=videos, there=google)
+        make_videos(videos, video_names(1, "w"))
+        assert run(data=videos, there=google, take_over=True).new_inputs == 1  # in place of an index and a lock
+        lock, index = google / LOCK, remote.head(google / "index.json")
+        remote.write_bytes(google / "index.json", b"of another build")
+        with pytest.raises(ConflictError, match=r"^gs://.*/index\.json: was written by somebody else meanwhile"):
+            remote.replace(google / "index.json", b"", index)
+        remote.replace(lock, b"second", remote.replace(lock, b"first", remote.create(lock, b"made")))
+        assert remote.read_bytes(lock) == b"second"
 
 
 def test_an_index_that_was_written_by_somebody_else(run, there, data, tmp_path):
