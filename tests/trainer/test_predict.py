@@ -208,7 +208,6 @@ def test_mistakes_leave_an_earlier_file_alone(run, data_folder, tmp_path):
     test = data_folder / "test"
     for arguments, message in (
         ((test, "--run", tmp_path), "holds no models/best_model.pth"),
-        ((test, "--run", run, "--devices", "many"), "--devices is many"),
         ((test, "--run", run, "--boxes", tmp_path / "out.csv"), "was trained on whole pictures"),
         ((test, tmp_path / "empty", "--run", run), f"no videos in {tmp_path / 'empty'}"),
     ):

@@ -13,7 +13,7 @@ from shardify.build.request import BuildRequest
 from shardify.format.settings import BuildSettings
 from trainer.saved_model import load_saved
 from trainer.shards.shard_set import open_shards
-from trainer.tools.export import export
+from trainer.tools.export import deployable, export
 from trainer.tools.scoring import score
 from trainer.tools.trained_model import load_model
 
@@ -54,9 +54,12 @@ def test_a_raw_files_score_is_its_shards_bitwise(made):
     assert [row["has_mel"] for row in rows] == ["True"] * len(files)
 
 
-def test_an_exported_model_takes_clips_sound_and_whether_it_is_there(made, tmp_path):
-    assert export(made / "run", "torch", tmp_path / "model.pt2") < 1e-5
-    program = torch.export.load(tmp_path / "model.pt2").module()
+@pytest.mark.parametrize("kind", ["module", pytest.param("program", marks=pytest.mark.slow)])
+def test_a_model_to_export_takes_clips_sound_and_whether_it_is_there(made, tmp_path, kind):
+    program = deployable(load_saved(made / "run", torch.device("cpu")))
+    if kind == "program":
+        assert export(made / "run", "torch", tmp_path / "model.pt2") < 1e-5
+        program = torch.export.load(tmp_path / "model.pt2").module()
     clips = torch.randint(0, 256, (2, FRAMES, 3, 16, 16), dtype=torch.uint8)
     absent = torch.tensor([True, False])
     found = [
