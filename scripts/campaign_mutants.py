@@ -2,8 +2,9 @@
 
     python scripts/campaign_mutants.py [--jobs 2] [--only TEXT]
 
-The changes stand in mutants.txt. Each is made in a scratch copy of the repository, where the tests that the table names must then fail. Without
-it they must pass, which is looked at first. A line that is no longer found is named before anything runs: mend its row.
+The changes stand in mutants.txt. Each is made in a scratch copy of the repository, where the tests that the table names
+must then fail. Without it they must pass, which is looked at first. A line that is no longer found is named before
+anything runs: mend its row.
 Exit code 1 if a change survives or cannot be made.
 """
 
