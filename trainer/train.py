@@ -48,6 +48,7 @@ from trainer.shards.mix import drop_unweighted, open_all
 from trainer.shards.shard_cache import cache_of
 from trainer.shards.splits import choose_splits, limit_per_class
 from trainer.tasks import task_of
+from trainer.tasks.base import Validated
 
 logger = logging.getLogger(__name__)
 
@@ -286,14 +287,14 @@ def write_epoch(run: Run, row: dict, best: Predictions | None) -> None:
     progress, task, steps = run.progress, run.task, len(run.loaders["train"])
     if best:
         progress.best_sha256 = save_model(run, best, progress.best_value)
-    done = (progress.epoch - 1) * steps, progress.epoch * steps
+    ends = (progress.epoch - 1) * steps, progress.epoch * steps
     numbers = {split: loader.numbers for split, loader in run.loaders.items()}
-    row |= task.after_validation(run.out, run.engine.evaluated, run.shards, numbers, done, best is not None)
+    validated = Validated(run.engine.evaluated, run.shards, numbers, ends, best is not None)
+    row |= task.after_validation(run.out, validated)
     if run.settings.steps:
         add_validation(run.out, row)
-    columns, curves = task.history_columns(), task.history_curves(run.settings.metric)
-    results, limits = run.out / "results", task.metric_limits
-    report.write_history(results, progress.history, columns, curves, limits, progress.best_epoch)
+    shown = task.history_columns(), task.history_curves(run.settings.metric), task.metric_limits
+    report.write_history(run.out / "results", progress.history, *shown, progress.best_epoch)
     show_epoch(run, row)
     save_state(run.engine, progress, steps, run.out, run.shards.fingerprint)
     publish_model(run.out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,17 @@ from trainer.shards.shard_set import ShardSet, class_counts
 
 # outputs (B, K) and labels (B,) to float32 (B,), one loss per clip; or labels (B, H) to (B, H), one of each head
 Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Validated:
+    """A run as it stands after a validation."""
+
+    model: nn.Module  # that was evaluated
+    shards: ShardSet
+    numbers: dict[str, np.ndarray]  # of the run's clips, int64 (N,), by split
+    steps: tuple[int, int]  # of the run at the validation before, and now
+    is_best: bool
 
 
 class Task(ABC):
@@ -193,18 +205,6 @@ class Task(ABC):
         names = [f"{split}_{name}" for name in self.train_metrics.values() for split in ("train", "val")]
         return list(dict.fromkeys([*names, f"val_{self.shown_metric(metric)}"]))
 
-    def after_validation(
-        self,
-        out: Path,
-        model: nn.Module,
-        shards: ShardSet,
-        numbers: dict[str, np.ndarray],
-        steps: tuple[int, int],
-        is_best: bool,
-    ) -> dict[str, float]:
-        """What else is kept in the run's folder `out` after a validation, by the main process; figures of it.
-
-        model: the one that was evaluated; numbers: of the run's clips, int64 (N,), by split; steps: of the run at the
-        validation before, and now.
-        """
+    def after_validation(self, out: Path, validated: Validated) -> dict[str, float]:
+        """What else is kept in the run's folder `out` after a validation, by the main process; figures of it."""
         return {}

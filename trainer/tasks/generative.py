@@ -19,7 +19,7 @@ from trainer.evaluation.metrics import Figures
 from trainer.evaluation.predictions import Predictions
 from trainer.models.autoencoders.load import ABOUT, WEIGHTS
 from trainer.shards.shard_set import ShardSet
-from trainer.tasks.base import Loss, Task
+from trainer.tasks.base import Loss, Task, Validated
 
 
 class GenerativeTask(Task):
@@ -83,21 +83,14 @@ class GenerativeTask(Task):
     def about(self, model: nn.Module, shards: ShardSet) -> dict:
         """What is needed to use the saved model, as plain values."""
 
-    def names(self, steps: tuple[int, int], is_best: bool) -> list[str]:
-        """The folders in models/ that the model of a validation is kept in; steps: as of `after_validation`."""
-        return ["last", *(["best"] if is_best else [])]
+    def names(self, validated: Validated) -> list[str]:
+        """The folders in models/ that the model of a validation is kept in."""
+        return ["last", *(["best"] if validated.is_best else [])]
 
-    def after_validation(
-        self,
-        out: Path,
-        model: nn.Module,
-        shards: ShardSet,
-        numbers: dict[str, np.ndarray],
-        steps: tuple[int, int],
-        is_best: bool,
-    ) -> dict[str, float]:
-        about = {"step": steps[1], "settings": self.settings.to_dict(), **self.about(model, shards)}
-        for name in self.names(steps, is_best):
+    def after_validation(self, out: Path, validated: Validated) -> dict[str, float]:
+        model, about = validated.model, {"step": validated.steps[1], "settings": self.settings.to_dict()}
+        about |= self.about(model, validated.shards)
+        for name in self.names(validated):
             save_folder(self.saved_module(model), out / "models" / name, about)
         return {}
 

@@ -17,6 +17,7 @@ from trainer.config.settings import Settings
 from trainer.data.batches import Batch
 from trainer.errors import FormatError, SettingsError
 from trainer.shards.shard_set import ShardSet
+from trainer.tasks.base import Validated
 from trainer.tasks.diffusion.model import QUARTERS, LatentDiffusion
 from trainer.tasks.diffusion.settings import DiffusionSettings
 from trainer.tasks.diffusion.sheet import Real, read_real, sample_sheet
@@ -155,26 +156,20 @@ class Diffusion(GenerativeTask):
             "shards": shards.fingerprint,
         }
 
-    def names(self, steps: tuple[int, int], is_best: bool) -> list[str]:
-        kept = [f"step-{steps[1]:08d}"] if steps[1] in self.settings.model.keep_steps else []
-        return [*super().names(steps, is_best), *kept]
+    def names(self, validated: Validated) -> list[str]:
+        step = validated.steps[1]
+        kept = [f"step-{step:08d}"] if step in self.settings.model.keep_steps else []
+        return [*super().names(validated), *kept]
 
-    def after_validation(
-        self,
-        out: Path,
-        model: nn.Module,
-        shards: ShardSet,
-        numbers: dict[str, np.ndarray],
-        steps: tuple[int, int],
-        is_best: bool,
-    ) -> dict[str, float]:
-        super().after_validation(out, model, shards, numbers, steps, is_best)
-        every = self.settings.model.sample_every_steps
-        if not every or steps[0] // every == steps[1] // every:
+    def after_validation(self, out: Path, validated: Validated) -> dict[str, float]:
+        super().after_validation(out, validated)
+        every, (before, now) = self.settings.model.sample_every_steps, validated.steps
+        if not every or before // every == now // every:
             return {}
+        model, shards = validated.model, validated.shards
         if self._real is None:  # read once in a run
-            self._real = read_real(shards, numbers, model)
-        return sample_sheet(model, shards, self._real, self.settings.seed, out / "samples" / f"step-{steps[1]:08d}")
+            self._real = read_real(shards, validated.numbers, model)
+        return sample_sheet(model, shards, self._real, self.settings.seed, out / "samples" / f"step-{now:08d}")
 
 
 def _on(values: np.ndarray, device: torch.device) -> Tensor:

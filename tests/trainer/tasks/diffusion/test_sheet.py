@@ -9,6 +9,7 @@ from trainer.config.load import load_settings
 from trainer.data.loader import ClipLoader
 from trainer.shards.shard_set import open_shards
 from trainer.tasks import task_of
+from trainer.tasks.base import Validated
 from trainer.tasks.diffusion.sheet import distances, evenly
 
 
@@ -20,7 +21,7 @@ def test_samples_are_compared_with_the_clips_of_the_run(latents, tmp_path):
     numbers = {"train": train[::3], "val": train[1::3]}
     task.fit(model, shards, numbers["train"])
     (tmp_path / "samples").mkdir()
-    figures = task.after_validation(tmp_path, model, shards, numbers, (0, 8), False)
+    figures = task.after_validation(tmp_path, Validated(model, shards, numbers, (0, 8), False))
     loader = ClipLoader(shards, "train", 64, members=["latent"], shuffle=False, numbers=numbers["train"])
     means = next(iter(loader.batches(0))).clips.float()[:, :CHANNELS]
     assert figures["latent_std"] == pytest.approx(float(((means - model.mean) / model.std).std(correction=0)), 1e-4)
