@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from trainer.errors import SettingsError
 
 REAL = "real"  # with which all others are compared
+OTHER_SEEDS = 1000  # the first seed of its second copy, the control: what differs between the two is chance
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Arm:
     reconstructed: bool = False  # the same, encoded and decoded by the autoencoder
     folder: int | None = None  # the number of a synthetic folder
     per_class: int | None = None  # so many of its pictures of each class; None: all
+    first_seed: int = 0  # of the classifiers; arms that are compared picture by picture start with the same
 
 
 def list_arms(folders: Sequence[str], per_class: Sequence[int], has_vae: bool) -> dict[str, Arm]:
@@ -27,7 +29,7 @@ def list_arms(folders: Sequence[str], per_class: Sequence[int], has_vae: bool) -
     folders: names of the synthetic ones; of several, an arm's name ends with that of its folder. per_class: how many
     synthetic pictures of each class join the real ones.
     """
-    arms = [Arm(REAL, real=True)]
+    arms = [Arm(REAL, real=True), Arm("real_again", real=True, first_seed=OTHER_SEEDS)]
     if has_vae:
         arms += [
             Arm("real_vae", reconstructed=True),

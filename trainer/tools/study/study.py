@@ -111,7 +111,7 @@ def through(vae: Vae, images: Tensor) -> Tensor:
 
 def run(made: Study, arm: Arm, seed: int) -> Outcome:
     """What an arm comes to with one seed: trained here, or read where that was done before."""
-    request, pictures, settings = made.request, made.pictures, with_seed(made.settings, seed)
+    request, pictures, settings = made.request, made.pictures, with_seed(made.settings, arm.first_seed + seed)
     path = request.out / "arms" / arm.name / f"seed-{seed}.npz"
     about = identity(made, arm, settings)
     if outcome := read_outcome(path, about):

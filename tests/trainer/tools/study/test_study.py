@@ -66,13 +66,15 @@ def done(made, tmp_path_factory):
 def test_every_arm_has_its_figures(done):
     record = json.loads((done[0] / "study.json").read_text())
     assert list(record["arms"]) == [
-        "real", "synthetic@copies", "real+2_synthetic@copies", "synthetic@others", "real+2_synthetic@others"
+        "real", "real_again", "synthetic@copies", "real+2_synthetic@copies", "synthetic@others", "real+2_synthetic@others"
     ]  # fmt: skip
-    assert [arm["pictures"] for arm in record["arms"].values()] == [12, 12, 18, 12, 18]
+    assert [arm["pictures"] for arm in record["arms"].values()] == [12, 12, 12, 18, 12, 18]
     real, other = record["arms"]["real"], record["arms"]["synthetic@others"]
     assert real["accuracy"] > 0.8 and real["interval"][0] <= real["accuracy"] <= real["interval"][1]
     assert real["difference"] == 0 and real["verdict"] is None
     assert other["difference"] == pytest.approx(other["accuracy"] - real["accuracy"])
+    again = record["arms"]["real_again"]
+    assert again["accuracies"] != real["accuracies"] and again["verdict"] == "no difference shown"
     assert other["difference_interval"] and other["p_adjusted"] <= 1
     assert "no arm with 9 synthetic pictures of each class: a class of copies has 4 only" in done[1]
 
@@ -90,13 +92,13 @@ def test_copied_training_pictures_are_found_and_drawn(done):
 def test_what_is_done_is_not_done_again(made, done, tmp_path):
     out, _ = done
     before, times = (out / "study.json").read_bytes(), {path: path.stat().st_mtime_ns for path in out.rglob("*.npz")}
-    assert len(times) == 10
+    assert len(times) == 12
     (out / "arms" / "synthetic@copies" / "seed-1.npz").unlink()
     again = run(made, out)
     assert again.exit_code == 0 and again.output.count("best on val") == 1
     assert (out / "study.json").read_bytes() == before, "the same figures for the same seed"
     kept = {path for path in times if path.stat().st_mtime_ns == times[path]}
-    assert len(kept) == 9
+    assert len(kept) == 11
     other = run(made, out, "--set", "optimizer.lr=1e-2")
     assert other.exit_code == 1 and "was made with other settings" in other.output
 
@@ -116,7 +118,7 @@ def test_real_pictures_through_an_autoencoder_are_an_arm(made, done, tmp_path, m
 
 def test_what_cannot_be_studied_is_one_line(made, tmp_path):
     wrong = run(made, tmp_path / "a", "--arm", "real+3_synthetic", synthetic=("copies",))
-    assert wrong.exit_code == 2 and "no such arm; known: real, synthetic, real+2_synthetic" in wrong.output
+    assert wrong.exit_code == 2 and "no such arm; known: real, real_again, synthetic, real+2_synthetic" in wrong.output
     pictures = CliRunner().invoke(
         main,
         ["--shards", str(made / "shards" / "real"), "--synthetic", str(made / "copies"), "--out", str(tmp_path / "b")],
