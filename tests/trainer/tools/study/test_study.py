@@ -66,7 +66,8 @@ def done(made, tmp_path_factory):
 def test_every_arm_has_its_figures(done):
     record = json.loads((done[0] / "study.json").read_text())
     assert list(record["arms"]) == [
-        "real", "real_again", "synthetic@copies", "real+2_synthetic@copies", "synthetic@others", "real+2_synthetic@others"
+        "real", "real_again",
+        "synthetic@copies", "real+2_synthetic@copies", "synthetic@others", "real+2_synthetic@others",
     ]  # fmt: skip
     assert [arm["pictures"] for arm in record["arms"].values()] == [12, 12, 12, 18, 12, 18]
     real, other = record["arms"]["real"], record["arms"]["synthetic@others"]
