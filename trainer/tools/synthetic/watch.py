@@ -17,7 +17,9 @@ from trainer.models.autoencoders.load import ABOUT
 from trainer.monitor.step_table import read_table
 from trainer.tools.synthetic.findings import Rows, findings, measured
 
-SHOWN = ("loss", "train_loss_fixed", "val_loss", "sample_agreement", "sample_near")
+SHOWN = (
+    "loss", "train_loss_probe", "val_loss_probe", "train_loss_fixed", "val_loss", "sample_agreement", "sample_near",
+)  # fmt: skip
 RECENT = 10  # rows whose speed says how long the rest takes
 
 

@@ -139,6 +139,7 @@ def test_a_run_leaves_its_models_samples_and_figures(finished):
     rows = read_table(out)
     assert [row["step"] for row in rows] == ["4", "8"]
     assert all(float(row[f"loss_q{quarter}"]) > 0 for row in rows for quarter in (1, 2, 3))
+    assert all(float(row[f"{split}_loss_probe"]) > 0 for row in rows for split in ("train", "val"))
     assert float(rows[1]["latent_std"]) == pytest.approx(1, abs=1e-3) and 0.5 < float(rows[1]["sample_std"]) < 2
     assert {"gradient_norm", "lr", "data_wait", "clips_per_second", "memory_gb", "sample_near"} < rows[1].keys()
     assert (
@@ -154,6 +155,9 @@ def test_a_run_goes_on_bit_for_bit(run_tiny, finished, tmp_path, monkeypatch):
     record = stopped_and_resumed(run_tiny, tmp_path / "run", monkeypatch, 6)  # in the second interval
     assert record["test"] == finished[1]["test"]
     check_same_run(tmp_path / "run", finished[0])
+    rows, expected = read_table(tmp_path / "run"), read_table(finished[0])
+    for name in ("step", "train_loss_probe", "val_loss_probe"):
+        assert [row[name] for row in rows] == [row[name] for row in expected]
     one, other = (load_diffusion(model_folder(out, "4"), CPU) for out in (tmp_path / "run", finished[0]))
     assert one.about["weights_sha256"] == other.about["weights_sha256"]
 
