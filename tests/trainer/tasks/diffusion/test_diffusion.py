@@ -260,7 +260,7 @@ def test_other_commands_say_what_to_use_instead(finished):
         ("data.size=8", "data.size is 8, but latents have the size that they have; leave it out"),
         ("model.predict=noise", "model.predict is noise, but model.schedule=cosine ends in noise alone"),
         ("model.keep_steps=[6]", "model.keep_steps has 6, but validations come every 4 steps"),
-        ("steps=none", "model.keep_steps is [4], but the run counts in epochs; set steps"),
+        ("steps=none", "steps is none, but model.name=diffusion counts in steps, as its monitoring does; set steps"),
     ],
 )
 def test_settings_that_do_not_go_with_it(override, message):
@@ -289,9 +289,3 @@ def test_the_cache_of_the_clips_of_train_that_are_compared_counts(shards, monkey
         memory = free * num_clips * shards.members["latent"].num_bytes
         monkeypatch.setattr("trainer.data.cache.free_memory_bytes", partial(int, memory))
         assert choose_run_cache(settings, shards, splits, ALONE)[0] == expected
-
-
-def test_it_counts_in_epochs_too(run_tiny, tmp_path):
-    own = ("steps=none", "epochs=1", "checkpoint_every_steps=0", "model.keep_steps=[]", "model.sample_every_steps=0")
-    record = run_tiny(tmp_path / "run", *own, "batch_size=auto")
-    assert record["epochs_trained"] == 1 and not (tmp_path / "run" / "samples").exists()
