@@ -139,6 +139,18 @@ def hold_folder(out: Path, resume: bool) -> Iterator[None]:
         os.close(descriptor)
 
 
+def is_held(out: Path) -> bool:
+    """Whether a run is seen to hold the folder; on another machine its file system may not show it."""
+    with contextlib.suppress(FileNotFoundError), open(out / LOCK) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:  # no locks here
+            return False
+    return False
+
+
 def lock(descriptor: int, out: Path) -> None:
     """Raises BusyError where another process has the lock; a file system without locks gets a warning."""
     busy = BusyError(f"{out}: another run is writing here; wait for it to end, or pass another --out")
