@@ -139,6 +139,21 @@ def hold_folder(out: Path, resume: bool) -> Iterator[None]:
         os.close(descriptor)
 
 
+@contextlib.contextmanager
+def hold_plain(out: Path) -> Iterator[None]:
+    """Make a folder that is no run's and hold it, without a file, for this process.
+
+    Raises BusyError while another process holds it.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(out, os.O_RDONLY)
+    try:
+        lock(descriptor, out)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def is_held(out: Path) -> bool:
     """Whether a run is seen to hold the folder; on another machine its file system may not show it."""
     with contextlib.suppress(FileNotFoundError), open(out / LOCK) as file:
