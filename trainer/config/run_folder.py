@@ -156,13 +156,13 @@ def hold_plain(out: Path) -> Iterator[None]:
 
 def is_held(out: Path) -> bool:
     """Whether a run is seen to hold the folder; on another machine its file system may not show it."""
-    with contextlib.suppress(FileNotFoundError), open(out / LOCK) as file:
-        try:
+    try:
+        with open(out / LOCK) as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError:  # no locks here
-            return False
+    except BlockingIOError:
+        return True
+    except OSError:  # no such file, or no locks here
+        return False
     return False
 
 
