@@ -12,7 +12,7 @@ from trainer.data.loader import ClipLoader
 from trainer.engine.engine import Engine
 from trainer.engine.evaluate import Learned, evaluate
 
-MOST = 64  # clips of each split: about as much work as two training steps, and a few megabytes of latents
+MOST = 64  # clips of each split: as much work as one or two training steps of 16, and a few megabytes of latents
 
 
 class Probe:

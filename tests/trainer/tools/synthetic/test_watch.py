@@ -2,6 +2,7 @@
 
 import csv
 import os
+import time
 
 import pytest
 import yaml
@@ -83,7 +84,7 @@ def test_a_run_that_ended_before_its_last_step_is_over(own_run):
     assert done.exit_code == 0 and ": step 5000 of 20000 (25%), loss 0." in done.output
 
 
-def test_a_run_that_died_is_not_watched_for_ever(own_run):
+def test_a_run_that_died_is_not_watched_for_ever(own_run, monkeypatch):
     rows = [row | {"clips_per_second": 40.0} for row in sound_run(5_000)]
     (own_run / "results" / "experiment_results.json").unlink()
     with_rows(own_run, rows)
@@ -92,6 +93,7 @@ def test_a_run_that_died_is_not_watched_for_ever(own_run):
         os.utime(path, (0, 0))
     with hold_folder(own_run, resume=True):
         assert not has_died(own_run), "a long validation"
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("it watches on"))
     done = watch(own_run)
     assert done.exit_code == 1 and "finding" not in done.output
     assert "no process holds this run, and it has written nothing for 15 min: it has ended" in done.output
