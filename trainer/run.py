@@ -13,6 +13,7 @@ from trainer.data.loader import ClipLoader
 from trainer.devices.distributed import Group
 from trainer.engine.checkpoint import Progress
 from trainer.engine.engine import Engine
+from trainer.engine.probe import Probe
 from trainer.shards.shard_set import ShardSet
 from trainer.tasks.base import Task
 
@@ -34,6 +35,7 @@ class Run:
     progress: Progress
     notes: list[str]
     compared: ClipLoader | None = None  # clips of train, as many as val's, where the task evaluates them beside those
+    probe: Probe | None = None  # of a run that counts in steps, where the task has such a loader
     events: SummaryWriter | None = None  # TensorBoard's, on the main rank where it is wanted
 
     @property

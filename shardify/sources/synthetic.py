@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import compress
 from pathlib import Path
 
+from shardify.errors import UsageError
 from shardify.format.synthetic import KIND
 from shardify.sources.entries import is_picture_name
 from shardify.sources.source import Source
@@ -18,7 +19,8 @@ def find_synthetic(
     """The sources, new ones that are synthetic marked as such; with an error where they are given to val or test.
 
     They are by the manifest's column `synthetic`, or by the mark in their files. packed: sources that an earlier build
-    has dealt with, whose files are not opened again. are_synthetic: whether pictures have the mark.
+    has dealt with, whose files are not opened again. are_synthetic: whether pictures have the mark. Raises UsageError
+    where another new source has the kind by which the clips of synthetic ones are known.
     """
 
     def is_new(source: Source) -> bool:
@@ -26,7 +28,14 @@ def find_synthetic(
 
     pictures = [s.path for s in sources if is_new(s) and not s.is_synthetic and is_picture_name(s.path)]
     marked = set(compress(pictures, are_synthetic(pictures)))
-    return [_for_training(s) if is_new(s) and (s.is_synthetic or s.path in marked) else s for s in sources]
+    found = [_for_training(s) if is_new(s) and (s.is_synthetic or s.path in marked) else s for s in sources]
+    for source in found:
+        if is_new(source) and source.kind == KIND and not source.is_synthetic:
+            raise UsageError(
+                f"{source.source}: its kind is {KIND}, the word for inputs that a model has made, which are for "
+                f"training alone; say so of such ones in the manifest's column synthetic (yes), or use another word"
+            )
+    return found
 
 
 def _for_training(source: Source) -> Source:

@@ -139,6 +139,33 @@ def hold_folder(out: Path, resume: bool) -> Iterator[None]:
         os.close(descriptor)
 
 
+@contextlib.contextmanager
+def hold_plain(out: Path) -> Iterator[None]:
+    """Make a folder that is no run's and hold it, without a file, for this process.
+
+    Raises BusyError while another process holds it.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(out, os.O_RDONLY)
+    try:
+        lock(descriptor, out)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_held(out: Path) -> bool:
+    """Whether a run is seen to hold the folder; on another machine its file system may not show it."""
+    try:
+        with open(out / LOCK) as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no such file, or no locks here
+        return False
+    return False
+
+
 def lock(descriptor: int, out: Path) -> None:
     """Raises BusyError where another process has the lock; a file system without locks gets a warning."""
     busy = BusyError(f"{out}: another run is writing here; wait for it to end, or pass another --out")

@@ -68,6 +68,18 @@ class Batch:
         return Batch(members, self.numbers[chosen], self.mask[chosen], self.seeds[chosen])
 
 
+@dataclass(frozen=True)
+class KeptBatches:
+    """The batches of a whole pass, kept on the device; evaluation takes them in a loader's place."""
+
+    numbers: np.ndarray  # int64 (N,), of all clips, over all ranks
+    batch_size: int
+    kept: list[Batch]  # of this rank
+
+    def batches(self, epoch: int) -> Iterable[Batch]:
+        return self.kept
+
+
 @dataclass
 class Pending:
     """A batch that is being read and decoded."""

@@ -20,6 +20,7 @@ from trainer.engine.engine import Engine
 from trainer.engine.evaluate import choose_dtype
 from trainer.engine.freezing import Freezing
 from trainer.engine.optimizer import Schedule, build_optimizer
+from trainer.engine.probe import evenly
 from trainer.models.batch_norm import allow_single_values
 from trainer.models.compile import compile_backbone
 from trainer.models.gradient_checkpointing import checkpoint_backbone
@@ -94,9 +95,7 @@ def make_loaders(
 
 def make_compared(train: ClipLoader, val: ClipLoader) -> ClipLoader:
     """The loader of clips of train, evenly chosen, as many as val has where train has so many."""
-    count = min(len(train.numbers), len(val.numbers))
-    chosen = train.numbers[np.arange(count) * len(train.numbers) // count]
-    return ClipLoader(train.shards, "train", **vars(val.options) | {"numbers": chosen, "shuffle": False})
+    return evenly(train, min(len(train.numbers), len(val.numbers)), val.options)
 
 
 def make_engine(settings: Settings, shards: ShardSet, numbers: np.ndarray, model: nn.Module, group: Group) -> Engine:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainer.data.batches import Batch
+from trainer.data.batches import Batch, KeptBatches
 from trainer.data.loader import ClipLoader
 from trainer.devices.distributed import Group
 from trainer.devices.memory import in_parts
@@ -31,7 +31,7 @@ class Learned:
 @torch.inference_mode()
 def evaluate(
     model: nn.Module,
-    loader: ClipLoader,
+    loader: ClipLoader | KeptBatches,
     learned: Learned,
     dtype: torch.dtype,
     group: Group,

@@ -13,6 +13,7 @@ from shardify.storage.local import write_atomically
 from shardify.storage.table import read_csv, table_bytes
 from trainer.devices.gpu import gpu_memory
 from trainer.engine.nonfinite import CHECK_STEPS
+from trainer.engine.probe import Probe
 
 if TYPE_CHECKING:
     from trainer.run import Run
@@ -28,7 +29,8 @@ class StepTable:
     """The rows of one interval: each of the steps since the row before, or since the run was resumed.
 
     A resumed run takes its own rows up again where it stands. `train_loss_fixed` and `val_loss` are of the averaged
-    weights, at draws that are the same in every validation.
+    weights, at draws that are the same in every validation; `train_loss_probe` and `val_loss_probe` of the weights in
+    training and few clips, in every row.
     """
 
     def __init__(self, run: Run) -> None:
@@ -37,6 +39,8 @@ class StepTable:
         self._rows = []
         if run.group.is_main:
             self._rows = [row for row in read_table(run.out) if int(row["step"]) <= self._first + run.progress.step]
+        if run.task.compares_train and run.probe is None:
+            run.probe = Probe(run.engine, run.loaders["train"], run.loaders["val"])
         self._before = dict.fromkeys(run.engine.new_sums(), 0.0) | run.progress.sums
         self._skipped = int(run.engine.guard.counts[0])
         self._clips, self._wait, self._time = 0, 0.0, time.monotonic()
@@ -53,6 +57,7 @@ class StepTable:
         if not (is_due or (done % CHECK_STEPS == 0 and engine.guard.in_a_row())):  # which may soon end the run
             return
         totals = engine.total(sums)  # makes the CPU wait for the GPU
+        probed = self._run.probe.losses() if self._run.probe else {}
         if not self._run.group.is_main:
             return
         seconds = time.monotonic() - self._time
@@ -62,6 +67,7 @@ class StepTable:
         row = {
             "step": self._first + done,
             **{name.removeprefix("train_"): f"{value:.6g}" for name, value in figures.items()},
+            **{name: f"{value:.6g}" for name, value in probed.items()},
             "skipped_steps": str(skipped - self._skipped),
             "gradient_norm": f"{float(engine.guard.norm):.6g}",  # of the last of the steps
             "lr": f"{engine.optimizer.param_groups[0]['lr']:.6g}",  # of the step to come

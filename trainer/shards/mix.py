@@ -110,10 +110,11 @@ def _check_alike(parts: list[ShardSet]) -> None:
             raise FormatError(f"{part.folder}: has no index; only folders made by `shardify build` can be mixed")
         if any(part.folder.resolve() == other.folder.resolve() for other in parts[:i]):
             raise FormatError(f"{part.folder}: is named twice; to draw more of a folder, use data.weights")
-        if i and all(isinstance(each.members.get("latent"), Latent) for each in (part, first)):
+        if i and any(isinstance(each.members.get("latent"), Latent) for each in (part, first)):
             raise FormatError(
-                f"{part.folder}: has latents, as {first.folder} has, with statistics of its own train split; build "
-                f"one folder of all pictures, and encode that"
+                f"{part.folder}: does not go with {first.folder}: latents are standardised by the statistics of their "
+                f"own folder's train split; build one folder of all pictures (synthetic ones join train by their "
+                f"mark), and encode that with trainer.encode"
             )
         if _described(part.members.values()) != _described(first.members.values()):
             raise FormatError(

@@ -54,7 +54,7 @@ class Task(ABC):
     plots: tuple[str, ...] = ()  # the files that the report draws, in results/evaluation/
     further_files: tuple[str, ...] = ()  # that the report adds in results/
     keeps_classes = False  # whether clips are held out so that train and val have every class
-    compares_train = False  # whether each validation also evaluates clips of train, as many as val's
+    compares_train = False  # whether losses on clips of train are set beside those on as many of val
 
     def __init__(self, settings: Settings, heads: Sequence[Head], members: Mapping[str, Member]) -> None:
         """Raises SettingsError where a setting does not go with the task."""

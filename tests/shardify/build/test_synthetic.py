@@ -119,6 +119,22 @@ def test_a_group_of_the_manifest_follows_them_to_train_or_they_give_way(tmp_path
         run_build(data, tmp_path / "other", **PICTURES, manifest=tmp_path / "m.csv")
 
 
+def test_the_kind_of_the_mark_is_no_word_for_others(tmp_path):
+    data = make_pictures(make_pictures(tmp_path / "data", "ab", 2), "a", 1, mark=True, first=500)
+    table, names = tmp_path / "m.csv", ["a/r0.png", "a/r1.png", "a/s0.png", "b/r0.png", "b/r1.png"]
+    lines = [f"{name},{name[0]},{'synthetic' if name.startswith('a') else ''}," for name in names]
+    table.write_text("\n".join(["path,class,kind,synthetic", *lines]))
+    with pytest.raises(UsageError, match=r"a/r0\.png: its kind is synthetic, .* in the manifest's column synthetic"):
+        run_build(data, tmp_path / "s", **PICTURES, manifest=table)
+    table.write_text(table.read_text().replace("r1.png,a,synthetic,", "r1.png,a,synthetic,yes").replace(
+        "r0.png,a,synthetic", "r0.png,a,drawn"))  # fmt: skip
+    run_build(data, tmp_path / "s", **PICTURES, manifest=table)
+    rows = by_source(tmp_path / "s")
+    assert [rows[name]["kind"] for name in names] == ["drawn", "synthetic", "synthetic", "", ""]
+    table.write_text(table.read_text().replace("drawn", "synthetic"))
+    run_build(data, tmp_path / "s", **PICTURES, manifest=table)  # what is packed is left alone
+
+
 def test_a_kind_of_the_manifest_is_no_change_of_a_marked_picture(tmp_path, caplog):
     data = make_pictures(make_pictures(tmp_path / "data", "ab", 3), "ab", 1, mark=True, first=500)
     names = [f"{name}/{stem}" for name in "ab" for stem in ("r0.png", "r1.png", "r2.png", "s0.png")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 
 from shardify.storage.local import write_atomically
+from trainer.evaluation.neighbours import neighbours
 from trainer.evaluation.report import show
 from trainer.shards.shard_set import ShardSet
 from trainer.tasks.diffusion.agreement import class_agreement
@@ -23,7 +25,6 @@ MOST_CLASSES = 40  # rows of a sheet
 MOST_REAL = 4_000  # clips of a split that samples are compared with
 FITTED = 64  # clips, from which the pictures of latents are learned
 TILE = 128  # largest side of a picture on the sheet
-NEAR = 0.01  # share of val's clips that count as near to a clip of train
 
 
 @dataclass(frozen=True)
@@ -51,20 +52,19 @@ def sample_sheet(model: LatentDiffusion, shards: ShardSet, real: Real, seed: int
 
     path: without its suffix; .npz holds the standardised samples as float16 (K, PER_CLASS, C, h, w), .jpg the sheet,
     on which a real picture stands before the samples of its class. Returns `latent_std`, of standardised latents of
-    train, `sample_std`, `sample_near`, the share of samples that are as near to a clip of train as the nearest NEAR of
-    val's clips, and the figures of `class_agreement`.
+    train, `sample_std`, `sample_near`, the share of samples that are near neighbours of a clip of train, and the
+    figures of `class_agreement`.
     """
     samples = draw_samples(model, min(len(shards.classes), MOST_CLASSES), seed)
     buffer = io.BytesIO()
     np.savez(buffer, samples=samples.astype(np.float16))
     write_atomically(path.with_suffix(".npz"), buffer.getvalue())
     show(partial(draw_sheet, samples, shards, real.numbers, model), path.with_suffix(".jpg"))
-    limit = np.quantile(distances(real.val, real.train), NEAR)
-    found = distances(samples.reshape(-1, *samples.shape[2:]), real.train)
+    flat = [latents.reshape(-1, math.prod(latents.shape[-3:])) for latents in (samples, real.train, real.val)]
     figures = {
         "latent_std": drawn_std(real.train, shards, model),
         "sample_std": float(samples.std()),
-        "sample_near": float((found <= limit).mean()),
+        "sample_near": neighbours(*flat).share,
     }
     return figures | class_agreement(samples, real.train, real.train_labels, real.val, real.val_labels)
 
@@ -97,16 +97,6 @@ def drawn_std(means: np.ndarray, shards: ShardSet, model: LatentDiffusion) -> fl
         return float(means.std())
     around = np.array(shards.members["latent"].posterior_std) / model.std.flatten().cpu().numpy()
     return float(np.hypot(means.std(), np.sqrt(np.square(around).mean())))
-
-
-def distances(some: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """How far each of `some` latents is from the nearest of the others, float32 (N,), 0 for a copy."""
-    first, second = (torch.from_numpy(values).flatten(1) for values in (some, others))
-    found = []
-    for part in first.split(AT_ONCE):
-        nearest = second[torch.cdist(part, second).argmin(1)]
-        found.append((part - nearest).norm(dim=1))  # cdist's own distances are rounded
-    return torch.cat(found).numpy()
 
 
 def draw_sheet(samples: np.ndarray, shards: ShardSet, train: np.ndarray, model: LatentDiffusion, path: Path) -> None:

@@ -55,10 +55,13 @@ class Diffusion(GenerativeTask):
                 "model.predict is noise, but model.schedule=cosine ends in noise alone, of which no latents can be "
                 "computed; use model.predict=v or model.schedule=linear"
             )
-        keep, every = settings.model.keep_steps, settings.interval
-        if keep and not every:
-            raise SettingsError(f"model.keep_steps is {keep}, but the run counts in epochs; set steps")
-        for step in keep:
+        every = settings.interval
+        if not every:
+            raise SettingsError(
+                "steps is none, but model.name=diffusion counts in steps, as its monitoring does; set steps and "
+                "checkpoint_every_steps, as in configs/diffusion.yaml"
+            )
+        for step in settings.model.keep_steps:
             if step <= settings.steps and step % every:
                 raise SettingsError(
                     f"model.keep_steps has {step}, but validations come every {every} steps (checkpoint_every_steps); "

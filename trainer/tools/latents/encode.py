@@ -6,7 +6,6 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -21,7 +20,7 @@ from shardify.format.schema import SHARD
 from shardify.format.shard import ShardWriter, read_journal
 from shardify.progress import Progress
 from shardify.storage.local import list_names, write_atomically
-from trainer.config.run_folder import lock
+from trainer.config.run_folder import hold_plain
 from trainer.config.vae import VaeSpec
 from trainer.devices.distributed import join_group, num_devices
 from trainer.devices.gpu import check_gpu
@@ -75,7 +74,7 @@ def encode(request: EncodeRequest) -> ShardIndex:
         "source": pictures.index.meta["index_sha256"],
     }
     latent = Array(name="latent", sides=(2 * channels, height, width), type="float16")
-    with _held(request.out):
+    with hold_plain(request.out):
         if is_finished := (request.out / "index.json").is_file():
             _check_same(read_meta(request.out).get("members", {}).get("latent", {}), about, vae, request.out)
         else:
@@ -149,18 +148,6 @@ def _libraries() -> dict[str, str]:
     with contextlib.suppress(PackageNotFoundError):
         found["diffusers"] = version("diffusers")
     return found
-
-
-@contextlib.contextmanager
-def _held(out: Path) -> Iterator[None]:
-    """Make the folder and hold it for this process. Raises BusyError while another one has it."""
-    out.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(out, os.O_RDONLY)
-    try:
-        lock(descriptor, out)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _begin(out: Path, about: dict, vae: Vae) -> None:

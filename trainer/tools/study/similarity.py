@@ -1,17 +1,13 @@
-"""How near synthetic pictures are to real ones, by arrays of features or of pixels alone.
+"""How near synthetic pictures are to real ones, by arrays of features alone.
 
 Shapes: N synthetic, M real, D features.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 NEIGHBOURS = 3  # of the manifolds of precision and recall, as in the paper
-NEAR_QUANTILE = 0.01  # of the distances from val to train, up to which a synthetic picture is a near neighbour
-PAIRS = 16  # that are shown
 MOST = 4_000  # pictures of a set: kernels and distances of all pairs grow with the square
 
 
@@ -66,40 +62,3 @@ def spread(features: np.ndarray, labels: np.ndarray) -> float:
 
 def _spread_of(features: np.ndarray) -> float:
     return float(np.linalg.norm(features - features.mean(0), axis=1).mean())
-
-
-@dataclass(frozen=True)
-class Neighbours:
-    """The nearest training picture of each synthetic one: N of them."""
-
-    nearest: np.ndarray  # int (N,): its place among the training pictures
-    distances: np.ndarray  # float (N,)
-    near: float  # the distance up to which they are near neighbours
-
-    @property
-    def share(self) -> float:
-        """Of synthetic pictures, that are near neighbours of a training picture."""
-        return float((self.distances <= self.near).mean())
-
-    def closest(self) -> np.ndarray:
-        """The places of the synthetic pictures that are closest to a training picture, the closest first."""
-        return np.argsort(self.distances, kind="stable")[:PAIRS]
-
-
-def neighbours(pixels: np.ndarray, train: np.ndarray, val: np.ndarray) -> Neighbours:
-    """The nearest training pictures of synthetic ones, by pixels float (N, D), (M, D) and (V, D) of pictures of val.
-
-    As near to train as the nearest 1% of the pictures of val, which come from other recordings, is a near neighbour:
-    of pictures as new as those of val it is 1% of them.
-    """
-    from sklearn.neighbors import NearestNeighbors
-
-    index = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(train)
-    of_pixels, of_val = (index.kneighbors(each, return_distance=False)[:, 0] for each in (pixels, val))
-    distances, usual = _apart(pixels, train[of_pixels]), _apart(val, train[of_val])
-    return Neighbours(of_pixels, distances, float(np.quantile(usual, NEAR_QUANTILE)))
-
-
-def _apart(some: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """The distances of pairs, float (N,), 0 for copies: those of the search are rounded."""
-    return np.linalg.norm(some - others, axis=1)

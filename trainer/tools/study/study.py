@@ -18,6 +18,7 @@ from shardify.text import duration
 from trainer.config.settings import Settings
 from trainer.config.vae import VaeSpec
 from trainer.devices.distributed import Group, join_group, num_devices
+from trainer.evaluation.neighbours import neighbours
 from trainer.models.autoencoders.load import load_vae
 from trainer.models.autoencoders.vae import Vae
 from trainer.shards.shard_set import class_counts
@@ -27,7 +28,7 @@ from trainer.tools.study.classifier import EVALUATIONS, classifier_settings, sco
 from trainer.tools.study.outcomes import Outcome, load_classifier, read_outcome, save_classifier, save_outcome
 from trainer.tools.study.pictures import Pictures, open_folders, read_pictures
 from trainer.tools.study.report import draw_pairs, write_report
-from trainer.tools.study.similarity import kernel_distance, neighbours, precision_recall, spread
+from trainer.tools.study.similarity import kernel_distance, precision_recall, spread
 from trainer.tools.study.statistics import holm, in_words, paired_difference, seed_interval
 
 logger = logging.getLogger(__name__)

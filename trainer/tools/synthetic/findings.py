@@ -84,6 +84,7 @@ def _no_fall(rows: Rows) -> str | None:
 
 
 def _memorising(rows: Rows) -> str | None:
+    """By validations: all of val, averaged weights. The few clips of `val_loss_probe` are for people to look at."""
     steps, values = measured(rows, "val_loss")
     if len(values) <= EVALUATIONS:
         return None

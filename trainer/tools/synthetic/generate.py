@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from shardify.progress import Progress
+from trainer.config.run_folder import hold_plain
 from trainer.config.vae import VaeSpec
 from trainer.devices.distributed import join_group, num_devices
 from trainer.devices.gpu import check_gpu
@@ -48,7 +50,7 @@ def generate(request: GenerateRequest, out: Path) -> int:
 
     Batches are those of an undisturbed call, whatever is there already, so that its bytes come out. Raises TrainerError
     where the run has no such model, SettingsError where the autoencoder is not that of its latents, a class is not
-    known, or the folder holds something else.
+    known, or the folder holds something else, BusyError while another process fills it.
     """
     device = join_group(num_devices(request.devices) > 0).device
     check_gpu(device)
@@ -56,20 +58,28 @@ def generate(request: GenerateRequest, out: Path) -> int:
     make_scheduler(request.sampler, saved.settings, request.steps, device)  # refuses, before anything is written
     vae = _open_vae(request, saved, device)
     wanted = [Wanted(label, number) for label in _labels(request, saved) for number in range(request.per_class)]
-    folder = PictureFolder(out, saved.classes, request.seed, _record(request, saved, vae))
+    with hold_plain(out):
+        folder = PictureFolder(out, saved.classes, request.seed, _record(request, saved, vae))
+        _fill(folder, wanted, request.batch_size, partial(_draw, request, saved, vae))
+        return folder.finish()
+
+
+def _fill(
+    folder: PictureFolder, wanted: list[Wanted], batch_size: int, draw: Callable[[Sequence[Wanted]], np.ndarray]
+) -> None:
+    """Draw the pictures that are missing, a batch at a time, and write them."""
     missing = {each for each in wanted if not folder.path(each).exists()}
     if len(missing) < len(wanted):
-        logger.info(f"{out}: {len(wanted) - len(missing)} of {len(wanted)} pictures are there already")
+        logger.info(f"{folder.folder}: {len(wanted) - len(missing)} of {len(wanted)} pictures are there already")
     with contextlib.closing(Progress(len(missing), "picture")) as progress:
-        for start in range(0, len(wanted), request.batch_size):
-            batch = wanted[start : start + request.batch_size]
+        for start in range(0, len(wanted), batch_size):
+            batch = wanted[start : start + batch_size]
             if missing.isdisjoint(batch):
                 continue
-            for each, pixels in zip(batch, _draw(request, saved, vae, batch), strict=True):
+            for each, pixels in zip(batch, draw(batch), strict=True):
                 if each in missing:
                     folder.write(each, pixels)
                     progress.advance(1, failed=False)
-    return folder.finish()
 
 
 def _open_vae(request: GenerateRequest, saved: SavedDiffusion, device: torch.device) -> Vae:

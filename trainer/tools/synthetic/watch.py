@@ -11,13 +11,16 @@ from pathlib import Path
 
 from shardify.text import duration
 from trainer.config.load import read_yaml
-from trainer.config.run_folder import read_record
+from trainer.config.run_folder import is_held, read_record
 from trainer.errors import TrainerError
 from trainer.models.autoencoders.load import ABOUT
 from trainer.monitor.step_table import read_table
 from trainer.tools.synthetic.findings import Rows, findings, measured
 
-SHOWN = ("loss", "train_loss_fixed", "val_loss", "sample_agreement", "sample_near")
+SHOWN = (
+    "loss", "train_loss_probe", "val_loss_probe", "train_loss_fixed", "val_loss", "sample_agreement", "sample_near",
+)  # fmt: skip
+SILENCE = 900  # seconds without a new row or a line of the log; a sheet of samples on a CPU may take minutes
 RECENT = 10  # rows whose speed says how long the rest takes
 
 
@@ -58,7 +61,7 @@ class Watched:
 
 
 def watch(run: Path, once: bool, seconds: float, show: Callable[..., None]) -> bool:
-    """Show how a run stands, every so many seconds until it is over, or once; whether all is well at the end.
+    """Show how a run stands, every so many seconds until it is over or has died, or once; whether all is well then.
 
     Raises TrainerError where the folder holds no run of the task diffusion.
     """
@@ -68,7 +71,22 @@ def watch(run: Path, once: bool, seconds: float, show: Callable[..., None]) -> b
         show(watched.progress(), *(f"finding: {line}" for line in found))
         if once or watched.is_over:
             return not found
+        if has_died(run):
+            show(
+                f"{run}: no process holds this run, and it has written nothing for {duration(SILENCE)}: it has ended "
+                f"before its last step; logs/ there says how, and --resume continues it"
+            )
+            return False
         time.sleep(seconds)
+
+
+def has_died(run: Path) -> bool:
+    """Whether a run has written nothing for SILENCE seconds while no process was seen to hold its folder."""
+    newest = 0.0
+    for path in (each for name in ("results", "logs", "checkpoints") for each in (run / name).glob("*")):
+        with contextlib.suppress(FileNotFoundError):  # older checkpoints go
+            newest = max(newest, path.stat().st_mtime)
+    return time.time() - newest > SILENCE and not is_held(run)
 
 
 def read_run(run: Path) -> Watched:

@@ -139,6 +139,7 @@ def test_a_run_leaves_its_models_samples_and_figures(finished):
     rows = read_table(out)
     assert [row["step"] for row in rows] == ["4", "8"]
     assert all(float(row[f"loss_q{quarter}"]) > 0 for row in rows for quarter in (1, 2, 3))
+    assert all(float(row[f"{split}_loss_probe"]) > 0 for row in rows for split in ("train", "val"))
     assert float(rows[1]["latent_std"]) == pytest.approx(1, abs=1e-3) and 0.5 < float(rows[1]["sample_std"]) < 2
     assert {"gradient_norm", "lr", "data_wait", "clips_per_second", "memory_gb", "sample_near"} < rows[1].keys()
     assert (
@@ -154,6 +155,9 @@ def test_a_run_goes_on_bit_for_bit(run_tiny, finished, tmp_path, monkeypatch):
     record = stopped_and_resumed(run_tiny, tmp_path / "run", monkeypatch, 6)  # in the second interval
     assert record["test"] == finished[1]["test"]
     check_same_run(tmp_path / "run", finished[0])
+    rows, expected = read_table(tmp_path / "run"), read_table(finished[0])
+    for name in ("step", "train_loss_probe", "val_loss_probe"):
+        assert [row[name] for row in rows] == [row[name] for row in expected]
     one, other = (load_diffusion(model_folder(out, "4"), CPU) for out in (tmp_path / "run", finished[0]))
     assert one.about["weights_sha256"] == other.about["weights_sha256"]
 
@@ -256,7 +260,7 @@ def test_other_commands_say_what_to_use_instead(finished):
         ("data.size=8", "data.size is 8, but latents have the size that they have; leave it out"),
         ("model.predict=noise", "model.predict is noise, but model.schedule=cosine ends in noise alone"),
         ("model.keep_steps=[6]", "model.keep_steps has 6, but validations come every 4 steps"),
-        ("steps=none", "model.keep_steps is [4], but the run counts in epochs; set steps"),
+        ("steps=none", "steps is none, but model.name=diffusion counts in steps, as its monitoring does; set steps"),
     ],
 )
 def test_settings_that_do_not_go_with_it(override, message):
@@ -285,9 +289,3 @@ def test_the_cache_of_the_clips_of_train_that_are_compared_counts(shards, monkey
         memory = free * num_clips * shards.members["latent"].num_bytes
         monkeypatch.setattr("trainer.data.cache.free_memory_bytes", partial(int, memory))
         assert choose_run_cache(settings, shards, splits, ALONE)[0] == expected
-
-
-def test_it_counts_in_epochs_too(run_tiny, tmp_path):
-    own = ("steps=none", "epochs=1", "checkpoint_every_steps=0", "model.keep_steps=[]", "model.sample_every_steps=0")
-    record = run_tiny(tmp_path / "run", *own, "batch_size=auto")
-    assert record["epochs_trained"] == 1 and not (tmp_path / "run" / "samples").exists()

@@ -10,7 +10,7 @@ from trainer.data.loader import ClipLoader
 from trainer.shards.shard_set import open_shards
 from trainer.tasks import task_of
 from trainer.tasks.base import Validated
-from trainer.tasks.diffusion.sheet import distances, evenly
+from trainer.tasks.diffusion.sheet import evenly
 
 
 def test_samples_are_compared_with_the_clips_of_the_run(latents, tmp_path):
@@ -26,13 +26,6 @@ def test_samples_are_compared_with_the_clips_of_the_run(latents, tmp_path):
     means = next(iter(loader.batches(0))).clips.float()[:, :CHANNELS]
     assert figures["latent_std"] == pytest.approx(float(((means - model.mean) / model.std).std(correction=0)), 1e-4)
     assert {"sample_near", "real_agreement"} < figures.keys()
-
-
-def test_distances_are_those_to_the_nearest():
-    points = np.array([[0.0, 0], [3, 4], [10, 0]], np.float32)
-    assert distances(points[:2], points[1:]).tolist() == [5, 0]
-    many = np.random.default_rng(0).normal(50, 1, (64, 32)).astype(np.float32)
-    assert not distances(many, many).any(), "copies"
 
 
 def test_evenly():

@@ -25,7 +25,7 @@ from trainer.config.vae import VaeSpec
 from trainer.data.loader import ClipLoader
 from trainer.errors import FormatError, SettingsError
 from trainer.models.autoencoders.load import load_vae
-from trainer.shards.mix import open_all
+from trainer.shards.extra import add_extra
 from trainer.shards.shard_set import open_shards
 from trainer.tools.latents.encode import EncodeRequest, encode
 
@@ -244,5 +244,6 @@ def test_what_patches_cannot_be_is_one_line(pictures, tmp_path, options, words):
 def test_folders_with_latents_are_not_mixed(latents, pictures, tmp_path):
     vae = VaeSpec(vae="latents:Mean", input_range=(0.0, 1.0))
     encode(EncodeRequest(shards=pictures, vae=vae, out=tmp_path / "other", devices="cpu"))
-    with pytest.raises(FormatError, match=r"has latents, as .* has, .*; build one folder of all pictures"):
-        open_all([latents, tmp_path / "other"])
+    for other in (tmp_path / "other", pictures):  # as data.extra, too
+        with pytest.raises(FormatError, match=f"^{other}: does not go with {latents}: .*; build one folder of all"):
+            add_extra(open_shards(latents), {"train": np.arange(1)}, [str(other)])

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from trainer.tools.study import similarity
-from trainer.tools.study.similarity import kernel_distance, neighbours, precision_recall, spread
+from trainer.tools.study.similarity import kernel_distance, precision_recall, spread
 
 
 def normal(seed, count, mean=0.0, deviation=1.0, size=8):
@@ -46,14 +46,3 @@ def test_precision_and_recall_tell_odd_pictures_from_missing_ones():
 def test_spread_is_within_classes():
     features = np.array([[0.0], [2], [10], [14]])
     assert spread(features, np.array([0, 0, 1, 1])) == 1.5
-
-
-def test_copies_of_training_pictures_are_near_neighbours_and_new_ones_are_not():
-    train, val = normal(0, 300), normal(1, 300)
-    copies = neighbours(train[40:90] + 0.01, train, val)
-    assert copies.share == 1 and copies.nearest.tolist() == list(range(40, 90))
-    assert neighbours(normal(2, 1000), train, val).share < 0.03
-    repeated = neighbours(train[40:90], train, np.concatenate([train[:20], val]))
-    assert repeated.share == 1, "also where val repeats pictures of train"
-    mixed = neighbours(np.concatenate([normal(3, 50), train[:3]]), train, val)
-    assert set(mixed.closest()[:3]) == {50, 51, 52} and len(mixed.closest()) == 16

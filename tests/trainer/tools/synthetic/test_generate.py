@@ -17,6 +17,7 @@ from shardify.build.build import build
 from shardify.build.request import BuildRequest
 from shardify.format.index import read_index, read_rows
 from shardify.format.settings import BuildSettings
+from trainer.config.run_folder import hold_plain
 from trainer.errors import SettingsError, TrainerError
 from trainer.generate import main
 from trainer.tools.synthetic.folder import PictureFolder
@@ -182,6 +183,9 @@ def test_the_command(run, pca, made, tmp_path):
     assert done.exit_code == 0, done.output
     assert "syn: 10 pictures; next: shardify build" in done.output
     assert tree(tmp_path / "syn") == tree(made)
+    with hold_plain(tmp_path / "syn"):
+        busy = CliRunner().invoke(main, [*given, "--all"])
+    assert busy.exit_code == 4 and "syn: another run is writing here; wait for it to end" in busy.output
     for choice in ([], ["--all", "--classes", "a"]):
         refused = CliRunner().invoke(main, [*given, *choice])
         assert refused.exit_code == 2 and "pass either --all or --classes" in refused.output

@@ -1,6 +1,8 @@
 """The watch over a run: what it shows, its exit codes, and that it reads files that are being written."""
 
 import csv
+import os
+import time
 
 import pytest
 import yaml
@@ -8,9 +10,10 @@ from click.testing import CliRunner
 from diffusion_figures import CLASSES, STEPS, changed, sound_run
 from runs import DIFFUSION, run_small
 
+from trainer.config.run_folder import hold_folder
 from trainer.errors import TrainerError
 from trainer.monitor.step_table import read_table
-from trainer.tools.synthetic.watch import read_run, to_rows
+from trainer.tools.synthetic.watch import has_died, read_run, to_rows
 from trainer.watch import main
 
 
@@ -79,6 +82,21 @@ def test_a_run_that_skipped_steps_have_ended(pca, tmp_path):
 def test_a_run_that_ended_before_its_last_step_is_over(own_run):
     done = watch(with_rows(own_run, sound_run(5_000)))
     assert done.exit_code == 0 and ": step 5000 of 20000 (25%), loss 0." in done.output
+
+
+def test_a_run_that_died_is_not_watched_for_ever(own_run, monkeypatch):
+    rows = [row | {"clips_per_second": 40.0} for row in sound_run(5_000)]
+    (own_run / "results" / "experiment_results.json").unlink()
+    with_rows(own_run, rows)
+    assert not has_died(own_run), "its files are new"
+    for path in own_run.rglob("*"):
+        os.utime(path, (0, 0))
+    with hold_folder(own_run, resume=True):
+        assert not has_died(own_run), "a long validation"
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("it watches on"))
+    done = watch(own_run)
+    assert done.exit_code == 1 and "finding" not in done.output
+    assert "no process holds this run, and it has written nothing for 15 min: it has ended" in done.output
 
 
 def test_a_run_that_has_just_begun(own_run):
