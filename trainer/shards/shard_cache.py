@@ -42,8 +42,9 @@ def cache_of(data: DataSettings) -> ShardCache:
 
 
 def cache_of_saved(data: DataSettings) -> ShardCache:
-    """The cache of a run that may have been on another machine: its folder, where there is one here."""
-    return cache_of(data) if Path(data.cache_dir).expanduser().is_dir() else ShardCache()
+    """The cache of a run that may have been on another machine: its own, unless its folder is named and not here."""
+    is_here = data.cache_dir == "auto" or Path(data.cache_dir).expanduser().is_dir()
+    return cache_of(data) if is_here else ShardCache()
 
 
 class ShardCache:
