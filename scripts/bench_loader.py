@@ -30,6 +30,7 @@ from PIL import Image
 from shardify.format.members.frames import Frames, simplejpeg
 from trainer.data.loader import ClipLoader
 from trainer.shards import shard_set as shards_module
+from trainer.shards.payloads import Payloads
 from trainer.shards.shard_set import ShardSet, open_shards
 
 FRAMES, SIZE, QUALITY, BATCH, PER_SHARD = 16, 128, 90, 16, 128
@@ -44,9 +45,9 @@ class SlowShards(ShardSet):
 
     delay_seconds: float = 0.0
 
-    def read(self, number: int, names: Collection[str] = (), check: bool = True) -> list[bytes]:
+    def read(self, number: int, names: Collection[str] = (), checked: np.ndarray | None = None) -> Payloads:
         time.sleep(self.delay_seconds)
-        return super().read(number, names, check)
+        return super().read(number, names, checked)
 
 
 class Uncut(Frames):

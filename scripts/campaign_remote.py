@@ -56,6 +56,7 @@ def seaweed(folder: Path) -> Iterator[str]:
     ports = {f"{name}.port{kind}": free_port() for name in PROGRAMS for kind in ("", ".grpc")}
     command = [
         "weed", "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3", "-volume.max=20",
+        "-s3.port.iceberg=0", "-s3.port.lance=0",
         "-master.volumeSizeLimitMB=64", *(f"-{name}={port}" for name, port in ports.items()),
     ]  # fmt: skip
     with open(folder / "log", "w") as log, subprocess.Popen(command, stdout=log, stderr=log) as server:

@@ -11,10 +11,28 @@ import click
 from shardify.errors import FormatError, ShardifyError, UsageError
 from shardify.one_line_errors import one_line_errors
 from shardify.options import FiniteRange
+from shardify.storage.address import REMOTE
 from shardify.terminal import show, warn
 
-FOLDER = click.Path(path_type=Path, file_okay=False)
-FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
+
+class LocalPath(click.Path):
+    """A path of this machine: an address in object storage is refused in one line."""
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        if REMOTE.fullmatch(str(value)):
+            error = click.ClickException(
+                f"{value}: lies in object storage, where {param.get_error_hint(ctx)} of this command cannot; use a "
+                f"path of this machine (addresses: DATA and SHARDS of build and plan, SHARDS of info and verify)"
+            )
+            error.exit_code = UsageError.exit_code
+            raise error
+        return super().convert(value, param, ctx)
+
+
+FOLDER = click.Path(path_type=Path, file_okay=False)  # or an address
+LOCAL_FOLDER = LocalPath(path_type=Path, file_okay=False)
+FILE = LocalPath(path_type=Path, dir_okay=False, exists=True)
+NEW_FILE = LocalPath(path_type=Path, dir_okay=False)
 # https://github.com/Kaggle/kaggle-cli/blob/main/docs/datasets_metadata.md#licenses
 LICENSES = (
     "CC0-1.0", "CC-BY-3.0", "CC-BY-3.0-IGO", "CC-BY-4.0", "CC-BY-NC-4.0", "CC-BY-NC-ND-4.0", "CC-BY-NC-SA-3.0-IGO",
@@ -59,9 +77,9 @@ def info(shards: Path, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("shards", type=FOLDER)
+@click.argument("shards", type=LOCAL_FOLDER)
 @click.option(
-    "-o", "--out", type=click.Path(path_type=Path, dir_okay=False), default="preview.jpg", show_default=True,
+    "-o", "--out", type=NEW_FILE, default="preview.jpg", show_default=True,
     help="The picture; its ending says the format.",
 )  # fmt: skip
 @click.option("--per-class", type=click.IntRange(1, 100), default=3, show_default=True, help="Clips of each class.")
@@ -78,13 +96,13 @@ def preview(shards: Path, out: Path, per_class: int) -> None:
 
 
 @click.command()
-@click.argument("data", type=FOLDER)
-@click.argument("boxes", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("data", type=LOCAL_FOLDER)
+@click.argument("boxes", type=NEW_FILE)
 @click.option("--frames", type=int, default=16, show_default=True, help="Frames of each video that are looked at.")
 @click.option("--face-margin", type=float, default=0.3, show_default=True, help="Added on every side of the box.")
 @click.option("--face-size", type=float, default=0.05, show_default=True, help="The smallest, of the short side.")
 @click.option("--faces-model", type=FILE, help="Find faces with this YuNet file (needs opencv-python-headless).")
-@click.option("--preview", type=click.Path(path_type=Path, dir_okay=False), help="Draw some boxes on this picture.")
+@click.option("--preview", type=NEW_FILE, help="Draw some boxes on this picture.")
 @click.option("--workers", type=click.IntRange(1), help="Decoding processes.  [default: one per core]")
 @one_line_errors
 def faces(
@@ -112,7 +130,7 @@ def faces(
 
 @click.command()
 @click.argument("shards", type=FOLDER)
-@click.option("--repair", type=FOLDER, metavar="DATA", help="Make what is damaged again, from the videos in DATA.")
+@click.option("--repair", type=LOCAL_FOLDER, metavar="DATA", help="Make what is damaged again, from videos in DATA.")
 @click.option("--boxes", type=FILE, help="For --repair: the boxes file that the folder was built with.")
 @click.option("--faces-model", type=FILE, help="For --repair: the YuNet file that the folder was built with.")
 @click.option("--timeout", type=FiniteRange(1), default=600, help="For --repair: CPU seconds that one video may take.")
@@ -157,7 +175,7 @@ def verify(
 
 
 @click.command()
-@click.argument("shards", type=FOLDER)
+@click.argument("shards", type=LOCAL_FOLDER)
 @one_line_errors
 def card(shards: Path) -> None:
     """Write the dataset card again.
@@ -174,7 +192,7 @@ def card(shards: Path) -> None:
 
 
 @click.command()
-@click.argument("shards", type=FOLDER)
+@click.argument("shards", type=LOCAL_FOLDER)
 @click.option("--id", "dataset", metavar="OWNER/SLUG", required=True, help="Your name at Kaggle and the dataset's.")
 @click.option("--title", required=True, help="What Kaggle shows; 6 to 50 characters.")
 @click.option(

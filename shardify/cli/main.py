@@ -12,7 +12,7 @@ import click
 import yaml
 
 from shardify import __version__
-from shardify.cli.commands import COMMANDS, FILE, FOLDER
+from shardify.cli.commands import COMMANDS, FILE, FOLDER, LOCAL_FOLDER, LocalPath
 from shardify.errors import UsageError
 from shardify.one_line_errors import one_line_errors
 from shardify.options import FiniteRange
@@ -74,14 +74,14 @@ BUILD_OPTIONS = (
         "--workers", type=click.IntRange(1), help="Decoding processes.  [default: one per core; with --on, 4 per shard]"
     ),
     click.option("--timeout", type=FiniteRange(1), default=600, help="CPU seconds that one video may take."),
-    click.option("--scratch", type=FOLDER, help="Folder for what is in a bucket.  [default: that of temporary files]"),
+    click.option("--scratch", type=LOCAL_FOLDER, help="Folder for what is in a bucket.  [default: of temporary files]"),
     click.option("--scratch-gb", type=FiniteRange(0), default=20, help="GB that videos may take there at a time."),
     click.option("--take-over", is_flag=True, help="Build into a bucket that a build holds which has died."),
     click.option("--full-hash", is_flag=True, help="Fingerprint whole source files, not three MiB of each."),
     click.option("--strict", is_flag=True, help="Refuse damaged videos and twins; exit 1 if any input failed."),
     click.option(
         "--manifest",
-        type=click.Path(path_type=Path, exists=True),
+        type=LocalPath(path_type=Path, exists=True),
         help="CSV path,class[,label.NAME…][,split][,group][,target][,kind][,start,end][,audio][,audio_offset] of the "
         "videos, or a folder of such tables: train.csv, val.csv, test.csv.",
     ),

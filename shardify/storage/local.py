@@ -14,11 +14,12 @@ from shardify.errors import ShardifyError
 
 
 class LocalReader:
-    """A file by its descriptor; `size` in bytes."""
+    """A file by its descriptor; `size` in bytes, `changed` in nanoseconds since 1970."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self.size = os.fstat(descriptor).st_size
+        found = os.fstat(descriptor)
+        self.size, self.changed = found.st_size, found.st_mtime_ns
 
     def read(self, offset: int, length: int) -> bytes:
         return os.pread(self._descriptor, length, offset)

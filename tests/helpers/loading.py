@@ -48,9 +48,9 @@ def like(kind, shards):
 class WatchedShards(ShardSet):
     """Keeps the numbers that are read, in `asked`."""
 
-    def read(self, number, names=(), check=True):
+    def read(self, number, names=(), checked=None):
         self.asked.put(number)
-        return super().read(number, names, check)
+        return super().read(number, names, checked)
 
 
 def watched(folder):
@@ -62,10 +62,10 @@ def watched(folder):
 class FlakyShards(ShardSet):
     """Storage that fails at one reading of a clip, and not again: `failures`, number → for each reading, whether."""
 
-    def read(self, number, names=(), check=True):
+    def read(self, number, names=(), checked=None):
         if number in self.failures and self.failures[number].pop():
             raise FormatError(f"{self.where(number)} cannot be read (Input/output error); copy the folder again")
-        return super().read(number, names, check)
+        return super().read(number, names, checked)
 
 
 def flaky(folder, *numbers):

@@ -29,9 +29,9 @@ ALIKE = (  # with batch norm frozen, as one process trains; a stage of the backb
 class CountedShards(ShardSet):
     reads = 0
 
-    def read(self, number, names=(), check=True):
+    def read(self, number, names=(), checked=None):
         CountedShards.reads += 1
-        return super().read(number, names, check)
+        return super().read(number, names, checked)
 
 
 def share_a_cache(folder, group):

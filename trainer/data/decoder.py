@@ -9,9 +9,8 @@ from shardify.format.members.base import DAMAGE
 from trainer.data.arguments import LoaderOptions
 from trainer.data.batches import Values
 from trainer.errors import FormatError
+from trainer.shards.payloads import Payloads
 from trainer.shards.shard_set import ShardSet
-
-Payloads = list[bytes | memoryview]  # of the members of one clip
 
 
 class ClipDecoder:
@@ -29,12 +28,10 @@ class ClipDecoder:
         self.failing: dict[int, str] = {}  # what counts: over a long run, errors that pass would add up
         self._shards, self._members, self._numbers, self._replace = shards, members, numbers, replace
         self._on_error, self._max_errors = options.on_error, options.max_errors
-        self._checked = np.zeros(len(shards.samples), bool)  # CRCs are checked once
+        self._checked = np.zeros(len(shards.samples), np.int64)  # of `ShardSet.read`
 
     def read(self, number: int) -> Payloads:
-        payloads = self._shards.read(number, self._members, check=not self._checked[number])
-        self._checked[number] = True
-        return payloads
+        return self._shards.read(number, self._members, self._checked)
 
     def decode(self, number: int, payloads: Payloads | Exception, out: Values) -> int | None:
         """Fill `out` with the clip; the number of the clip that is in it, None where there is no sound one in it.

@@ -42,8 +42,9 @@ def cache_of(data: DataSettings) -> ShardCache:
 
 
 def cache_of_saved(data: DataSettings) -> ShardCache:
-    """The cache of a run that may have been on another machine: its folder, where there is one here."""
-    return cache_of(data) if Path(data.cache_dir).expanduser().is_dir() else ShardCache()
+    """The cache of a run that may have been on another machine: its own, unless its folder is named and not here."""
+    is_here = data.cache_dir == "auto" or Path(data.cache_dir).expanduser().is_dir()
+    return cache_of(data) if is_here else ShardCache()
 
 
 class ShardCache:
@@ -116,19 +117,20 @@ class ShardCache:
         known = [self._shards[self._numbers[shard]] for shard in shards if shard in self._numbers]
         fetch_whole([shard for shard in known if not shard.in_parts], self.folder, self._gigabytes)
 
-    def read(self, address: Address, offset: int, length: int) -> bytes | memoryview:
-        """A part of a shard, of its copy where there is one; nothing where it has no such part.
+    def read(self, address: Address, offset: int, length: int) -> tuple[bytes | memoryview, int]:
+        """A part of a shard, nothing where it has no such part, and of which copy it is.
 
+        That is when the copy was made, in nanoseconds since 1970; 0: it came over the network.
         Raises StorageError, and what `fetch` does.
         """
         shard = self._shards[self._numbers[address]]
         if offset + length > shard.file.size or length > MAX_BYTES:
-            return b""
+            return b"", 0
         if not shard.in_parts:
             self.fetch([address])
         with contextlib.suppress(FileNotFoundError), open_reader(shard.copy) as reader:
-            return reader.read(offset, length)
-        return remote.read_range(address, offset, length, shard.file.etag) if shard.in_parts else b""
+            return reader.read(offset, length), reader.changed
+        return remote.read_range(address, offset, length, shard.file.etag) if shard.in_parts else b"", 0
 
     def drop(self, address: Address) -> None:
         """Remove a copy that is damaged, unless copies of this shard always are."""

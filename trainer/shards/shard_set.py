@@ -7,31 +7,24 @@ import hashlib
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 
 from shardify.errors import MissingObjectError
 from shardify.format.index import ShardIndex, all_shards, read_index, read_meta
 from shardify.format.members import Member
-from shardify.format.members.base import MAX_BYTES
 from shardify.format.records import Head
 from shardify.format.settings import BuildSettings
 from shardify.format.words import SPLITS
 from shardify.storage.address import Address
-from shardify.storage.local import file_sha256, open_reader
+from shardify.storage.local import file_sha256
 from shardify.storage.place import open_place
 from trainer.errors import FormatError, SettingsError
 from trainer.shards.locate import find_shards
+from trainer.shards.payloads import HERE, Payloads, Place, find_problem, read_part
 from trainer.shards.shard_cache import ShardCache
 from trainer.shards.webdataset import scan_tars
-
-try:  # the same checksum, 16 times as fast
-    from zlib_ng.zlib_ng import crc32
-except ImportError:
-    from zlib import crc32
-
-Place = tuple[int, int]  # offset and length of a payload in its shard, bytes
 
 # of a build: how clips are made of videos, beside the shapes of members
 CLIP_SETTINGS = ("clips", "stride", "fit", "faces", "face_margin", "face_size", "decoder", "quality")
@@ -135,59 +128,56 @@ class ShardSet:
         if self.cache is not None:
             self.cache.fetch(self.paths.values())
 
-    def read(self, number: int, names: Collection[str] = (), check: bool = True) -> list[bytes | memoryview]:
+    def read(self, number: int, names: Collection[str] = (), checked: np.ndarray | None = None) -> Payloads:
         """The payloads of a clip's members of these names, or of its first one; from a tar by one read.
 
-        Raises FormatError with shard and key where one is short or differs from the index.
+        checked: int64 (N,), zeros at first; it keeps of which file a clip's CRCs were right, and there they are not
+        looked at again. Raises FormatError with shard and key where one is short or differs from the index.
         """
         record, names = self.samples[number], names or [self.first_member.name]
-        places = [(int(record[f"{name}_offset"]), int(record[f"{name}_length"])) for name in names]
         path = self.paths[int(record["split"]), int(record["shard"])]
-        is_remote = isinstance(path, Address)
-        crcs = [record[f"{name}_crc"] for name in names] if self.has_crc and (check or is_remote) else None
-        payloads = self._read_places(number, path, names, places)
-        problem = _problem(payloads, places, crcs)
-        if problem and is_remote:  # its copy may be damaged, or what came over the network
+        known = 0 if checked is None else checked[number]
+        payloads, file, problem = self._read_checked(number, record, path, names, known)
+        if problem and isinstance(path, Address):  # its copy may be damaged, or what came over the network
             self.cache.drop(path)
-            payloads = self._read_places(number, path, names, places)
-            problem = _problem(payloads, places, crcs)
+            payloads, file, problem = self._read_checked(number, record, path, names, 0)
         if problem:
             raise FormatError(f"{self.where(number)}: {problem}; copy the folder again")
+        if checked is not None:
+            checked[number] = file
         return payloads
 
-    def _read_places(self, number: int, path: Path | Address, names: Collection[str], places: list[Place]) -> list:
+    def _read_checked(
+        self, number: int, record: np.void, path: PurePath, names: Collection[str], known: int
+    ) -> tuple[Payloads, int, str]:
+        """The payloads, the file that they are of, as `ShardCache.read` numbers copies, and what is wrong with them.
+
+        known: a file whose CRCs are right. Raises FormatError.
+        """
+        places = [(int(record[f"{name}_offset"]), int(record[f"{name}_length"])) for name in names]
+        payloads, file = self._read_places(number, path, names, places)
+        is_known = not self.has_crc or (file and file == known)
+        crcs = None if is_known else [record[f"{name}_crc"] for name in names]
+        return payloads, file, find_problem(payloads, places, crcs)
+
+    def _read_places(
+        self, number: int, path: PurePath, names: Collection[str], places: list[Place]
+    ) -> tuple[Payloads, int]:
         """The bytes of members at these places. Raises FormatError."""
         try:
             if path in self.unpacked:
                 pairs = zip(names, places, strict=True)
-                return [_read(self.payload_path(number, name), 0, length) for name, (_, length) in pairs]
+                return [read_part(self.payload_path(number, name), 0, length)[0] for name, (_, length) in pairs], HERE
             start = min(offset for offset, _ in places)
-            read = self.cache.read if isinstance(path, Address) else _read
-            span = read(path, start, max(offset + length for offset, length in places) - start)
+            read = self.cache.read if isinstance(path, Address) else read_part
+            span, file = read(path, start, max(offset + length for offset, length in places) - start)
         except (OSError, MissingObjectError) as error:
             reason = getattr(error, "strerror", "it is not there")
             raise FormatError(f"{self.where(number)} cannot be read ({reason}); copy the folder again") from error
         if len(places) == 1:
-            return [span]
+            return [span], file
         view = memoryview(span)
-        return [view[offset - start : offset - start + length] for offset, length in places]
-
-
-def _problem(payloads: list, places: list[Place], crcs: list[int] | None) -> str:
-    """What is wrong with the payloads of a clip, "" if nothing is. crcs: None where they are not checked."""
-    for payload, (_, length) in zip(payloads, places, strict=True):
-        if len(payload) < length:
-            return "the file ends too early"
-    if crcs is not None and any(crc32(payload) != crc for payload, crc in zip(payloads, crcs, strict=True)):
-        return "payload differs from the index"
-    return ""
-
-
-def _read(path: Path, offset: int, length: int) -> bytes:
-    """A part of a file, nothing where it is not there as a whole. Raises OSError."""
-    with open_reader(path) as reader:
-        is_there = offset + length <= reader.size and length <= MAX_BYTES  # before memory is taken for it
-        return reader.read(offset, length) if is_there else b""
+        return [view[offset - start : offset - start + length] for offset, length in places], file
 
 
 def open_shards(name: Path | str, frames: int | None = None, cache: ShardCache | None = None) -> ShardSet:

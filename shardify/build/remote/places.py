@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import shutil
 import signal
 import tempfile
@@ -79,14 +80,27 @@ def _unwinding() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _as_called(addresses: dict[Path, Address]) -> Iterator[None]:
-    """Errors name the places as the user does."""
+    """Errors and our lines of the log name the places as the user does."""
+
+    def named(text: str) -> str:
+        for folder, address in addresses.items():
+            text = text.replace(str(folder), str(address))
+        return text
+
+    def make_record(name: str, *args, **kwargs) -> logging.LogRecord:
+        record = make_any(name, *args, **kwargs)
+        if name.startswith("shardify."):
+            record.msg, record.args = named(record.getMessage()), ()
+        return record
+
+    make_any = logging.getLogRecordFactory()
+    logging.setLogRecordFactory(make_record)
     try:
         yield
     except ShardifyError as error:
-        text = error.args[0]
-        for folder, address in addresses.items():
-            text = text.replace(str(folder), str(address))
-        raise type(error)(text) from error
+        raise type(error)(named(error.args[0])) from error
+    finally:
+        logging.setLogRecordFactory(make_any)
 
 
 @contextlib.contextmanager

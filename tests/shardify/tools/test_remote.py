@@ -60,7 +60,13 @@ def test_verify_reads_each_byte_once_and_finds_damage(there, shards_folder, monk
         (["info", "s3://no-such-bucket/x"], 1, "s3://no-such-bucket/x: has no index.json, or is not there"),
         (["info", "s3a://bucket/x"], 2, "s3a://: such addresses are not known"),
         (["verify", "s3://bucket/x", "--repair", "."], 2, "--repair mends folders of this machine"),
-        (["preview", "s3://bucket/x"], 1, "s3://bucket/x: lies in object storage, which this command does not read"),
+        (
+            ["preview", "s3://bucket/x"],
+            2,
+            "s3://bucket/x: lies in object storage, where 'SHARDS' of this",
+        ),
+        (["faces", "s3://bucket/x", "boxes.csv"], 2, "s3://bucket/x: lies in object storage, where 'DATA' of this"),
+        (["build", "x", "y", "--boxes", "s3://bucket/b.csv"], 2, "object storage, where '--boxes' of this command"),
     ],
 )
 def test_what_cannot_be_is_one_line(there, arguments, code, words):

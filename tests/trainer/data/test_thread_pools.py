@@ -112,9 +112,9 @@ def test_a_slow_read_holds_up_neither_other_reads_nor_decoders(shards_folder):
     gate = threading.Barrier(8, timeout=20)
 
     class SlowShards(ShardSet):
-        def read(self, number, names=(), check=True):
+        def read(self, number, names=(), checked=None):
             gate.wait()
-            return super().read(number, names, check)
+            return super().read(number, names, checked)
 
     shards = like(SlowShards, plain)
     clip_loader = ClipLoader(shards, batch_size=8, workers=1, numbers=plain.numbers("train")[:16])

@@ -10,10 +10,11 @@ from buckets import make_bucket, moto_endpoint, put_folder, use_endpoint
 from hub_standin import hub_of
 
 from shardify.storage import remote
+from trainer.config.settings import DataSettings
 from trainer.data.loader import ClipLoader
 from trainer.errors import FormatError, SettingsError
 from trainer.shards.mix import open_all
-from trainer.shards.shard_cache import ShardCache
+from trainer.shards.shard_cache import ShardCache, cache_of_saved
 from trainer.shards.shard_set import open_shards
 
 HUB = "hf://datasets/me/data/shards"
@@ -210,3 +211,11 @@ def test_a_pass_resumes_at_any_step_with_the_cache_emptied(there, tmp_path, shar
             assert found.equal(torch.stack(wanted))
         emptied.close()
     loader.close()
+
+
+@pytest.mark.parametrize(("named", "bound"), [("auto", 7), ("here", 7), ("gone", "auto")])
+def test_the_cache_of_a_saved_run_keeps_its_bound_where_its_folder_is_here(tmp_path, named, bound):
+    (tmp_path / "here").mkdir()
+    folder = named if named == "auto" else str(tmp_path / named)
+    cache = cache_of_saved(DataSettings(cache_dir=folder, cache_gb=7))
+    assert cache._gigabytes == bound

@@ -3,8 +3,10 @@
 import dataclasses
 import errno
 import itertools
+import os
 import pickle
 
+import numpy as np
 import pytest
 from buckets import Proxy, make_bucket, moto_endpoint, put_folder, use_endpoint
 
@@ -158,6 +160,29 @@ def test_a_damaged_copy_is_removed_and_the_clip_read_from_the_bucket(there, prox
     assert not copy.exists()
     (tmp_path / copy.parent.name / "samples.npy").write_bytes(b"damaged")
     assert all_clips(open_shards(there, cache=ShardCache(tmp_path))) == all_clips(open_shards(shards_folder))
+
+
+def test_a_clips_crc_is_looked_at_once_for_each_copy_and_whenever_it_comes_over_the_network(
+    there, failing, tmp_path, shards_folder
+):
+    shards = open_shards(there, cache=ShardCache(tmp_path))
+    loader = ClipLoader(shards, batch_size=4)
+    run_until_quiet([loader], failing)
+    loader.close()
+    number, checked = int(shards.numbers("train")[0]), np.zeros(len(shards.samples), np.int64)
+    whole = shards.read(number, checked=checked)[0]
+    copy = shards.copy / shards.shard(number).name
+    made, content = copy.stat().st_mtime_ns, copy.read_bytes()
+    copy.write_bytes(content.replace(whole, bytes(len(whole))))
+    os.utime(copy, ns=(made, made))
+    assert shards.read(number, checked=checked)[0] == bytes(len(whole)), "what was right is not looked at again"
+    assert shards.read(number)[0] == whole and not copy.exists()
+    copy.write_bytes(content.replace(whole, bytes(len(whole))))
+    assert shards.read(number, checked=checked)[0] == whole, "another copy is"
+    assert shards.read(number, checked=checked)[0] == whole and not copy.exists()
+    failing.fault = lambda *_: "wrong"
+    with pytest.raises(FormatError, match="payload differs from the index"):
+        shards.read(number, checked=checked)
 
 
 def test_a_full_disk_stops_the_copies_and_is_said_once(there, proxy, tmp_path, monkeypatch, caplog):

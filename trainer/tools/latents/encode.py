@@ -27,7 +27,7 @@ from trainer.devices.gpu import check_gpu
 from trainer.errors import FormatError, SettingsError
 from trainer.models.autoencoders.load import load_vae
 from trainer.models.autoencoders.vae import Vae
-from trainer.shards.shard_set import crc32
+from trainer.shards.payloads import crc32
 from trainer.tools.latents.pictures import Clip, Pictures, check_is_local, open_pictures, to_images
 from trainer.tools.latents.tables import write_tables
 

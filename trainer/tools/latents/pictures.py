@@ -20,7 +20,8 @@ from shardify.format.words import SPLITS
 from shardify.storage.address import Address, place_of
 from shardify.storage.local import file_sha256
 from trainer.errors import FormatError
-from trainer.shards.shard_set import ShardSet, crc32, open_shards
+from trainer.shards.payloads import crc32
+from trainer.shards.shard_set import ShardSet, open_shards
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import functools
 import io
+import logging
 import threading
 from concurrent.futures import CancelledError
 
@@ -203,3 +204,10 @@ def test_what_cannot_be_built(run, there, tmp_path, caplog):
     opening = open_places(nothing, scratch, writes=True, take_over=False)
     with pytest.raises(NothingToBuildError, match=r"/none: holds no object; check the address"), opening:
         pass
+
+
+def test_lines_of_the_log_name_the_bucket(run, there, caplog):
+    caplog.set_level("INFO")
+    make = logging.getLogRecordFactory()
+    run(lambda request: logging.getLogger("shardify.some").info(f"{request.data}: %s", request.data))
+    assert caplog.messages[-1] == f"{there}: {there}" and logging.getLogRecordFactory() is make
