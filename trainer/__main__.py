@@ -20,6 +20,7 @@ from trainer.config.run_folder import chosen_folder, settings_of
 from trainer.config.session import SESSION_HOURS, with_session_limit
 from trainer.config.settings import Settings
 from trainer.devices.threads import bound_spinning
+from trainer.engine.stop import resumable_end
 from trainer.errors import GroupError, Interrupted, SettingsError
 
 if TYPE_CHECKING:
@@ -66,12 +67,13 @@ def main(**options) -> None:
         if "LOCAL_RANK" in os.environ:
             run_in_group(Asked(**options))
         else:
-            run_alone(Asked(**options))
+            with resumable_end():
+                run_alone(Asked(**options))
     except ShardifyError as error:
         code, rank = error.exit_code, int(os.environ.get("RANK", 0))
-        # what ends all processes, the first one says, or the first of each machine
+        # what ends all processes, the first one says, or the first of each machine; all have the same settings
         is_said = rank if isinstance(error, Interrupted) else int(os.environ.get("LOCAL_RANK", 0))
-        if not (is_said and isinstance(error, (Interrupted, GroupError))):
+        if not (is_said and isinstance(error, (Interrupted, GroupError, SettingsError))):
             warn(f"error{f' (process {rank})' if rank else ''}: {error}")
     except KeyboardInterrupt:
         click.echo("interrupted at once; --resume continues from the newest checkpoint", err=True)

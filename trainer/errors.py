@@ -2,6 +2,8 @@
 
 from shardify.errors import FormatError, ShardifyError
 
+STOPPED_AT_ONCE = "stopped by SIGTERM; --resume continues from the newest checkpoint, or begins"
+
 
 class TrainerError(ShardifyError):
     """An error that stops a run."""
@@ -40,6 +42,7 @@ def first_sentence(error: BaseException) -> str:
 
 
 __all__ = [
+    "STOPPED_AT_ONCE",
     "FormatError",
     "GroupError",
     "Interrupted",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
@@ -11,11 +13,16 @@ from typing import Any, NamedTuple
 
 from shardify.errors import ShardifyError, UsageError
 from shardify.executors.base import Cluster, Result, Unit
+from shardify.terminal import warn
+from shardify.text import duration
+
+logger = logging.getLogger(__name__)
 
 RETRIES = 3  # of a unit
 PATIENCE_SECONDS = 60.0  # without a machine for a unit
 SLICE_SECONDS = 1.0  # of waiting
 ANSWER_SECONDS = 10.0  # that a head may take
+LOST_SECONDS = 25.0  # without an answer; Ray itself ends the program after a minute, in its own words
 NO_IMPORT = "failed to import on the worker"  # Ray's words
 INSTALL = "pip install 'shardify[ray]' on every machine of the cluster"
 
@@ -39,11 +46,17 @@ class RayCluster(Cluster):
     def as_completed(
         self, work: Callable[[Unit], Result], units: Iterable[Unit]
     ) -> Iterator[tuple[Unit, Result | str]]:
-        """As the contract says. Raises ShardifyError also where no cluster answers, or has no room for a unit."""
+        """As the contract says. Raises ShardifyError also where no cluster answers, or has no room for a unit.
+
+        Without its head, in whose calls this thread may hang, the program ends with one line and ShardifyError's code.
+        """
         self._connect()
+        over = threading.Event()
+        threading.Thread(target=_end_without_head, args=(self._head(), over), daemon=True).start()
         try:
             yield from self._carry_out(work, iter(units))
         finally:
+            over.set()
             self._ray.shutdown()  # tasks end with the connection
 
     def machines(self) -> tuple[int, int]:
@@ -65,11 +78,17 @@ class RayCluster(Cluster):
                 f"of its machines, which `ray start` makes them, or pass --on ray:ADDRESS"
             ) from error
 
+    def _head(self) -> tuple[str, int]:
+        """Its host and port."""
+        host, _, port = self._ray.get_runtime_context().gcs_address.rpartition(":")
+        return host, int(port)
+
     def _carry_out(self, work: Callable, units: Iterator) -> Iterator[tuple[Any, Any]]:
         task = self._ray.remote(num_cpus=self._cpus, max_retries=RETRIES)(_call)
         shared_work = self._ray.put(work)
         running: dict[Any, tuple[Any, int]] = {}  # the unit, and how often it has been tried
         coming, had_room = next(units, None), time.monotonic()
+        standstill = _Standstill()
         while running or coming is not None:
             room = self._room(bool(running))
             while coming is not None and len(running) < room:
@@ -83,8 +102,10 @@ class RayCluster(Cluster):
                     f"`ray status`, or pass fewer --workers"
                 )
             if running:
+                standstill.note(self._ray.available_resources().get("CPU", 0))
                 for reference in self._ray.wait(list(running), timeout=SLICE_SECONDS)[0]:
                     (unit, tries), outcome = running.pop(reference), self._outcome(reference)
+                    standstill = _Standstill()
                     if not isinstance(outcome, _Failure):
                         yield unit, outcome
                     elif outcome.may_pass and tries <= RETRIES:
@@ -117,6 +138,38 @@ class RayCluster(Cluster):
         if isinstance(outcome, Exception):
             return _Failure(f"{type(outcome).__name__}: {outcome}", False)
         return outcome
+
+
+class _Standstill:
+    """The time in which no unit was done, of which a line tells after a minute, and when that has doubled."""
+
+    def __init__(self) -> None:
+        self._begun, self._said_at = time.monotonic(), PATIENCE_SECONDS
+
+    def note(self, free_cpus: float) -> None:
+        seconds = time.monotonic() - self._begun
+        if seconds > self._said_at:
+            self._said_at *= 2
+            logger.info(
+                f"no task of this build was finished for {duration(seconds)}; {free_cpus:.0f} CPUs of the cluster are "
+                f"free: where the work of others has the rest (`ray status`), this build waits for it"
+            )
+
+
+def _end_without_head(address: tuple[str, int], over: threading.Event) -> None:
+    """End the program once its cluster's head has not answered for long, unless `over` comes first."""
+    answered = time.monotonic()
+    while not over.wait(ANSWER_SECONDS):
+        try:
+            socket.create_connection(address, ANSWER_SECONDS).close()
+            answered = time.monotonic()
+        except OSError as error:
+            if time.monotonic() - answered > LOST_SECONDS:
+                warn(
+                    f"error: the head of the Ray cluster at {address[0]}:{address[1]} is lost ({error}); what is "
+                    f"finished is kept: start it again, and give the same command again"
+                )
+                os._exit(ShardifyError.exit_code)
 
 
 def _import_ray() -> ModuleType:

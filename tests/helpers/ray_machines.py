@@ -24,10 +24,10 @@ class Machines:
     def __init__(self) -> None:
         from ray.cluster_utils import Cluster
 
+        self._second = None
         os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": os.pathsep.join(sys.path)}  # which tasks inherit
         self._cluster = Cluster(initialize_head=True, head_node_args=self._one_core())
         self.address = self._cluster.address
-        self._second = None
         self.join()
 
     @staticmethod
@@ -47,6 +47,15 @@ class Machines:
         """The second machine is killed, with all that runs there."""
         node, self._second = self._second, None
         self._cluster.remove_node(node, allow_graceful=False)
+
+    def lose_head(self) -> None:
+        """The head is killed, with all that runs there; the second machine knows of no other."""
+        self._cluster.remove_node(self._cluster.head_node, allow_graceful=False)
+
+    def start_again(self) -> None:
+        """Another cluster, with another address, is there afterwards."""
+        self.close()
+        self.__init__()
 
     def close(self) -> None:
         self._cluster.shutdown()

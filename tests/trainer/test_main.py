@@ -1,5 +1,6 @@
 """`python -m trainer`: figures and paths on success, one line and an exit code on failure."""
 
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -143,6 +144,31 @@ def test_failures_are_one_line(command, own_shards, damage, extra, code, message
     assert message in result.stderr.splitlines()[-1]
     assert result.stderr.splitlines()[-1].startswith("error: ")
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("passes", [0, 2])  # of evaluation: none, and that of the only epoch and the report's first
+def test_sigterm_before_the_first_step_and_in_the_report_ends_as_a_run_to_resume(
+    passes, shards_folder, tmp_path, capfd
+):
+    arguments = ["--shards", str(shards_folder), "--out", str(tmp_path / "run"), "--devices", "cpu"]
+    for text in ("epochs=1", "batch_size=8", "model.name=runs:Ended", f"model.options.at={passes}"):
+        arguments += ["--set", text]
+    process = multiprocessing.get_context("fork").Process(target=main, args=(arguments,))
+    process.start()
+    process.join(60)
+    said = capfd.readouterr().err.splitlines()
+    assert process.exitcode == 75
+    assert said[-1] == "error: stopped by SIGTERM; --resume continues from the newest checkpoint, or begins"
+    assert any(line.startswith("epoch 1/1: ") for line in said) == bool(passes)
+    assert bool(list((tmp_path / "run").glob("checkpoints/*"))) == bool(passes)
+
+
+@pytest.mark.parametrize(("rank", "lines"), [("0", 1), ("1", 0)])
+def test_a_wrong_setting_is_said_once_for_all_processes(monkeypatch, rank, lines):
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("LOCAL_RANK", rank)
+    result = CliRunner().invoke(main, ["--shards", "shards", "--devices", "many"])
+    assert (result.exit_code, result.output.count("\n")) == (2, lines)
 
 
 def test_folders_of_other_things(command, data_folder, tmp_path):

@@ -18,7 +18,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.elastic.rendezvous.api import RendezvousError
 
-from trainer.errors import SettingsError, first_sentence
+from trainer.errors import STOPPED_AT_ONCE, Interrupted, SettingsError, first_sentence
 
 CAUSES = {signal.SIGABRT: "another one was lost or did not answer"}  # so NCCL ends a process that waits for it
 MEMORY = "if memory ran out, use data.cache=none or fewer data.workers"
@@ -33,6 +33,9 @@ def main() -> None:
         run.run(run.parse_args(sys.argv[1:]))
     except SignalException as error:  # passed on to the processes, which had half a minute for a checkpoint
         code = read_exit_code(descriptor)
+        if code is None and error.sigval == signal.SIGTERM:  # before the first step, or in the final report
+            code = Interrupted.exit_code
+            print(f"error: {STOPPED_AT_ONCE}", file=sys.stderr)
         sys.exit(128 + error.sigval if code is None else code)
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()

@@ -33,7 +33,7 @@ def choose_batch_size(
     """Clips per step over all devices, and a line for the user that gives the reason.
 
     numbers: of the clips to train on; cache_bytes: that decoded clips will take on the device.
-    Raises SettingsError where not even one clip fits.
+    Raises SettingsError where not even one clip fits; GroupError on all ranks where that is so on one of several.
     """
     most = max(1, min(MOST, len(numbers) // LEAST_STEPS // group.world))
     if group.device.type != "cuda":
@@ -45,7 +45,8 @@ def choose_batch_size(
     def fits(size: int) -> bool:
         return peak_bytes(settings, shards, numbers, model, group.device, size) <= budget_bytes
 
-    mine = largest_fitting(fits, most)
+    with group.failing_together():
+        mine = largest_fitting(fits, most)
     size = rounded(int(group.gather(np.array([mine])).min()) * group.world, settings)
     allowed = f"{budget_bytes / 1e9:.1f} GB of the GPU's memory allow"
     if 2 * mine > most:

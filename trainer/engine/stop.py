@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
+
+from trainer.errors import STOPPED_AT_ONCE, Interrupted
 
 if TYPE_CHECKING:
     from trainer.devices.distributed import Group
@@ -13,6 +18,25 @@ if TYPE_CHECKING:
 REPEAT_SECONDS = 5.0  # in which a second SIGTERM is the first once more: directly, and passed on by the launcher
 VOTE_SECONDS = 1.0  # from one vote to the next, about
 VOTE_STEPS = 10  # and at most, so that steps which have become slow are soon noticed
+
+
+@contextlib.contextmanager
+def resumable_end() -> Iterator[None]:
+    """While entered, SIGTERM ends this process at once, as a run to go on with, where no StopWatch holds the signal.
+
+    That is before the first step, and in the final report: there is nothing to save, and a folder survives any end.
+    """
+
+    def leave(*_) -> None:
+        with contextlib.suppress(OSError):
+            os.write(2, f"error: {STOPPED_AT_ONCE}\n".encode())
+        os._exit(Interrupted.exit_code)  # an exception could be caught on its way, by libraries that try imports
+
+    old = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, old)
 
 
 class StopWatch:

@@ -1,7 +1,10 @@
 """Builds on a cluster, as far as they need none: what a task does, and what is refused before one is asked."""
 
+import multiprocessing
 import socket
 import sys
+import time
+from threading import Event
 
 import pytest
 from builds import SMALL, make_videos, run_build, tree, video_names
@@ -15,6 +18,7 @@ from shardify.build.parts.planned_shard import from_line, to_line
 from shardify.build.request import BuildRequest
 from shardify.cli.main import main
 from shardify.errors import ShardifyError
+from shardify.executors import ray
 from shardify.executors.ray import _call
 from shardify.format.settings import BuildSettings
 
@@ -73,6 +77,30 @@ def test_a_failure_names_its_machine_and_is_tried_again_only_where_it_may_pass(t
     host = socket.gethostname()
     assert _call(float, "one") == (f"{host}: ValueError: could not convert string to float: 'one'", False)
     assert _call(open, str(tmp_path)) == (f"{host}: [Errno 21] Is a directory: '{tmp_path}'", True)
+
+
+def test_a_build_whose_head_is_lost_ends_with_one_line(monkeypatch, capfd):
+    monkeypatch.setattr(ray, "ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr(ray, "LOST_SECONDS", 0.1)
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = unused.getsockname()
+    build = multiprocessing.get_context("fork").Process(target=ray._end_without_head, args=(address, Event()))
+    build.start()
+    build.join(60)
+    said = f"error: the head of the Ray cluster at 127.0.0.1:{address[1]} is lost ([Errno 111] Connection refused); "
+    assert (build.exitcode, capfd.readouterr().err.startswith(said)) == (1, True)
+
+
+def test_a_build_that_waits_for_the_work_of_others_says_so_now_and_then(monkeypatch, caplog):
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    standstill, said = ray._Standstill(), []
+    for now in range(0, 600, 10):
+        standstill.note(0.0)
+        said += [now] * len(caplog.messages)
+        caplog.clear()
+    assert said == [70, 130, 250, 490]
 
 
 @pytest.mark.parametrize(
