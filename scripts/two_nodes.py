@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -97,6 +98,14 @@ def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
+
+
+def why_no_networks() -> str:
+    """Why network namespaces cannot be made here; empty where they can."""
+    if not shutil.which("ip"):
+        return "the program ip is not installed (iproute2)"
+    done = subprocess.run(("unshare", "--net", "true"), capture_output=True, text=True)
+    return done.stderr.strip()
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from shardify.errors import FormatError, ShardifyError
 
+GLOO = ("gloo/transport", "timeout caused pair closure")  # the second after the first has been timed out
 STOPPED_AT_ONCE = "stopped by SIGTERM; --resume continues from the newest checkpoint, or begins"
 
 
@@ -33,7 +34,7 @@ def is_lost_process(error: BaseException) -> bool:
     """Whether another process of the group has gone: gloo has no type of its own for it."""
     import torch.distributed as dist
 
-    return isinstance(error, dist.DistError) or "gloo/transport" in str(error)
+    return isinstance(error, dist.DistError) or any(words in str(error) for words in GLOO)
 
 
 def first_sentence(error: BaseException) -> str:

@@ -112,14 +112,14 @@ class Group:
         """What stops one rank in this block stops all at its end, instead of leaving the others to wait for it.
 
         Nothing in the block may wait for another rank, but by a block that all of them leave, whatever happens. Raises
-        GroupError with the first such rank's reason and exit code; alone, and for a fault of the program on the rank
-        that has it, the error itself.
+        GroupError with the first such rank's reason and exit code; alone, where another process is lost, and for a
+        fault of the program on the rank that has it, the error itself.
         """
         failure: Exception | None = None
         try:
             yield
         except Exception as error:
-            if self.world == 1:
+            if self.world == 1 or is_lost_process(error):  # with another one lost, nothing can be exchanged
                 raise
             failure = error
         if self.world == 1:
