@@ -136,14 +136,14 @@ class ShardSet:
         """
         record, names = self.samples[number], names or [self.first_member.name]
         path = self.paths[int(record["split"]), int(record["shard"])]
-        known = 0 if checked is None else checked[number]
+        known = 0 if checked is None else checked.item(number)
         payloads, file, problem = self._read_checked(number, record, path, names, known)
         if problem and isinstance(path, Address):  # its copy may be damaged, or what came over the network
             self.cache.drop(path)
             payloads, file, problem = self._read_checked(number, record, path, names, 0)
         if problem:
             raise FormatError(f"{self.where(number)}: {problem}; copy the folder again")
-        if checked is not None:
+        if checked is not None and file != known:
             checked[number] = file
         return payloads
 
