@@ -9,30 +9,35 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Self
 
 from shardify.errors import ShardifyError
 
 
 class LocalReader:
-    """A file by its descriptor; `size` in bytes, `changed` in nanoseconds since 1970."""
+    """A file that is open until the end of its `with` block; `size` in bytes, `changed` in nanoseconds since 1970."""
 
     def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        found = os.fstat(descriptor)
-        self.size, self.changed = found.st_size, found.st_mtime_ns
+        self._descriptor, self._found = descriptor, os.fstat(descriptor)
+        self.size = self._found.st_size
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_) -> None:
+        os.close(self._descriptor)
+
+    @property
+    def changed(self) -> int:
+        return self._found.st_mtime_ns
 
     def read(self, offset: int, length: int) -> bytes:
         return os.pread(self._descriptor, length, offset)
 
 
-@contextlib.contextmanager
-def open_reader(path: Path) -> Iterator[LocalReader]:
-    """The file, open for reading; a pipe gives nothing instead of waiting for somebody to write."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        yield LocalReader(descriptor)
-    finally:
-        os.close(descriptor)
+def open_reader(path: Path) -> LocalReader:
+    """The file, open for reading; a pipe gives nothing instead of waiting for somebody to write. Raises OSError."""
+    return LocalReader(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
 
 
 def list_names(folder: Path) -> list[str]:
