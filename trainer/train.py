@@ -189,8 +189,8 @@ def prepare(settings: Settings, names: Path | list[Path], out: Path, group: Grou
     engine = make_engine(settings, shards, splits["train"], model, group)
     notes += compile_model(engine, loaders["train"]) if settings.model.compile else []
     progress = Progress(weights_origin=origin, choices=chosen)
-    compared = make_compared(loaders["train"], loaders["val"]) if task.compares_train else None
-    return Run(settings, shards, loaders, model, engine, group, out, progress, notes, compared)
+    beside = make_compared(engine, loaders)
+    return Run(settings, shards, loaders, model, engine, group, out, progress, notes, *beside)
 
 
 def is_over(run: Run) -> bool:

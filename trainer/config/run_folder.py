@@ -168,14 +168,14 @@ def is_held(out: Path) -> bool:
 
 def lock(descriptor: int, out: Path) -> None:
     """Raises BusyError where another process has the lock; a file system without locks gets a warning."""
-    busy = BusyError(f"{out}: another run is writing here; wait for it to end, or pass another --out")
+    busy = BusyError(f"{out}: another process is writing here; wait for it to end, or pass another --out")
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise busy from error
     except OSError as error:
         logger.warning(
-            f"{out}: no locks on its file system ({error.strerror}); see to it that no other run writes here"
+            f"{out}: no locks on its file system ({error.strerror}); see to it that no other process writes here"
         )
     if not os.fstat(descriptor).st_nlink:  # a run that has written nothing took the file away as it ended
         raise busy

@@ -20,7 +20,7 @@ from trainer.engine.engine import Engine
 from trainer.engine.evaluate import choose_dtype
 from trainer.engine.freezing import Freezing
 from trainer.engine.optimizer import Schedule, build_optimizer
-from trainer.engine.probe import evenly
+from trainer.engine.probe import Probe, some_of
 from trainer.models.batch_norm import allow_single_values
 from trainer.models.compile import compile_backbone
 from trainer.models.gradient_checkpointing import checkpoint_backbone
@@ -93,11 +93,6 @@ def make_loaders(
     }
 
 
-def make_compared(train: ClipLoader, val: ClipLoader) -> ClipLoader:
-    """The loader of clips of train, evenly chosen, as many as val has where train has so many."""
-    return evenly(train, min(len(train.numbers), len(val.numbers)), val.options)
-
-
 def make_engine(settings: Settings, shards: ShardSet, numbers: np.ndarray, model: nn.Module, group: Group) -> Engine:
     """The engine that trains the model, moved to the group's device. numbers: of the clips to train on, int64 (N,)."""
     allow_single_values(model)
@@ -122,6 +117,19 @@ def make_engine(settings: Settings, shards: ShardSet, numbers: np.ndarray, model
         real_and_fake=task.real_and_fake(shards) if settings.augment.self_blend else None,
         ema=MovingAverage(model, settings.ema) if settings.ema else None,
     )
+
+
+def make_compared(engine: Engine, loaders: dict[str, ClipLoader]) -> tuple[ClipLoader | None, Probe | None]:
+    """What says how far losses on train and on val part, for a task that compares them.
+
+    A loader of clips of train, evenly chosen, as many as val has where train has so many, for each validation; and in a
+    run that counts in steps the probe, for the time between validations.
+    """
+    if not engine.task.compares_train:
+        return None, None
+    train, val = loaders["train"], loaders["val"]
+    probe = Probe(engine, train, val) if engine.settings.steps else None
+    return some_of(train, len(val.numbers), val.options), probe
 
 
 def compile_model(engine: Engine, loader: ClipLoader) -> list[str]:

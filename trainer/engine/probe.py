@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
-
-from trainer.data.arguments import LoaderOptions
+from trainer.data.arguments import LoaderOptions, choose_members
 from trainer.data.batches import KeptBatches
 from trainer.data.loader import ClipLoader
 from trainer.engine.engine import Engine
 from trainer.engine.evaluate import Learned, evaluate
+from trainer.shards.splits import choose_evenly
 
-MOST = 64  # clips of each split: as much work as one or two training steps of 16, and a few megabytes of latents
+MOST = 64  # clips of each split: as much work as one or two training steps of 16
+MOST_BYTES = 32 << 20  # of each split, fewer clips where they are large: so little is counted nowhere
 
 
 class Probe:
@@ -24,9 +24,10 @@ class Probe:
 
     def __init__(self, engine: Engine, train: ClipLoader, val: ClipLoader) -> None:
         self._engine = engine
-        count = min(MOST, len(train.numbers), len(val.numbers))
         options = dataclasses.replace(val.options, cache="none")
-        self._clips = {loader.split: _keep(evenly(loader, count, options)) for loader in (train, val)}
+        clip_bytes = sum(member.num_bytes for member in choose_members(options.members, val.shards).values())
+        count = min(MOST, max(1, MOST_BYTES // clip_bytes), len(train.numbers), len(val.numbers))
+        self._clips = {loader.split: _keep(some_of(loader, count, options)) for loader in (train, val)}
 
     def losses(self) -> dict[str, float]:
         """`train_loss_probe` and `val_loss_probe`; all ranks call it."""
@@ -45,10 +46,13 @@ class Probe:
                 module.training = is_training
 
 
-def evenly(loader: ClipLoader, count: int, options: LoaderOptions) -> ClipLoader:
-    """A loader of so many of a loader's clips, evenly chosen and in plan order; options: the others of it."""
-    chosen = loader.numbers[np.arange(count) * len(loader.numbers) // count]
-    return ClipLoader(loader.shards, loader.split, **vars(options) | {"numbers": chosen, "shuffle": False})
+def some_of(loader: ClipLoader, most: int, options: LoaderOptions) -> ClipLoader:
+    """A loader of at most so many of a loader's clips, evenly chosen and in plan order; options: the others of it.
+
+    Where damaged clips are skipped, any number of these may be: how many are too many is said of whole splits.
+    """
+    own = {"numbers": choose_evenly(loader.numbers, most), "shuffle": False, "max_errors": 1.0}
+    return ClipLoader(loader.shards, loader.split, **vars(options) | own)
 
 
 def _keep(loader: ClipLoader) -> KeptBatches:

@@ -35,7 +35,8 @@ def neighbours(synthetic: np.ndarray, train: np.ndarray, val: np.ndarray) -> Nei
     """The nearest training pictures of synthetic ones, float (N, D), (M, D) and, of pictures of val, (V, D).
 
     As near to train as the nearest 1% of the pictures of val, which come from other recordings, is a near neighbour:
-    of pictures as new as those of val it is 1% of them.
+    of pictures as new as those of val it is 1% of them. Raises ValueError where one of the three is empty, or a
+    value is not finite.
     """
     from sklearn.neighbors import NearestNeighbors
 

@@ -17,7 +17,8 @@ class RunLog(logging.Handler):
     """A context in which every message of the program is kept, from `open` on in logs/training_YYYYMMDD_HHMMSS.log.
 
     A run that is refused before that leaves no file. Each line is on its way to the disk before the next one comes, so
-    a process that is killed has all of them. The last line says how the run ended.
+    a process that is killed has all of them. The last line says how the run ended, unless the process was ended at
+    once, as by SIGKILL.
     """
 
     def __init__(self) -> None:

@@ -13,7 +13,6 @@ from shardify.storage.local import write_atomically
 from shardify.storage.table import read_csv, table_bytes
 from trainer.devices.gpu import gpu_memory
 from trainer.engine.nonfinite import CHECK_STEPS
-from trainer.engine.probe import Probe
 
 if TYPE_CHECKING:
     from trainer.run import Run
@@ -39,8 +38,6 @@ class StepTable:
         self._rows = []
         if run.group.is_main:
             self._rows = [row for row in read_table(run.out) if int(row["step"]) <= self._first + run.progress.step]
-        if run.task.compares_train and run.probe is None:
-            run.probe = Probe(run.engine, run.loaders["train"], run.loaders["val"])
         self._before = dict.fromkeys(run.engine.new_sums(), 0.0) | run.progress.sums
         self._skipped = int(run.engine.guard.counts[0])
         self._clips, self._wait, self._time = 0, 0.0, time.monotonic()

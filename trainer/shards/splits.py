@@ -52,6 +52,12 @@ def limit_per_class(shards: ShardSet, numbers: np.ndarray, most: int, seed: int)
     return numbers[np.sort(np.concatenate(chosen))]
 
 
+def choose_evenly(numbers: np.ndarray, most: int) -> np.ndarray:
+    """At most so many of the numbers, int64 (N,), evenly chosen and in their order."""
+    count = min(len(numbers), most)
+    return numbers[np.arange(count) * len(numbers) // max(count, 1)]
+
+
 def synthetic_clips(shards: ShardSet) -> np.ndarray:
     """The numbers of the clips that a build has marked as synthetic, int64 (N,)."""
     found, first = [], 0

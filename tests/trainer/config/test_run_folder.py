@@ -122,7 +122,7 @@ def test_one_run_at_a_time(tmp_path):
             with pytest.raises((BusyError, SettingsError)) as caught, hold_folder(tmp_path / "run", resume):
                 raise AssertionError("held twice")
             if resume:
-                assert caught.value.exit_code == 4 and "another run is writing here; wait for it" in str(caught.value)
+                assert caught.value.exit_code == 4 and "another process is writing here; wait" in str(caught.value)
     with hold_folder(tmp_path / "run", True):
         assert (tmp_path / "run" / LOCK).exists()
 
@@ -152,7 +152,8 @@ def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch, caplog):
     with hold_folder(tmp_path / "run", False):
         (tmp_path / "run" / "config.yaml").touch()
     assert caplog.messages == [
-        f"{tmp_path / 'run'}: no locks on its file system (No locks available); see to it that no other run writes here"
+        f"{tmp_path / 'run'}: no locks on its file system (No locks available); see to it that no other process "
+        "writes here"
     ]
 
 

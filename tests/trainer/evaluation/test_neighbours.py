@@ -1,6 +1,7 @@
 """Near neighbours of training pictures."""
 
 import numpy as np
+import pytest
 
 from trainer.evaluation.neighbours import neighbours
 
@@ -25,3 +26,12 @@ def test_distances_are_those_to_the_nearest():
     assert neighbours(points[:2], points[1:], points).distances.tolist() == [5, 0]
     many = np.random.default_rng(0).normal(50, 1, (64, 32)).astype(np.float32)
     assert not neighbours(many, many, many).distances.any(), "copies"
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_nothing_and_what_is_not_finite_are_errors(place):
+    for wrong, said in ((np.empty((0, 8)), "0 sample"), (np.full((4, 8), np.nan), "NaN")):
+        sets = [normal(number, 20) for number in range(3)]
+        sets[place] = wrong
+        with pytest.raises(ValueError, match=said):
+            neighbours(*sets)

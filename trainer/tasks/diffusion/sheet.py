@@ -16,6 +16,7 @@ from shardify.storage.local import write_atomically
 from trainer.evaluation.neighbours import neighbours
 from trainer.evaluation.report import show
 from trainer.shards.shard_set import ShardSet
+from trainer.shards.splits import choose_evenly
 from trainer.tasks.diffusion.agreement import class_agreement
 from trainer.tasks.diffusion.model import LatentDiffusion
 from trainer.tasks.diffusion.sampling import noise_of, sample
@@ -42,7 +43,7 @@ def read_real(shards: ShardSet, numbers: dict[str, np.ndarray], model: LatentDif
     """At most MOST_REAL clips of train and of val each, evenly chosen; numbers: of all of them, by split."""
     found = []
     for split in ("train", "val"):
-        chosen = evenly(numbers[split], MOST_REAL)
+        chosen = choose_evenly(numbers[split], MOST_REAL)
         found += [latents_of(shards, chosen, model), shards.labels[chosen]]
     return Real(numbers["train"], *found)
 
@@ -107,7 +108,7 @@ def draw_sheet(samples: np.ndarray, shards: ShardSet, train: np.ndarray, model: 
     """
     from PIL import Image
 
-    fitted = evenly(train, FITTED)
+    fitted = choose_evenly(train, FITTED)
     pictures = np.stack([picture_of(shards, number) for number in fitted])
     cells = samples.shape[-2:]
     known, squares = with_one(latents_of(shards, fitted, model)), to_squares(pictures, cells)
@@ -150,9 +151,3 @@ def with_one(latents: np.ndarray) -> np.ndarray:
     """Each place of latents (N, C, h, w) as a row of its values and a one, (N·h·w, C + 1)."""
     places = latents.transpose(0, 2, 3, 1).reshape(-1, latents.shape[1])
     return np.concatenate([places, np.ones_like(places[:, :1])], axis=1)
-
-
-def evenly(numbers: np.ndarray, most: int) -> np.ndarray:
-    """At most so many of the numbers, evenly chosen."""
-    count = min(len(numbers), most)
-    return numbers[np.arange(count) * len(numbers) // max(count, 1)]

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from trainer.errors import SettingsError
 
 REAL = "real"  # with which all others are compared
-OTHER_SEEDS = 1000  # the first seed of its second copy, the control: what differs between the two is chance
+CONTROL = "real_again"  # its second copy: what differs between the two is chance
+OTHER_SEEDS = 1000  # the first seed of the control
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ def list_arms(folders: Sequence[str], per_class: Sequence[int], has_vae: bool) -
     folders: names of the synthetic ones; of several, an arm's name ends with that of its folder. per_class: how many
     synthetic pictures of each class join the real ones.
     """
-    arms = [Arm(REAL, real=True), Arm("real_again", real=True, first_seed=OTHER_SEEDS)]
+    arms = [Arm(REAL, real=True), Arm(CONTROL, real=True, first_seed=OTHER_SEEDS)]
     if has_vae:
         arms += [
             Arm("real_vae", reconstructed=True),

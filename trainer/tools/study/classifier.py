@@ -39,11 +39,11 @@ SCORED_AT_ONCE = 256  # pictures
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained classifier as it was best on val."""
+    """A trained classifier as it was best on val, or without val after its last step."""
 
     model: nn.Module  # in evaluation mode
-    best_step: int
-    val_accuracy: float
+    best_step: int | None  # None: there is no val, so no step is called the best
+    val_accuracy: float | None
 
 
 def classifier_settings(overrides: tuple[str, ...], device: torch.device) -> Settings:
@@ -64,7 +64,7 @@ def classifier_settings(overrides: tuple[str, ...], device: torch.device) -> Set
 
 
 def train_classifier(pictures: Pictures, places: np.ndarray, settings: Settings, steps: int, group: Group) -> Trained:
-    """Train on the pictures at these places, int64 (N,), and keep the weights that are best on val.
+    """Train on the pictures at these places, int64 (N,), and keep the weights that are best on val, if there is one.
 
     All that is drawn, and the order of the pictures, follows from settings.seed. Raises TrainerError.
     """
@@ -75,21 +75,22 @@ def train_classifier(pictures: Pictures, places: np.ndarray, settings: Settings,
     engine = make_engine(settings, pictures.shards, numbers, model, group)
     engine.schedule = Schedule(engine.optimizer, settings.scheduler, 1, steps, maximise=True)
     ends = {round(steps * (i + 1) / EVALUATIONS) for i in range(EVALUATIONS)} - {0}
-    best, weights, val = Trained(model, 0, -1.0), {}, pictures.of_split("val")
+    best, weights, val = Trained(model, None, None), {}, pictures.of_split("val")
     engine.begin_epoch(0)
     sums = engine.new_sums()
     for step, chosen in enumerate(_batches(places, settings.batch_size, steps, settings.seed), 1):
         engine.train_step(pictures.batch(chosen, group.device, step), 0, step - 1, sums)
         if step in ends:
             engine.guard.check(f"step {step}")
+        if step in ends and len(val):
             outputs, _ = score(engine.evaluated, pictures, val, settings, group)
             accuracy = float((outputs.argmax(1) == pictures.labels[val]).mean())
             engine.schedule.after_epoch(accuracy)
-            if accuracy > best.val_accuracy:
+            if best.val_accuracy is None or accuracy > best.val_accuracy:
                 best = Trained(model, step, accuracy)
                 weights = {name: value.clone() for name, value in engine.evaluated.state_dict().items()}
             engine.begin_epoch(0)
-    model.load_state_dict(weights)
+    model.load_state_dict(weights or engine.evaluated.state_dict())
     model.eval()
     return best
 

@@ -27,14 +27,14 @@ class Outcome:
     """What an arm came to with one seed."""
 
     outputs: np.ndarray  # float32 (N, K), of the test pictures
-    best_step: int  # after which it was best on val
-    val_accuracy: float
+    best_step: int | None  # after which it was best on val; None without val
+    val_accuracy: float | None
 
 
 def save_outcome(path: Path, outcome: Outcome, about: str) -> None:
     """about: all that it depends on."""
     buffer = io.BytesIO()
-    np.savez(buffer, about=about, **vars(outcome))
+    np.savez(buffer, about=about, **{name: value for name, value in vars(outcome).items() if value is not None})
     write_atomically(path, buffer.getvalue())
 
 
@@ -45,7 +45,8 @@ def read_outcome(path: Path, about: str) -> Outcome | None:
     try:
         with np.load(path) as file:
             known = str(file["about"])
-            outcome = Outcome(file["outputs"], int(file["best_step"]), float(file["val_accuracy"]))
+            chosen = (int(file["best_step"]), float(file["val_accuracy"])) if "best_step" in file else (None, None)
+            outcome = Outcome(file["outputs"], *chosen)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise TrainerError(f"{path}: cannot be read ({error}); delete it, and it is made again") from error
     if known != about:

@@ -97,9 +97,9 @@ def open_folders(real: Path, synthetic: tuple[Path, ...]) -> ShardSet:
     if len(own.heads) > 1:
         names = ", ".join(head.name for head in own.heads)
         raise TrainerError(f"{real}: has several labels ({names}); a study is of one: build without the others")
-    for split in SPLITS:
+    for split in ("train", "test"):
         if len(own.numbers(split)) == 0:
-            raise TrainerError(f"{real}: has no {split} split; a study trains, chooses and judges by three")
+            raise TrainerError(f"{real}: has no {split} split; a study trains on train and judges on test")
     if count := len(synthetic_clips(own)):
         raise TrainerError(
             f"{real}: {count} of its train pictures are marked as synthetic; build the real ones alone, and pass the "

@@ -12,6 +12,7 @@ from PIL import Image
 
 from shardify.storage.local import write_atomically
 from shardify.text import table_lines
+from trainer.tools.study.arms import CONTROL
 from trainer.tools.study.similarity import MOST
 
 Row = Sequence[str]
@@ -20,30 +21,41 @@ SIMILARITY = ("pictures of", "count", "KID", "precision", "recall", "agreement",
 PAIRS_A_ROW, GAP = 8, 4  # of the picture of pairs; pixels between them
 
 MEANING = """
-The arms differ in what they train on, and in nothing else: the same classifier, as many steps, the same seeds, the best
-of {evaluations} evaluations on val, judged on test once. The interval of an accuracy is Student's t over {seeds} seeds.
-Differences are paired; their intervals come from a bootstrap over seeds and over recordings, and their p-values are
-corrected for the number of arms (Holm). Only these words are used: *helps* or *hurts* where p is below 0.05, else *no
-difference shown*, which does not mean that there is none.
+The arms differ in what they train on, and in nothing else: the same classifier, as many steps, the same seeds,
+{chosen}, judged on test once. The interval of an accuracy is Student's t over {seeds} seeds. Differences are paired;
+their intervals come from a bootstrap over seeds and over recordings, and their p-values are corrected for the number of
+arms (Holm). Only these words are used: *helps* or *hurts* where p is below 0.05, else *no difference shown*, which does
+not mean that there is none.
 """
+OF_CONTROL = """
+`real_again` is the control: `real` once more with other seeds, so what differs between the two is chance alone. It asks
+nothing about synthetic pictures, so it is not among the arms that p is corrected for, and its own p is as it was found.
+"""
+BEST = "the best of {evaluations} evaluations on val"
+LAST = "the weights after the last step (there is no val to choose by, so nothing is called best)"
 OF_SIMILARITY = """
 KID (kernel distance), precision, recall, agreement and spread are by the features of this study's own classifier, the
 first one of the arm `real`, so they compare with nothing outside this study. KID, precision and recall are against
 test, of at most {most} pictures of each. Agreement: how often that classifier sees the class that was asked for;
 pictures that all look alike have it, too. Spread: the mean distance from a class's mean. Near train: the share of
-pictures that lie as close to a picture of train, in thumbnails, as the closest 1% of val do; much more than 1% says
-that training pictures are repeated. The row `real` is val: what as good as real comes to.
+pictures that lie as close to a picture of train, in thumbnails, as the closest 1% of {new} do; much more than 1% says
+that training pictures are repeated.{real}
 """
+OF_REAL = " The row `real` is val: what as good as real comes to."
 
 
 def write_report(out: Path, record: Mapping) -> None:
     """study.json and study.md. record: the content of the first one."""
-    parts = ["# Study", *_markdown(arm_rows(record)), MEANING.format(**record).strip()]
-    if len(record["similarity"]) > 1:
+    chosen = (BEST if record["evaluations"] else LAST).format(**record)
+    parts = ["# Study", *_markdown(arm_rows(record)), MEANING.format(**record, chosen=chosen).strip()]
+    if CONTROL in record["arms"]:
+        parts.append(OF_CONTROL.strip())
+    if record["synthetic"]:
+        new, real = ("val", OF_REAL) if record["evaluations"] else ("test", "")
         parts += [
             "## Synthetic pictures beside real ones",
             *_markdown(similarity_rows(record)),
-            OF_SIMILARITY.format(most=MOST).strip(),
+            OF_SIMILARITY.format(most=MOST, new=new, real=real).strip(),
         ]
         names = [name for name in record["similarity"] if (out / f"closest-{name}.png").is_file()]
         parts += [f"The closest pairs of {name}, each above its picture of train:\n\n![{name}](closest-{name}.png)"
@@ -55,7 +67,7 @@ def write_report(out: Path, record: Mapping) -> None:
 def study_lines(record: Mapping) -> Iterator[str]:
     """The tables as lines of a terminal."""
     yield from table_lines(arm_rows(record))
-    if len(record["similarity"]) > 1:
+    if record["synthetic"]:
         yield ""
         yield from table_lines(similarity_rows(record))
 
@@ -65,10 +77,11 @@ def arm_rows(record: Mapping) -> list[Row]:
     rows = [ARMS]
     for name, arm in record["arms"].items():
         compared = arm["verdict"] is not None
+        p = arm["p"] if arm["p_adjusted"] is None else arm["p_adjusted"]
         rows.append((
             name, str(arm["pictures"]), f"{arm['accuracy']:.3f}", _interval(arm["interval"]),
             f"{arm['difference']:+.3f}" if compared else "", _interval(arm["difference_interval"], "+"),
-            f"{arm['p_adjusted']:.4f}" if compared else "", arm["verdict"] or "",
+            f"{p:.4f}" if compared else "", arm["verdict"] or "",
         ))  # fmt: skip
     return rows
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 RESAMPLES, AT_ONCE = 10_000, 500  # of the bootstrap
-LEVEL = 0.05  # of all comparisons together
+LEVEL = 0.05  # of all comparisons together; of the control for itself
 WORDS = ("helps", "hurts", "no difference shown")
 
 
@@ -35,8 +35,9 @@ def seed_interval(accuracies: np.ndarray) -> tuple[float, float] | None:
 
 
 def paired_difference(correct: np.ndarray, reference: np.ndarray, recordings: np.ndarray) -> Difference:
-    """How much `correct` is above `reference`, bool (S, N) each: the same seeds on the same pictures.
+    """How much `correct` is above `reference`, bool (S, N) each, on the same pictures; rows of one seed are pairs.
 
+    Where the seeds are others, as the control's are, which rows are pairs is of no meaning, and does no harm.
     Bootstrap over seeds and over recordings, (N,) of anything that can be sorted, both drawn whole and for both arms
     alike. A resample of S values varies (S - 1) / S as much as they do, so the seeds' distances from their mean are
     first made larger by the root of that. Where seeds differ little the interval is too wide, since a picture's own

@@ -18,18 +18,19 @@ from shardify.text import duration
 from trainer.config.settings import Settings
 from trainer.config.vae import VaeSpec
 from trainer.devices.distributed import Group, join_group, num_devices
+from trainer.errors import SettingsError
 from trainer.evaluation.neighbours import neighbours
 from trainer.models.autoencoders.load import load_vae
 from trainer.models.autoencoders.vae import Vae
 from trainer.shards.shard_set import class_counts
 from trainer.tools.evaluate import distinct_names
-from trainer.tools.study.arms import REAL, Arm, choose_arms, list_arms
+from trainer.tools.study.arms import CONTROL, REAL, Arm, choose_arms, list_arms
 from trainer.tools.study.classifier import EVALUATIONS, classifier_settings, score, train_classifier, with_seed
 from trainer.tools.study.outcomes import Outcome, load_classifier, read_outcome, save_classifier, save_outcome
 from trainer.tools.study.pictures import Pictures, open_folders, read_pictures
 from trainer.tools.study.report import draw_pairs, write_report
 from trainer.tools.study.similarity import kernel_distance, precision_recall, spread
-from trainer.tools.study.statistics import holm, in_words, paired_difference, seed_interval
+from trainer.tools.study.statistics import Difference, holm, in_words, paired_difference, seed_interval
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ def study(request: StudyRequest) -> dict:
         "classes": made.pictures.shards.classes,
         "seeds": request.seeds,
         "steps": request.steps,
-        "evaluations": EVALUATIONS,
+        "evaluations": EVALUATIONS if len(made.pictures.of_split("val")) else 0,
         "test_pictures": len(made.pictures.of_split("test")),
         "settings": made.settings.to_dict(),
         "vae": made.vae.record if made.vae else None,
@@ -92,6 +93,12 @@ def study(request: StudyRequest) -> dict:
 def prepare(request: StudyRequest, settings: Settings, group: Group) -> Study:
     """Read the pictures and list the arms. Raises ShardifyError."""
     shards = open_folders(request.shards, request.synthetic)
+    if len(shards.numbers("val")) == 0:
+        if settings.scheduler.name == "plateau":
+            raise SettingsError(
+                f"scheduler.name is plateau, which goes by val, but {request.shards} has none; use cosine or constant"
+            )
+        logger.warning(f"{request.shards}: has no val split; the weights after the last step are judged, none as best")
     folders = [name.replace("/", "-") for name in distinct_names(list(request.synthetic))]
     vae = load_vae(request.vae, group.device) if request.vae else None
     pictures = read_pictures(shards, partial(through, vae) if vae else None)
@@ -125,9 +132,10 @@ def run(made: Study, arm: Arm, seed: int) -> Outcome:
     outcome = Outcome(outputs, trained.best_step, trained.val_accuracy)
     save_outcome(path, outcome, about)
     accuracy = (outputs.argmax(1) == pictures.labels[pictures.of_split("test")]).mean()
+    when = f"best on val after {trained.best_step} steps" if trained.best_step else f"after {request.steps} steps"
     logger.info(
-        f"{arm.name}, seed {seed + 1} of {request.seeds}: accuracy {accuracy:.3f}, best on val after "
-        f"{trained.best_step} steps ({duration(time.monotonic() - begin)})"
+        f"{arm.name}, seed {seed + 1} of {request.seeds}: accuracy {accuracy:.3f}, {when} "
+        f"({duration(time.monotonic() - begin)})"
     )
     return outcome
 
@@ -148,24 +156,39 @@ def compare(made: Study, outcomes: dict[str, list[Outcome]]) -> dict[str, dict]:
     test = made.pictures.of_split("test")
     labels, recordings = made.pictures.labels[test], made.pictures.shards.samples["group"][test]
     correct = {name: np.stack([one.outputs.argmax(1) == labels for one in each]) for name, each in outcomes.items()}
-    others = [name for name in correct if name != REAL]
-    differences = {name: paired_difference(correct[name], correct[REAL], recordings) for name in others}
-    adjusted = dict(zip(others, holm([differences[name].p for name in others]), strict=True))
+    differences = {
+        name: paired_difference(each, correct[REAL], recordings) for name, each in correct.items() if name != REAL
+    }
+    asked = [name for name in differences if name != CONTROL]  # of the control the answer is known
+    adjusted = dict(zip(asked, holm([differences[name].p for name in asked]), strict=True))
     figures = {}
     for arm in made.arms:
-        accuracies, difference = correct[arm.name].mean(1), differences.get(arm.name)
+        accuracies, best_steps = correct[arm.name].mean(1), [one.best_step for one in outcomes[arm.name]]
         figures[arm.name] = {
             "accuracy": float(accuracies.mean()),
             "interval": seed_interval(accuracies),
             "accuracies": accuracies.tolist(),
-            "best_steps": [one.best_step for one in outcomes[arm.name]],
+            **({"best_steps": best_steps} if all(best_steps) else {}),
             "pictures": len(made.pictures.of_arm(arm, 0)),
-            "difference": difference.value if difference else 0.0,
-            "difference_interval": difference.interval if difference else None,
-            "p_adjusted": adjusted.get(arm.name),
-            "verdict": in_words(difference.value, adjusted[arm.name]) if difference else None,
+            **_against_real(differences.get(arm.name), adjusted.get(arm.name)),
         }
     return figures
+
+
+def _against_real(difference: Difference | None, adjusted_p: float | None) -> dict:
+    """The figures of an arm's difference from the real one, of which there is none itself.
+
+    adjusted_p: for the number of arms; None of the control, which is judged by its own.
+    """
+    if difference is None:
+        return dict.fromkeys(("difference_interval", "p", "p_adjusted", "verdict")) | {"difference": 0.0}
+    return {
+        "difference": difference.value,
+        "difference_interval": difference.interval,
+        "p": difference.p,
+        "p_adjusted": adjusted_p,
+        "verdict": in_words(difference.value, difference.p if adjusted_p is None else adjusted_p),
+    }
 
 
 def hold_against_real(made: Study) -> dict[str, dict]:
@@ -173,18 +196,20 @@ def hold_against_real(made: Study) -> dict[str, dict]:
 
     Beside them, as `real`, the same of val: real pictures of other recordings, which is what the best ones could be.
     Features are those of the real arm's first classifier. KID, precision and recall are against test, which neither
-    that one nor the synthetic pictures have seen; nearest neighbours are looked for in train, by thumbnails.
+    that one nor the synthetic pictures have seen; nearest neighbours are looked for in train, by thumbnails. What is
+    near them val says, or test where there is no val; then nothing is left that `real` could be, which is left out.
     """
     pictures, settings = made.pictures, with_seed(made.settings, 0)
     model = load_classifier(made.request.out, pictures, settings, made.group)
     train, val, test = (pictures.of_split(split) for split in SPLITS)
     _, of_test = score(model, pictures, test, settings, made.group)
     found = {}
-    sets = {REAL: val} | {name: pictures.of_synthetic(number) for number, name in enumerate(made.folders)}
-    for name, places in sets.items():
+    sets = {name: pictures.of_synthetic(number) for number, name in enumerate(made.folders)}
+    new = val if len(val) else test  # of other recordings than train
+    for name, places in ({REAL: val} | sets if len(val) else sets).items():
         outputs, features = score(model, pictures, places, settings, made.group)
         labels, (precision, recall) = pictures.labels[places], precision_recall(features, of_test)
-        closest = neighbours(*map(pictures.thumbnails, (places, train, val)))
+        closest = neighbours(*map(pictures.thumbnails, (places, train, new)))
         found[name] = {
             "pictures": len(places),
             "kid": kernel_distance(features, of_test),

@@ -18,6 +18,7 @@ TIMES_CHANCE = 3.0
 MOST_NEAR = 0.05
 # Of the last 2 * CHECK_STEPS; a run that ends itself has as many at least, the start of float16 at most 10 at a look.
 LEAST_SKIPPED = MOST_SKIPPED - CHECK_STEPS
+LOSSES = "train_loss_probe", "val_loss_probe", "train_loss_fixed", "val_loss"  # training skips steps instead
 
 Rows = Sequence[Mapping[str, float]]  # by name, in the order of steps; what was not measured is not there
 
@@ -28,7 +29,7 @@ def findings(rows: Rows, num_steps: int, num_classes: int) -> list[str]:
     num_steps: of the whole run. num_classes: 0 where they are not known yet.
     """
     found = [
-        _skipped(rows),
+        _skipped(rows) or _not_finite(rows),
         _other_std(rows),
         _no_fall(rows),
         _memorising(rows),
@@ -57,6 +58,17 @@ def _skipped(rows: Rows) -> str | None:
         f"the gradients were not finite in {count} of the steps up to {steps[-1]}, which did not count; after "
         f"{MOST_SKIPPED} in a row the run ends: start anew with a lower optimizer.lr, or with amp=float32"
     )
+
+
+def _not_finite(rows: Rows) -> str | None:
+    """By the newest figure of each of the losses; where steps are skipped as well, that says more."""
+    for name in LOSSES:
+        steps, values = measured(rows, name)
+        if len(values) and not np.isfinite(values[-1]):
+            return (
+                f"{name} is {values[-1]} at step {steps[-1]}: start anew with a lower optimizer.lr, or with amp=float32"
+            )
+    return None
 
 
 def _other_std(rows: Rows) -> str | None:

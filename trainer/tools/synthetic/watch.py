@@ -20,6 +20,7 @@ from trainer.tools.synthetic.findings import Rows, findings, measured
 SHOWN = (
     "loss", "train_loss_probe", "val_loss_probe", "train_loss_fixed", "val_loss", "sample_agreement", "sample_near",
 )  # fmt: skip
+OF_SHEETS = "latent_std", "sample_agreement", "sample_near"  # which findings go by
 SILENCE = 900  # seconds without a new row or a line of the log; a sheet of samples on a CPU may take minutes
 RECENT = 10  # rows whose speed says how long the rest takes
 
@@ -33,27 +34,26 @@ class Watched:
     num_steps: int  # of the whole run
     batch_size: int
     num_classes: int
-    has_ended: bool  # its results are written: early_stopping ends a run before its last step
+    has_sheets: bool  # of samples, by model.sample_every_steps
+    is_over: bool  # its results are written; the row of the last step comes before the last validation
 
     @property
     def step(self) -> int:
         return int(self.rows[-1]["step"]) if self.rows else 0
 
-    @property
-    def is_over(self) -> bool:
-        return self.has_ended or self.step >= self.num_steps
-
     def progress(self) -> str:
         """How far the run is, how long the rest takes, and the newest figures."""
         parts = [f"{self.run}: step {self.step} of {self.num_steps} ({self.step / self.num_steps:.0%})"]
         _, rates = measured(self.rows[-RECENT:], "clips_per_second")
-        if len(rates) and not self.is_over:
+        if len(rates) and not self.is_over and self.step < self.num_steps:
             left = (self.num_steps - self.step) * self.batch_size / max(float(rates.mean()), 1e-9)
             parts.append(f"{duration(left)} left")
         for name in SHOWN:
             _, values = measured(self.rows, name)
             if len(values):
                 parts.append(f"{name} {values[-1]:.4g}")
+        if not self.has_sheets:
+            parts.append(f"not measured, since model.sample_every_steps is 0: {', '.join(OF_SHEETS)}")
         return ", ".join(parts)
 
     def findings(self) -> list[str]:
@@ -73,8 +73,8 @@ def watch(run: Path, once: bool, seconds: float, show: Callable[..., None]) -> b
             return not found
         if has_died(run):
             show(
-                f"{run}: no process holds this run, and it has written nothing for {duration(SILENCE)}: it has ended "
-                f"before its last step; logs/ there says how, and --resume continues it"
+                f"{run}: no process holds this run, and it has written nothing for {duration(SILENCE)}: it has died "
+                f"or was stopped; the newest file in its logs/ shows how far it came, and --resume continues it"
             )
             return False
         time.sleep(seconds)
@@ -98,8 +98,9 @@ def read_run(run: Path) -> Watched:
         raise TrainerError(
             f"{run}: holds no run with model.name=diffusion that counts in steps; pass the folder of one"
         )
-    has_ended = read_record(run) is not None
-    return Watched(run, to_rows(read_table(run)), steps, batch_size, _num_classes(run), has_ended)
+    is_over = read_record(run) is not None  # before the rows are read, so that all of a finished run are seen
+    has_sheets = model.get("sample_every_steps") != 0
+    return Watched(run, to_rows(read_table(run)), steps, batch_size, _num_classes(run), has_sheets, is_over)
 
 
 def _num_classes(run: Path) -> int:

@@ -1,6 +1,5 @@
 """The sheet of samples of a run: which real clips it compares them with, and how."""
 
-import numpy as np
 import pytest
 from latents import CHANNELS, SIZE
 from runs import DIFFUSION
@@ -10,7 +9,6 @@ from trainer.data.loader import ClipLoader
 from trainer.shards.shard_set import open_shards
 from trainer.tasks import task_of
 from trainer.tasks.base import Validated
-from trainer.tasks.diffusion.sheet import evenly
 
 
 def test_samples_are_compared_with_the_clips_of_the_run(latents, tmp_path):
@@ -26,7 +24,3 @@ def test_samples_are_compared_with_the_clips_of_the_run(latents, tmp_path):
     means = next(iter(loader.batches(0))).clips.float()[:, :CHANNELS]
     assert figures["latent_std"] == pytest.approx(float(((means - model.mean) / model.std).std(correction=0)), 1e-4)
     assert {"sample_near", "real_agreement"} < figures.keys()
-
-
-def test_evenly():
-    assert evenly(np.arange(10), 3).tolist() == [0, 3, 6] and evenly(np.arange(2), 3).tolist() == [0, 1]

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -9,15 +10,17 @@ from builds import run_build
 from click.testing import CliRunner
 from PIL import Image
 
-from trainer.errors import TrainerError
+from trainer.errors import SettingsError, TrainerError
 from trainer.study import main
 from trainer.tools.study.classifier import _batches
 from trainer.tools.study.pictures import open_folders, read_pictures
+from trainer.tools.study.study import StudyRequest, study
 
 CLASSES, RECORDINGS = ("a", "b", "c"), {"train": 2, "val": 1, "test": 3}
+OVERRIDES = ("model.backbone=tiny", "batch_size=8", "optimizer.lr=3e-3")
 SMALL = (
-    "--steps", "24", "--seeds", "2", "--per-class", "2", "--per-class", "9", "--set", "model.backbone=tiny",
-    "--set", "batch_size=8", "--set", "optimizer.lr=3e-3", "--devices", "cpu",
+    "--steps", "24", "--seeds", "2", "--per-class", "2", "--per-class", "9", "--devices", "cpu",
+    *(f"--set={override}" for override in OVERRIDES),
 )  # fmt: skip
 
 
@@ -74,10 +77,43 @@ def test_every_arm_has_its_figures(done):
     assert real["accuracy"] > 0.8 and real["interval"][0] <= real["accuracy"] <= real["interval"][1]
     assert real["difference"] == 0 and real["verdict"] is None
     assert other["difference"] == pytest.approx(other["accuracy"] - real["accuracy"])
-    again = record["arms"]["real_again"]
-    assert again["accuracies"] != real["accuracies"] and again["verdict"] == "no difference shown"
     assert other["difference_interval"] and other["p_adjusted"] <= 1
     assert "no arm with 9 synthetic pictures of each class: a class of copies has 4 only" in done[1]
+
+
+def test_the_control_has_other_seeds_and_takes_no_part_in_the_correction(done):
+    arms = json.loads((done[0] / "study.json").read_text())["arms"]
+    again = arms.pop("real_again")
+    assert again["verdict"] == "no difference shown" and again["p_adjusted"] is None and again["p"] <= 1
+    outputs = [np.load(done[0] / "arms" / name / "seed-0.npz")["outputs"] for name in ("real", "real_again")]
+    assert not np.array_equal(*outputs)
+    asked = [arm for arm in arms.values() if arm["verdict"]]
+    least = min(asked, key=lambda arm: arm["p"])
+    assert len(asked) == 4 and least["p_adjusted"] == pytest.approx(min(1, 4 * least["p"]))
+    assert f"{again['p']:.4f} | no difference shown" in (done[0] / "study.md").read_text()
+
+
+def test_without_val_nothing_is_called_best(made, tmp_path, caplog):
+    rows = (made / "real.csv").read_text().splitlines()
+    (tmp_path / "table.csv").write_text("\n".join(row for row in rows if not row.endswith(",val")))
+    run_build(made / "real", tmp_path / "shards", manifest=tmp_path / "table.csv", frames=1, size=16)
+    request = StudyRequest(
+        shards=tmp_path / "shards", synthetic=(made / "shards" / "copies",), out=tmp_path / "study", seeds=1, steps=24,
+        per_class=(), overrides=OVERRIDES, arms=("synthetic",), devices="cpu",
+    )  # fmt: skip
+    record = study(request)
+    assert "has no val split; the weights after the last step are judged" in caplog.text
+    assert "best on val" not in caplog.text and caplog.text.count(", after 24 steps (") == 2
+    assert list(record["arms"]) == ["real", "synthetic"] and record["evaluations"] == 0
+    assert record["arms"]["real"]["accuracy"] > 0.8 and "best_steps" not in record["arms"]["real"]
+    assert list(record["similarity"]) == ["copies"] and record["similarity"]["copies"]["near_neighbours"] >= 0.95
+    page = (tmp_path / "study" / "study.md").read_text()
+    assert "nothing is called best" in page and "closest 1% of test" in page and "is val" not in page
+    caplog.clear()
+    assert study(request) == record and "after 24 steps" not in caplog.text, "what is done is read"
+    by_val = dataclasses.replace(request, overrides=(*OVERRIDES, "scheduler={name: plateau}"))
+    with pytest.raises(SettingsError, match=r"scheduler\.name is plateau, which goes by val, but "):
+        study(by_val)
 
 
 def test_copied_training_pictures_are_found_and_drawn(done):

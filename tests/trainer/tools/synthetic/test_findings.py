@@ -1,5 +1,7 @@
 """The six things that are found to go wrong in a run of the task diffusion, and a sound run in which none is."""
 
+import math
+
 import pytest
 from diffusion_figures import CLASSES, STEPS, changed, sound_run
 
@@ -31,6 +33,19 @@ def test_a_run_without_figures_has_none():
 def test_each_is_found_alone_with_its_remedy(rows, begins, remedy):
     (line,) = findings(rows, STEPS, CLASSES)
     assert line.startswith(begins) and remedy in line
+
+
+@pytest.mark.parametrize("name", ["train_loss_probe", "val_loss_probe", "train_loss_fixed", "val_loss"])
+def test_a_loss_that_is_not_finite_is_found_though_no_step_was_skipped(name):
+    rows = sound_run()
+    rows[-2][name] = math.inf
+    rows[-1][name] = 0.1
+    assert findings(rows, STEPS, CLASSES) == [], "it has passed"
+    rows[-1][name] = math.nan
+    (line,) = findings(rows, STEPS, CLASSES)
+    assert line.startswith(f"{name} is nan at step 20000: ") and "lower optimizer.lr" in line
+    rows[-1]["skipped_steps"] = 15
+    assert [line.split(" were")[0] for line in findings(rows, STEPS, CLASSES)] == ["the gradients"]
 
 
 def test_what_is_too_early_to_say():

@@ -185,7 +185,7 @@ def test_the_command(run, pca, made, tmp_path):
     assert tree(tmp_path / "syn") == tree(made)
     with hold_plain(tmp_path / "syn"):
         busy = CliRunner().invoke(main, [*given, "--all"])
-    assert busy.exit_code == 4 and "syn: another run is writing here; wait for it to end" in busy.output
+    assert busy.exit_code == 4 and "syn: another process is writing here; wait for it to end" in busy.output
     for choice in ([], ["--all", "--classes", "a"]):
         refused = CliRunner().invoke(main, [*given, *choice])
         assert refused.exit_code == 2 and "pass either --all or --classes" in refused.output

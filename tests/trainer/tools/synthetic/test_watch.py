@@ -84,6 +84,34 @@ def test_a_run_that_ended_before_its_last_step_is_over(own_run):
     assert done.exit_code == 0 and ": step 5000 of 20000 (25%), loss 0." in done.output
 
 
+def test_the_last_validation_is_waited_for(own_run, monkeypatch):
+    """The row of the last step is there before its validation, and that before the report."""
+    rows, record = sound_run(), own_run / "results" / "experiment_results.json"
+    content = record.read_bytes()
+    record.unlink()
+    last = {name: rows[-1].pop(name) for name in ("train_loss_fixed", "val_loss", "sample_agreement", "sample_near")}
+    with_rows(own_run, rows)
+
+    def validate(seconds):
+        rows[-1] |= last | {"sample_near": 0.2}
+        with_rows(own_run, rows)
+        record.write_bytes(content)
+
+    monkeypatch.setattr(time, "sleep", validate)
+    done = watch(own_run)
+    assert done.exit_code == 1 and done.output.count(": step 20000 of 20000 (100%), loss 0.") == 2
+    assert done.output.count("finding: 20.0% of the samples at step 20000") == 1
+
+
+def test_what_a_run_without_sheets_does_not_measure_is_said(own_run):
+    assert "not measured" not in watch(own_run, "--once").output
+    values = yaml.safe_load((own_run / "config.yaml").read_text())
+    values["model"]["sample_every_steps"] = 0
+    (own_run / "config.yaml").write_text(yaml.safe_dump(values))
+    said = "not measured, since model.sample_every_steps is 0: latent_std, sample_agreement, sample_near\n"
+    assert said in watch(own_run, "--once").output
+
+
 def test_a_run_that_died_is_not_watched_for_ever(own_run, monkeypatch):
     rows = [row | {"clips_per_second": 40.0} for row in sound_run(5_000)]
     (own_run / "results" / "experiment_results.json").unlink()
@@ -96,7 +124,7 @@ def test_a_run_that_died_is_not_watched_for_ever(own_run, monkeypatch):
     monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("it watches on"))
     done = watch(own_run)
     assert done.exit_code == 1 and "finding" not in done.output
-    assert "no process holds this run, and it has written nothing for 15 min: it has ended" in done.output
+    assert "no process holds this run, and it has written nothing for 15 min: it has died or was" in done.output
 
 
 def test_a_run_that_has_just_begun(own_run):
