@@ -20,10 +20,10 @@ LEVELS = {
         "tools",
         "build",
         "kaggle sources audio faces image",
-        "executors video format",
+        "executors video format options",
         "storage",
         "one_line_errors",
-        "errors machine terminal progress interrupt options",
+        "errors machine terminal progress interrupt",
         "text",
     ),
     "trainer": (

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from shardify.errors import ShardifyError
+from shardify.options import LocalPath
 from shardify.terminal import escape_unprintable, show, warn
 from trainer.config.load import load_settings
 from trainer.config.options import Command
@@ -26,7 +27,7 @@ from trainer.errors import GroupError, Interrupted, SettingsError
 if TYPE_CHECKING:
     from trainer.devices.distributed import Group
 
-FILE = click.Path(path_type=Path, dir_okay=False)
+FILE = LocalPath(path_type=Path, dir_okay=False)
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Asked:
     help="Folder made by `shardify build`; several are mixed.",
 )
 @click.option("--config", type=FILE, help="YAML file with settings.")
-@click.option("--out", type=click.Path(path_type=Path), help="Where the run is kept.  [default: a new runs/NAME]")
+@click.option("--out", type=LocalPath(path_type=Path), help="Where the run is kept.  [default: a new runs/NAME]")
 @click.option(
     "--resume", is_flag=True, help="Continue from the newest checkpoint of --out (or of the newest runs/NAME)."
 )

@@ -10,16 +10,18 @@ from pathlib import Path
 import click
 
 from shardify.one_line_errors import failures_as_one_line
+from shardify.options import LocalPath
 from shardify.terminal import escape_unprintable, show
 from trainer.config.options import Command, devices_option, model_option, pairs
 from trainer.devices.threads import bound_spinning
 from trainer.tools.evaluate import EvaluationRequest, evaluate_run
 
-FOLDER = click.Path(path_type=Path)
+FOLDER = click.Path(path_type=Path)  # or an address
+LOCAL = LocalPath(path_type=Path)
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option("--run", type=FOLDER, required=True, help="Folder of a finished run.")
+@click.option("--run", type=LOCAL, required=True, help="Folder of a finished run.")
 @model_option
 @click.option("--shards", type=FOLDER, required=True, multiple=True, help="A data set; may be repeated.")
 @click.option("--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True)
@@ -27,10 +29,10 @@ FOLDER = click.Path(path_type=Path)
     "--map", "meant", multiple=True, metavar="CLASS=CLASS", callback=pairs,
     help="Which class of the model a class of the shards is; may be repeated.",
 )  # fmt: skip
-@click.option("--out", type=FOLDER, help="Write evaluation.json, tables, plots and a page into this folder.")
+@click.option("--out", type=LOCAL, help="Write evaluation.json, tables, plots and a page into this folder.")
 @click.option("--robustness", is_flag=True, help="Also score clips that are compressed, blurred, smaller and noisy.")
 @devices_option
-@click.option("--csv", type=FOLDER, help="Write every clip's score here.")
+@click.option("--csv", type=LOCAL, help="Write every clip's score here.")
 def main(**options) -> None:
     """Print the figures of a run's best model on a split of each data set, per clip and per video.
 

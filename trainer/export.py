@@ -11,20 +11,22 @@ from pathlib import Path
 import click
 
 from shardify.one_line_errors import failures_as_one_line
+from shardify.options import LocalPath
 from shardify.terminal import escape_unprintable, show
 from trainer.config.options import Command, model_option
 from trainer.errors import SettingsError
 from trainer.tools.export import SUFFIX, export
 from trainer.tools.quantise import quantise
 
-FOLDER = click.Path(path_type=Path)
+FOLDER = click.Path(path_type=Path)  # or an address
+LOCAL = LocalPath(path_type=Path)
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option("--run", type=FOLDER, required=True, help="Folder of a finished run.")
+@click.option("--run", type=LOCAL, required=True, help="Folder of a finished run.")
 @model_option
 @click.option("--format", "kind", type=click.Choice(list(SUFFIX)), required=True)
-@click.option("-o", "--out", type=FOLDER, help="[default: RUN/models/exported.SUFFIX]")
+@click.option("-o", "--out", type=LOCAL, help="[default: RUN/models/exported.SUFFIX]")
 @click.option("--quantise", "is_smaller", is_flag=True, help="Of onnx: also write an int8 model, and compare them.")
 @click.option(
     "--shards",

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from shardify.one_line_errors import failures_as_one_line
-from shardify.options import FiniteRange
+from shardify.options import FiniteRange, LocalPath
 from shardify.terminal import escape_unprintable, show
 from trainer.config.options import Command, devices_option
 from trainer.config.vae import vae_options
@@ -19,7 +19,7 @@ from trainer.errors import SettingsError
 from trainer.tasks.diffusion.sampling import SAMPLERS
 from trainer.tools.synthetic.generate import GenerateRequest, generate
 
-FOLDER = click.Path(path_type=Path)
+FOLDER = LocalPath(path_type=Path)
 RESUME = "interrupted; the same command continues"
 
 

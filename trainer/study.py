@@ -10,12 +10,14 @@ from pathlib import Path
 import click
 
 from shardify.one_line_errors import failures_as_one_line
+from shardify.options import LocalPath
 from shardify.terminal import escape_unprintable, show
 from trainer.config.options import Command, devices_option
 from trainer.config.vae import vae_options
 from trainer.devices.threads import bound_spinning
 
-FOLDER = click.Path(path_type=Path)
+FOLDER = click.Path(path_type=Path)  # or an address
+LOCAL = LocalPath(path_type=Path)
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -30,7 +32,7 @@ FOLDER = click.Path(path_type=Path)
 )  # fmt: skip
 @click.option("--arm", "arms", multiple=True, metavar="NAME", help="Only this arm, and real.  [default: all]")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting of the classifier.")
-@click.option("--out", type=FOLDER, default=Path("runs/study"), show_default=True, help="Again: what is done stays.")
+@click.option("--out", type=LOCAL, default=Path("runs/study"), show_default=True, help="Again: what is done stays.")
 @devices_option
 def main(**options) -> None:
     """Train the same classifier on real, synthetic and mixed pictures, and say what differs, with intervals."""

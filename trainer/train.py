@@ -79,7 +79,7 @@ def train(settings: Settings, names: Path | list[Path], out: Path, group: Group,
             run.progress = load_state(run.engine, checkpoint)
             run.notes += [note for note in run.progress.choices if note not in run.notes]
         record = group.of_main(read_record(out) if group.is_main else None)
-        if is_over(run) and record:
+        if run.is_over and record:
             logger.info(f"{out} is complete: nothing left to train")
             return record
         begin_in_folder(run, log)
@@ -117,15 +117,15 @@ def begin_in_folder(run: Run, log: RunLog) -> None:
 
 def train_to_the_end(run: Run) -> dict:
     """All epochs that are left, then the final report, whose content it returns."""
-    if not is_over(run):
+    if not run.is_over:
         run.loaders["train"].begin(run.progress.epoch, run.progress.step)
         run.loaders["val"].begin(epoch=0)  # so the first evaluation does not wait for its first batches
     stop = StopWatch(run.settings.max_hours)
     try:
-        while not is_over(run):
+        while not run.is_over:
             figures = train_epoch(run, stop)
-            validate_epoch(run, figures)
-            if run.group.any(bool(stop.check())) and not is_over(run):
+            validate_epoch(run, figures, stop)
+            if run.group.any(bool(stop.check())) and not run.is_over:
                 raise Interrupted(stopped_line(run, stop.reason))
         stop.close()
         return final_report(run)
@@ -193,14 +193,6 @@ def prepare(settings: Settings, names: Path | list[Path], out: Path, group: Grou
     return Run(settings, shards, loaders, model, engine, group, out, progress, notes, *beside)
 
 
-def is_over(run: Run) -> bool:
-    """Whether all epochs are trained, or validation has not improved for long enough."""
-    settings, progress = run.settings, run.progress
-    if settings.early_stopping and progress.epoch - progress.best_epoch >= settings.early_stopping:
-        return True
-    return progress.epoch >= settings.rounds
-
-
 def train_epoch(run: Run, stop: StopWatch) -> dict:
     """Train from the progress' position to the epoch's end; returns the epoch's figures."""
     settings, progress, loader = run.settings, run.progress, run.loaders["train"]
@@ -218,19 +210,19 @@ def train_epoch(run: Run, stop: StopWatch) -> dict:
         if is_last and not ends:
             return False  # the checkpoint comes with validation
         if not is_last:
-            progress.lr = learning_rate(run)  # of the step to come
+            progress.lr = run.learning_rate  # of the step to come
         if ends or (every and (step + 1) % every == 0 and not run.engine.guard.in_a_row()):  # else: older ones go
             progress.step, progress.sums = step + 1, run.engine.total(sums)
-            with run.group.failing_together():
-                save_state(run.engine, progress, steps, run.out, run.shards.fingerprint)
+            run.save()
         return ends
 
     if progress.step < steps:  # else: stopped before validation
-        progress.lr = learning_rate(run)
+        progress.lr = run.learning_rate
     ended_early = run.engine.train_epoch(loader, progress.epoch, progress.step, sums, after_step)
     seconds = display.close()
     if ended_early:
         raise Interrupted(stopped_line(run, stop.reason))
+    progress.step, progress.sums = steps, run.engine.total(sums)
     progress.clips += display.clips
     progress.seconds += seconds
     progress.wait_seconds += loader.wait_seconds - waited
@@ -238,7 +230,7 @@ def train_epoch(run: Run, stop: StopWatch) -> dict:
         "epoch": progress.epoch + 1,
         **({"step": (progress.epoch + 1) * steps} if settings.interval else {}),
         "lr": progress.lr,
-        **run.task.train_figures(run.engine.total(sums)),
+        **run.task.train_figures(progress.sums),
         "epoch_seconds": round(seconds, 3),
         "clips_per_second": round(display.clips / seconds, 2),
         "data_wait": round((loader.wait_seconds - waited) / seconds, 5),
@@ -246,15 +238,21 @@ def train_epoch(run: Run, stop: StopWatch) -> dict:
     }
 
 
-def learning_rate(run: Run) -> float:
-    """The learning rate of the next step; where parts of the model have their own, that of the head."""
-    return run.engine.optimizer.param_groups[0]["lr"]
-
-
-def validate_epoch(run: Run, figures: dict) -> None:
+def validate_epoch(run: Run, figures: dict, stop: StopWatch) -> None:
     """Evaluate, record the epoch, keep the model if it is the best so far, move the learning rate, checkpoint."""
-    settings, progress = run.settings, run.progress
-    predictions = run.engine.evaluate(run.loaders["val"])
+    settings, progress, votes = run.settings, run.progress, Votes(run.group)
+
+    def before_batch() -> None:
+        if votes.after_step(bool(stop.check()), is_last=False):
+            raise Interrupted(stopped_line(run, stop.reason))
+
+    try:
+        predictions = run.engine.evaluate(run.loaders["val"], before_batch)
+        if run.compared:
+            figures["train_loss_fixed"] = run.engine.evaluate(run.compared, before_batch).loss
+    except Interrupted:
+        run.save()  # to begin with this validation
+        raise
     for loader in run.loaders.values():
         loader.check_damaged(run.group.gather)
     if not np.isfinite(predictions.outputs).all():
@@ -262,9 +260,9 @@ def validate_epoch(run: Run, figures: dict) -> None:
             f"after {settings.place(progress.epoch)} the model's outputs are not finite; lower optimizer.lr, or use "
             f"amp=float32; the newest checkpoint is from before that"
         )
+    if run.task.draws_samples:  # for minutes, in which nothing looks at the stop
+        run.save()
     validation = run.task.split_figures(predictions, "val")
-    if run.compared:
-        figures["train_loss_fixed"] = run.engine.evaluate(run.compared).loss
     row = figures | {f"val_{name}": value for name, value in report.figures_of(validation).items()}
     progress.history.append(row)
     value = run.group.of_main(validation[settings.metric])  # machines of two kinds may round otherwise
@@ -277,7 +275,7 @@ def validate_epoch(run: Run, figures: dict) -> None:
     run.engine.schedule.after_epoch(value)
     progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, {}
     logger.info(epoch_line(row, settings, run.task.shown_metric(settings.metric), better))
-    with run.group.failing_together(), run.group.waiting_for_main():  # a sheet of samples may take minutes
+    with run.group.failing_together(), run.group.waiting_for_main():  # samples may take minutes
         if run.group.is_main:
             write_epoch(run, row, predictions if better else None)
 

@@ -10,24 +10,8 @@ import click
 
 from shardify.errors import FormatError, ShardifyError, UsageError
 from shardify.one_line_errors import one_line_errors
-from shardify.options import FiniteRange
-from shardify.storage.address import REMOTE
+from shardify.options import FiniteRange, LocalPath
 from shardify.terminal import show, warn
-
-
-class LocalPath(click.Path):
-    """A path of this machine: an address in object storage is refused in one line."""
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        if REMOTE.fullmatch(str(value)):
-            error = click.ClickException(
-                f"{value}: lies in object storage, where {param.get_error_hint(ctx)} of this command cannot; use a "
-                f"path of this machine (addresses: DATA and SHARDS of build and plan, SHARDS of info and verify)"
-            )
-            error.exit_code = UsageError.exit_code
-            raise error
-        return super().convert(value, param, ctx)
-
 
 FOLDER = click.Path(path_type=Path, file_okay=False)  # or an address
 LOCAL_FOLDER = LocalPath(path_type=Path, file_okay=False)

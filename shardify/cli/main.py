@@ -12,10 +12,10 @@ import click
 import yaml
 
 from shardify import __version__
-from shardify.cli.commands import COMMANDS, FILE, FOLDER, LOCAL_FOLDER, LocalPath
+from shardify.cli.commands import COMMANDS, FILE, FOLDER, LOCAL_FOLDER
 from shardify.errors import UsageError
 from shardify.one_line_errors import one_line_errors
-from shardify.options import FiniteRange
+from shardify.options import FiniteRange, LocalPath
 from shardify.sources.layouts import AUTO, LAYOUTS
 from shardify.terminal import show, show_log, warn
 

@@ -15,10 +15,15 @@ from trainer.__main__ import load, main
 from trainer.audit import main as audit
 from trainer.config.options import Command
 from trainer.config.run_folder import settings_of
+from trainer.encode import main as encode
 from trainer.errors import SettingsError, first_sentence
 from trainer.evaluate import main as evaluate
+from trainer.explain import main as explain
 from trainer.export import main as export
+from trainer.generate import main as generate
 from trainer.predict import main as predict
+from trainer.study import main as study
+from trainer.watch import main as watch
 
 SET = [part for text in SMALL for part in ("--set", text)]
 
@@ -102,6 +107,29 @@ def test_an_option_given_twice_is_refused(command, option):
 @pytest.mark.parametrize("found", [main, evaluate, predict, export, audit])
 def test_every_command_is_of_the_kind_that_refuses_it(found):
     assert type(found) is Command
+
+
+@pytest.mark.parametrize(
+    ("found", "option"),
+    [
+        (main, "--out"), (main, "--config"), (evaluate, "--out"), (evaluate, "--csv"), (evaluate, "--run"),
+        (predict, "--csv"), (export, "--out"), (explain, "--out"), (encode, "--out"), (generate, "--out"),
+        (study, "--out"), (watch, "--run"),
+    ],
+)  # fmt: skip
+def test_what_is_written_here_takes_no_address(found, option, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    required = {"--shards": "x", "--run": "x", "--vae": "x", "--format": "onnx"}
+    given = {name: value for name, value in required.items() if any(name in p.opts for p in found.params)}
+    given |= {"--out": "x"} if found in (encode, generate) else {}
+    pairs = [text for pair in (given | {option: "s3://bucket/x"}).items() for text in pair]
+    done = CliRunner().invoke(found, pairs + ["x"] * (found is predict))
+    assert (
+        done.exit_code == 2
+        and "s3://bucket/x: lies in object storage, where" in done.stderr
+        and f"{option}' of" in done.stderr
+    )
+    assert len(done.stderr.splitlines()) == 1 and not list(tmp_path.iterdir())
 
 
 def test_in_the_folder_of_a_project_nothing_is_touched(command, shards_folder, tmp_path):

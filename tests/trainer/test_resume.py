@@ -264,3 +264,16 @@ def test_a_model_newer_than_the_checkpoint_stays_the_best_and_another_is_refused
         TrainerError, match=r"best_model\.pth is not the best model so far, which is of epoch 2; put it"
     ):
         run_small(shards_folder, out, *LINEAR, "epochs=3", resume=True)
+
+
+def test_a_run_that_is_stopped_in_validation_begins_with_it_again(shards_folder, tmp_path, monkeypatch):
+    own, out = ("model.name=runs:Stopping", "batch_size=4", "ema=0.9", "epochs=1"), tmp_path / "run"
+    run_small(shards_folder, tmp_path / "whole", *own)
+    monkeypatch.setattr(Stopping, "stop_scoring", True)
+    with pytest.raises(Interrupted, match=r"stopped by SIGTERM at epoch 1, step \d+; a checkpoint is written"):
+        run_small(shards_folder, out, *own)
+    assert not (out / "results").exists()
+    run_small(shards_folder, out, *own, resume=True)
+    assert history(out) == history(tmp_path / "whole")
+    weights = best_weights(out)
+    assert all(torch.equal(value, weights[name]) for name, value in best_weights(tmp_path / "whole").items())

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, NamedTuple, get_args
 
+from shardify.storage.address import REMOTE
 from trainer.errors import SettingsError
 
 
@@ -150,6 +151,10 @@ class DataSettings:
     max_per_class: PositiveInt | None = None  # train on so many clips of each class at most
     cache_dir: str = "auto"  # where copies of shards in object storage lie; auto: ~/.cache/shardify
     cache_gb: NotNegative | Literal["auto"] = "auto"  # what they may take; auto: 80% of the free disk; 0: no copies
+
+    def __post_init__(self) -> None:
+        if REMOTE.fullmatch(self.cache_dir):
+            raise SettingsError(f"data.cache_dir is {self.cache_dir}; it must be a folder of this machine")
 
 
 @dataclass(frozen=True, kw_only=True)

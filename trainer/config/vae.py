@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from shardify.options import LocalPath
 from trainer.config.settings import CLASS_PATH
 
 RANGES = {"-1..1": (-1.0, 1.0), "0..1": (0.0, 1.0)}  # of pixels, as an autoencoder takes them
@@ -48,7 +49,7 @@ def vae_options(*, required: bool) -> Callable[[Callable], Callable]:
 
     It is a VaeSpec, or None where --vae is not given.
     """
-    file = click.Path(path_type=Path)
+    file = LocalPath(path_type=Path)
     options = (
         click.option(
             "--vae",

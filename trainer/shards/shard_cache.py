@@ -17,7 +17,7 @@ from typing import IO
 import numpy as np
 
 from shardify.errors import StorageError
-from shardify.format.fetch import check_shards, copy_tables
+from shardify.format.fetch import check_shards, copied_tables
 from shardify.format.index import all_shards, read_meta
 from shardify.format.members.base import MAX_BYTES
 from shardify.storage import remote
@@ -27,7 +27,16 @@ from shardify.storage.place import storage_of
 from trainer.config.settings import DataSettings
 from trainer.errors import SettingsError
 from trainer.shards.cache_plan import FAR, Held, Uses, choose, next_uses
-from trainer.shards.copies import Shard, fetch_whole, find_copies, free_bytes, hold, removable, remove_until
+from trainer.shards.copies import (
+    Shard,
+    fetch_whole,
+    find_copies,
+    free_bytes,
+    hold,
+    removable,
+    remove_until,
+    take_turn,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -42,9 +51,9 @@ def cache_of(data: DataSettings) -> ShardCache:
 
 
 def cache_of_saved(data: DataSettings) -> ShardCache:
-    """The cache of a run that may have been on another machine: its own, unless its folder is named and not here."""
+    """The cache of a run that may have been on another machine: in its folder, unless that is named and not here."""
     is_here = data.cache_dir == "auto" or Path(data.cache_dir).expanduser().is_dir()
-    return cache_of(data) if is_here else ShardCache()
+    return cache_of(data) if is_here else ShardCache(gigabytes=data.cache_gb)
 
 
 class ShardCache:
@@ -61,7 +70,7 @@ class ShardCache:
         self._gigabytes = gigabytes
         self._numbers: dict[Address, int] = {}  # of the shards, in the order of these lists
         self._shards: list[Shard] = []
-        self._held: dict[Path, IO] = {}  # locks of folders that cannot be read in parts
+        self._held: dict[Path, IO] = {}  # locks of folders that are read, so that their tables stay
         self._passes: weakref.WeakKeyDictionary[object, Uses] = weakref.WeakKeyDictionary()  # by their loaders
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -69,7 +78,7 @@ class ShardCache:
         self._stopped = self._has_told = False
 
     def __reduce__(self) -> tuple:
-        return _with_shards, (self._options, self._numbers, self._shards, list(self._held))
+        return _with_shards, (self._options, self._numbers, self._shards)
 
     @functools.cached_property
     def folder(self) -> Path:
@@ -87,10 +96,10 @@ class ShardCache:
 
         Raises FormatError, StorageError, SettingsError, OSError.
         """
-        tables = copy_tables(folder, self.folder)
-        files, in_parts = check_shards(folder, tables), storage_of(folder) is remote
-        if not in_parts:
-            self._hold(tables)
+        in_parts = storage_of(folder) is remote
+        with copied_tables(folder, self.folder, self._make_room) as tables:
+            self._hold(tables, is_whole=not in_parts)
+        files = check_shards(folder, tables)
         with self._changed:
             for shard in all_shards(read_meta(tables)):
                 address, copy = folder / shard["name"], tables / shard["name"]
@@ -166,9 +175,14 @@ class ShardCache:
             self._passes.pop(loader, None)
             self._changed.notify_all()
 
-    def _hold(self, tables: Path) -> None:
+    def _make_room(self, need: int) -> None:
+        """As far as that is possible: tables are read, whatever the bound is."""
+        with contextlib.suppress(OSError):
+            remove_until(removable(self.folder), free_bytes(self.folder, self._gigabytes), need)
+
+    def _hold(self, tables: Path, *, is_whole: bool) -> None:
         if tables not in self._held:
-            self._held[tables] = hold(tables)
+            self._held[tables] = hold(tables, is_whole=is_whole)
 
     def _take_lock(self) -> bool:
         """Whether this process is the one that downloads; says so where another one copies other shards instead."""
@@ -203,23 +217,28 @@ class ShardCache:
         """Keep downloading what is read next, as long as a loader reads."""
         while True:
             try:
-                shard = self._next()
-                if shard is None:
-                    return
-                self._download(shard)
+                with contextlib.ExitStack() as turn:
+                    shard = self._next(turn)
+                    if shard is None:
+                        return
+                    self._download(shard)
             except OSError as error:
                 self._stopped = True
                 logger.warning(f"{self.folder}: no more shards are copied ({error.strerror}); they are read in parts")
 
-    def _next(self) -> Shard | None:
-        """The shard to download now, for which there is room; None, and no lock, once nothing is read or copied."""
+    def _next(self, turn: contextlib.ExitStack) -> Shard | None:
+        """The shard to download now, for which there is room; None, and no lock, once nothing is read or copied.
+
+        turn: gets the lock under which it is to be downloaded.
+        """
         with self._changed:
             while self._passes and not self._stopped:
                 pause = PAUSE_SECONDS
-                if self._take_lock():
+                if self._take_lock() and take_turn(self.folder, turn):
                     shard, pause = self._choose()
                     if shard is not None:
                         return shard
+                    turn.close()
                     self._stopped = self._gigabytes == 0
                 if not self._stopped:
                     self._changed.wait(pause)
@@ -259,9 +278,9 @@ class ShardCache:
             logger.warning(f"no copy is made: {error}")
 
 
-def _with_shards(options: tuple, numbers: dict[Address, int], shards: list[Shard], held: list[Path]) -> ShardCache:
+def _with_shards(options: tuple, numbers: dict[Address, int], shards: list[Shard]) -> ShardCache:
     cache = ShardCache(*options)
     cache._numbers, cache._shards = numbers, shards
-    for tables in held:
-        cache._hold(tables)
+    for shard in shards:
+        cache._hold(shard.copy.parent, is_whole=not shard.in_parts)
     return cache

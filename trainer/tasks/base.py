@@ -55,6 +55,7 @@ class Task(ABC):
     further_files: tuple[str, ...] = ()  # that the report adds in results/
     keeps_classes = False  # whether clips are held out so that train and val have every class
     compares_train = False  # whether losses on clips of train are set beside those on as many of val
+    draws_samples = False  # whether `after_validation` may take minutes
 
     def __init__(self, settings: Settings, heads: Sequence[Head], members: Mapping[str, Member]) -> None:
         """Raises SettingsError where a setting does not go with the task."""

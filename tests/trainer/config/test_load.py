@@ -94,6 +94,7 @@ def test_an_empty_file_is_all_defaults(tmp_path):
         ("num_epochs=3", "unknown setting num_epochs; did you mean epochs?"),
         ("data.num_workers=3", "unknown setting data.num_workers; did you mean data.workers?"),
         ("train.label_smoothing=0.1", "unknown setting train"),
+        ("data.cache_dir=s3://bucket/x", "data.cache_dir is s3://bucket/x; it must be a folder of this machine"),
         ("epoch=1", "unknown setting epoch; did you mean epochs?"),
         ("epochs=many", "epochs is 'many'; it must be of type int"),
         ("epochs=1.5", "epochs is 1.5; it must be of type int"),

@@ -1,18 +1,21 @@
 """Copies of remote shards: which stay, which go, and who says so."""
 
+import contextlib
 import errno
 import os
 import threading
 
 import pytest
 import torch
-from buckets import make_bucket, moto_endpoint, put_folder, use_endpoint
+from buckets import Proxy, make_bucket, moto_endpoint, put_folder, use_endpoint
 from hub_standin import hub_of
 
+from shardify.format.fetch import MARK
 from shardify.storage import remote
 from trainer.config.settings import DataSettings
 from trainer.data.loader import ClipLoader
 from trainer.errors import FormatError, SettingsError
+from trainer.shards.copies import free_bytes, hold, take_turn
 from trainer.shards.mix import open_all
 from trainer.shards.shard_cache import ShardCache, cache_of_saved
 from trainer.shards.shard_set import open_shards
@@ -106,6 +109,56 @@ def test_copies_that_nobody_reads_go_for_others(hub, tmp_path, shards_folder):
     (other / "index.json").write_bytes(index + b"\n")
     assert all_clips(open_shards("hf://datasets/me/data/other", cache=ShardCache(tmp_path, bound)))
     assert len(list(tmp_path.glob("other-*/*.tar"))) == 5 and len(list(tmp_path.glob("shards-*/*.tar"))) < 5
+
+
+def test_tables_of_earlier_builds_go_unless_somebody_reads_them(shards_folder, tmp_path):
+    there = put_folder(shards_folder, make_bucket(moto_endpoint()) / "rebuilt")
+    index, bound = (shards_folder / "index.json").read_bytes(), 1.5 * bytes_of(shards_folder.glob("[is]*.*")) / 1e9
+    read = open_shards(there, cache=ShardCache(tmp_path, bound))
+    for build in range(1, 4):
+        remote.write_bytes(there / "index.json", index + build * b"\n")
+        newest = open_shards(there, cache=ShardCache(tmp_path, bound)).tables
+    assert {mark.parent for mark in tmp_path.glob(f"*/{MARK}")} == {read.tables, newest}
+    assert not list(tmp_path.glob(".*.gone"))
+
+
+def test_what_is_being_copied_counts(tmp_path):
+    part = tmp_path / "shards-1" / ".1.tmp" / "shards" / "val.tar"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(bytes(4_000))
+    (tmp_path / "shards-1" / MARK).touch()
+    assert free_bytes(tmp_path, 1e-5) == 6_000
+
+
+def test_room_on_this_machine_is_looked_at_before_each_shard_of_the_hub(hub, tmp_path, shards_folder):
+    bound = 1.1 * bytes_of(shards_folder.iterdir()) / 1e9
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / MARK).touch()
+
+    def fill(method, path):
+        if path.endswith(".tar"):
+            (other / "samples.npy").write_bytes(bytes(int(bound * 1e9)))
+        return 0
+
+    hub.fault = fill
+    with hold(other, is_whole=True), pytest.raises(FormatError, match="has room for 0 B"):
+        open_shards(HUB, cache=ShardCache(tmp_path, bound)).fetch()
+    assert len(copies(tmp_path)) == 1
+
+
+def test_one_of_all_processes_copies_shards_at_a_time(shards_folder, tmp_path, monkeypatch):
+    turns = []
+
+    def look(*_):
+        with contextlib.ExitStack() as turn:
+            turns.append(take_turn(tmp_path, turn))
+        return ""
+
+    with Proxy(moto_endpoint(), look) as proxy:
+        use_endpoint(monkeypatch, proxy.endpoint)
+        filled(ShardCache(tmp_path), put_folder(shards_folder, make_bucket(proxy.endpoint) / "there"))
+    assert any(turns) and not all(turns)  # tables come without a turn
 
 
 def test_a_damaged_copy_of_the_hub_comes_again(hub, tmp_path, shards_folder):
@@ -213,9 +266,9 @@ def test_a_pass_resumes_at_any_step_with_the_cache_emptied(there, tmp_path, shar
     loader.close()
 
 
-@pytest.mark.parametrize(("named", "bound"), [("auto", 7), ("here", 7), ("gone", "auto")])
-def test_the_cache_of_a_saved_run_keeps_its_bound_where_its_folder_is_here(tmp_path, named, bound):
+@pytest.mark.parametrize("named", ["auto", "here", "gone"])
+def test_the_cache_of_a_saved_run_keeps_its_bound_also_where_its_folder_is_not_here(tmp_path, named):
     (tmp_path / "here").mkdir()
     folder = named if named == "auto" else str(tmp_path / named)
     cache = cache_of_saved(DataSettings(cache_dir=folder, cache_gb=7))
-    assert cache._gigabytes == bound
+    assert cache._gigabytes == 7 and (cache._options[0] == "auto") == (named != "here")

@@ -33,6 +33,7 @@ class Diffusion(GenerativeTask):
     train_metrics: ClassVar = {
         f"{what}_q{quarter + 1}": f"{what}_q{quarter + 1}" for what in ("loss", "clips") for quarter in range(QUARTERS)
     }
+    draws_samples = True
     instead = "holds a diffusion model, which predicts no labels; make pictures by it with python -m trainer.generate"
 
     def __init__(self, settings: Settings, heads: Sequence[Head], members: Mapping[str, Member]) -> None:
