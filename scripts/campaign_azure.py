@@ -15,6 +15,7 @@ import hashlib
 import hmac
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -62,7 +63,7 @@ def azurite(folder: Path) -> Iterator[None]:
             }
             yield
         finally:
-            server.terminate()
+            server.kill()
 
 
 def make_container(endpoint: str, name: str) -> None:
@@ -123,6 +124,7 @@ def compare(work: Path) -> Iterator[str]:
 
 @click.command()
 def main() -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what was started here ends, too
     if shutil.which("azurite-blob") is None:
         click.echo("skipped: azurite-blob is not on the PATH; npm install -g azurite")
         return

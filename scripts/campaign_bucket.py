@@ -11,10 +11,10 @@ Exit code 1 if anything is wrong.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -73,13 +73,14 @@ class History:
         out, kills = self.bucket(), 0
         while True:
             process = self.build(self.videos, out, "--take-over")
-            with contextlib.suppress(subprocess.TimeoutExpired):
+            try:
                 process.wait(draw.uniform(0, self.seconds) if kills < most else None)
-            if process.poll() is not None:
                 break
-            process.kill()
-            process.wait()
-            kills += 1
+            except subprocess.TimeoutExpired:
+                kills += 1
+            finally:
+                process.kill()  # also where the campaign itself is ended
+                process.wait()
         if process.returncode:
             return kills, f"exit code {process.returncode}"
         return kills, self.compare(out)
@@ -111,6 +112,7 @@ def make_histories(work: Path) -> list[History]:
 @click.option("--kills", default=50, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 def main(kills: int, seed: int) -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what was started here ends, too
     os.environ |= {**KEYS, "AWS_ENDPOINT_URL": moto_endpoint()}
     outcomes, done, number = Counter(), 0, 0
     with tempfile.TemporaryDirectory() as folder:

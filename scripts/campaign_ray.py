@@ -115,6 +115,7 @@ def wait_for_none() -> str:
 @click.option("--seed", default=0, show_default=True)
 @click.option("--videos", default=120, show_default=True)
 def main(builds: int, seed: int, videos: int) -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what was started here ends, too
     outcomes = Counter()
     with tempfile.TemporaryDirectory() as folder, two_machines() as machines:
         work = Path(folder).resolve()

@@ -16,6 +16,7 @@ import dataclasses
 import multiprocessing
 import os
 import random
+import signal
 import statistics
 import subprocess
 import sys
@@ -72,7 +73,7 @@ def seaweed(folder: Path) -> Iterator[str]:
                     time.sleep(0.5)
             yield endpoint
         finally:
-            server.terminate()
+            server.kill()  # it may take its time over an end of its own, and its folder is removed
 
 
 def use(endpoint: str) -> None:
@@ -114,7 +115,8 @@ def answer_late(endpoint: str, seconds: float, ready: multiprocessing.connection
 
 def speed(folder: Path, there: Address, endpoint: str, scratch: Path, delay_ms: float) -> Iterator[str]:
     ours, theirs = multiprocessing.Pipe()
-    proxy = multiprocessing.get_context("spawn").Process(target=answer_late, args=(endpoint, delay_ms / 1000, theirs))
+    arguments = (endpoint, delay_ms / 1000, theirs)
+    proxy = multiprocessing.get_context("spawn").Process(target=answer_late, args=arguments, daemon=True)
     proxy.start()
     use(ours.recv())
     in_new_bounds(attempts.Bounds())
@@ -169,7 +171,8 @@ def ranks(folder: Path, there: Address, endpoint: str, scratch: Path) -> Iterato
 
         with Proxy(endpoint, look) as proxy:
             arguments = [(str(there), proxy.endpoint, cache, bound / 1e9, rank, world) for rank in range(world)]
-            processes = [multiprocessing.get_context("spawn").Process(target=read_as_rank, args=a) for a in arguments]
+            spawn = multiprocessing.get_context("spawn")
+            processes = [spawn.Process(target=read_as_rank, args=each, daemon=True) for each in arguments]
             for process in processes:
                 process.start()
             for process in processes:
@@ -244,6 +247,7 @@ def faults(folder: Path, there: Address, endpoint: str, scratch: Path, runs: int
 @click.option("--delay-ms", default=20.0, show_default=True, help="That each answer takes longer.")
 @click.option("--only", type=click.Choice(["speed", "ranks", "faults"]), help="One of the parts.")
 def main(runs: int, clips: int, delay_ms: float, only: str | None) -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what was started here ends, too
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         for name in ("server", "large", "small"):

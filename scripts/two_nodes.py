@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -101,11 +100,14 @@ def free_port() -> int:
 
 
 def why_no_networks() -> str:
-    """Why network namespaces cannot be made here; empty where they can."""
-    if not shutil.which("ip"):
+    """Why two networks cannot be made here; empty where they can."""
+    try:
+        with two_networks():
+            return ""
+    except FileNotFoundError:
         return "the program ip is not installed (iproute2)"
-    done = subprocess.run(("unshare", "--net", "true"), capture_output=True, text=True)
-    return done.stderr.strip()
+    except subprocess.CalledProcessError as error:
+        return error.stderr.strip() or str(error)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Handling of Ctrl-C: once finishes the shard in hand, twice stops now; outside of a build the program ends at once."""
+"""Handling of Ctrl-C: once finishes what was begun, twice stops now; outside of a build the program ends at once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import threading
 
 INTERRUPTED = 130  # exit code
-NOTICE = "\nstopping when the shard in hand is finished; press Ctrl-C again to stop now"
+NOTICE = "\nstopping when every shard that was begun is finished; press Ctrl-C again to stop now"
 RESUME = "interrupted: what is finished is kept; run the same command again to resume"
 
 

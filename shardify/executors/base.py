@@ -44,13 +44,14 @@ class Cluster(Protocol):
     """Whatever carries out large units of work on several machines, any of which may be lost."""
 
     def as_completed(
-        self, work: Callable[[Unit], Result], units: Iterable[Unit]
+        self, work: Callable[[Unit], Result], units: Iterable[Unit], stops: Callable[[], bool] = lambda: False
     ) -> Iterator[tuple[Unit, Result | str]]:
         """Each unit as it is done, with what `work` returns for it, never a str, or with a str: why there is nothing.
 
         As with `Executor.map`, but a ShardifyError that `work` raises is no unit's failure: it is raised here, and
         ends the others. An OSError, and the loss of a process or a machine, fail a unit only where they come again
-        and again. Results should be small. Closed early, it ends what is under way.
+        and again. Results should be small. Once `stops` says so, what has begun is carried out to its end, and the
+        other units are left out. Closed early, it ends what is under way.
         """
 
     def machines(self) -> tuple[int, int]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import signal
 import socket
 import threading
 import time
@@ -21,10 +23,12 @@ logger = logging.getLogger(__name__)
 RETRIES = 3  # of a unit
 PATIENCE_SECONDS = 60.0  # without a machine for a unit
 SLICE_SECONDS = 1.0  # of waiting
-ANSWER_SECONDS = 10.0  # that a head may take
-LOST_SECONDS = 25.0  # without an answer; Ray itself ends the program after a minute, in its own words
+CHECK_SECONDS = 10.0  # from one look at the head to the next
+ANSWER_SECONDS = 5.0  # that a head may take
+CHECKS = 3  # in a row without an answer; Ray itself ends the program after a minute, in its own words
 NO_IMPORT = "failed to import on the worker"  # Ray's words
 INSTALL = "pip install 'shardify[ray]' on every machine of the cluster"
+_CANCELLED = object()  # the outcome of a task that had not begun
 
 
 class _Failure(NamedTuple):
@@ -44,20 +48,19 @@ class RayCluster(Cluster):
         self._seen: set[str] = set()  # ids of machines
 
     def as_completed(
-        self, work: Callable[[Unit], Result], units: Iterable[Unit]
+        self, work: Callable[[Unit], Result], units: Iterable[Unit], stops: Callable[[], bool] = lambda: False
     ) -> Iterator[tuple[Unit, Result | str]]:
         """As the contract says. Raises ShardifyError also where no cluster answers, or has no room for a unit.
 
-        Without its head, in whose calls this thread may hang, the program ends with one line and ShardifyError's code.
+        Without its head, in whose calls this thread may hang, the program ends with one line and ShardifyError's code;
+        while it connects, Ray alone bounds how long that may take.
         """
         self._connect()
-        over = threading.Event()
-        threading.Thread(target=_end_without_head, args=(self._head(), over), daemon=True).start()
-        try:
-            yield from self._carry_out(work, iter(units))
-        finally:
-            over.set()
-            self._ray.shutdown()  # tasks end with the connection
+        with _watched(self._head()):
+            try:
+                yield from self._carry_out(work, iter(units), stops)
+            finally:
+                self._ray.shutdown()  # tasks end with the connection
 
     def machines(self) -> tuple[int, int]:
         """As the contract says."""
@@ -83,13 +86,17 @@ class RayCluster(Cluster):
         host, _, port = self._ray.get_runtime_context().gcs_address.rpartition(":")
         return host, int(port)
 
-    def _carry_out(self, work: Callable, units: Iterator) -> Iterator[tuple[Any, Any]]:
+    def _carry_out(self, work: Callable, units: Iterator, stops: Callable[[], bool]) -> Iterator[tuple[Any, Any]]:
         task = self._ray.remote(num_cpus=self._cpus, max_retries=RETRIES)(_call)
         shared_work = self._ray.put(work)
         running: dict[Any, tuple[Any, int]] = {}  # the unit, and how often it has been tried
-        coming, had_room = next(units, None), time.monotonic()
+        coming, had_room, is_stopping = next(units, None), time.monotonic(), False
         standstill = _Standstill()
         while running or coming is not None:
+            if stops() and not is_stopping:
+                coming, units, is_stopping = None, iter(()), True
+                for reference in running:
+                    self._ray.cancel(reference)  # `_call` sees to it that what has begun goes on
             room = self._room(bool(running))
             while coming is not None and len(running) < room:
                 running[task.remote(shared_work, coming)] = coming, 1
@@ -97,35 +104,44 @@ class RayCluster(Cluster):
             if room:
                 had_room = time.monotonic()
             elif time.monotonic() - had_room > PATIENCE_SECONDS:
-                raise ShardifyError(
-                    f"the Ray cluster has had no machine with {self._cpus} free CPUs for {PATIENCE_SECONDS:.0f} s; see "
-                    f"`ray status`, or pass fewer --workers"
-                )
+                raise self._no_room()
             if running:
-                standstill.note(self._ray.available_resources().get("CPU", 0))
+                standstill.note(self._free_cpus)
                 for reference in self._ray.wait(list(running), timeout=SLICE_SECONDS)[0]:
                     (unit, tries), outcome = running.pop(reference), self._outcome(reference)
                     standstill = _Standstill()
                     if not isinstance(outcome, _Failure):
-                        yield unit, outcome
-                    elif outcome.may_pass and tries <= RETRIES:
+                        if outcome is not _CANCELLED:
+                            yield unit, outcome
+                    elif outcome.may_pass and tries <= RETRIES and not is_stopping:
                         running[task.remote(shared_work, unit)] = unit, tries + 1
                     else:
                         yield unit, outcome.reason
             else:
                 time.sleep(SLICE_SECONDS)
 
+    def _no_room(self) -> ShardifyError:
+        return ShardifyError(
+            f"the Ray cluster has had no machine with {self._cpus} free CPUs for {PATIENCE_SECONDS:.0f} s; see "
+            f"`ray status`, or pass fewer --workers"
+        )
+
     def _room(self, is_busy: bool) -> int:
         """How many units may be under way or wait for their turn; 0 where nothing can run."""
-        if not is_busy and self._ray.available_resources().get("CPU", 0) < self._cpus:
+        if not is_busy and self._free_cpus() < self._cpus:
             return 0  # the work of others has them
         alive = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         return 2 * sum(int(resources.get("CPU", 0) // self._cpus) for resources in alive)
+
+    def _free_cpus(self) -> float:
+        return self._ray.available_resources().get("CPU", 0)
 
     def _outcome(self, reference: Any) -> Any:
         """What a task has returned, or its failure; raises what is no failure of its unit."""
         try:
             outcome = self._ray.get(reference)
+        except self._ray.exceptions.TaskCancelledError:
+            return _CANCELLED
         except self._ray.exceptions.RayTaskError as error:
             outcome = error.cause
         except self._ray.exceptions.RayError as error:
@@ -146,25 +162,40 @@ class _Standstill:
     def __init__(self) -> None:
         self._begun, self._said_at = time.monotonic(), PATIENCE_SECONDS
 
-    def note(self, free_cpus: float) -> None:
+    def note(self, free_cpus: Callable[[], float]) -> None:
         seconds = time.monotonic() - self._begun
         if seconds > self._said_at:
             self._said_at *= 2
             logger.info(
-                f"no task of this build was finished for {duration(seconds)}; {free_cpus:.0f} CPUs of the cluster are "
-                f"free: where the work of others has the rest (`ray status`), this build waits for it"
+                f"no task of this build was finished for {duration(seconds)}; {free_cpus():.0f} CPUs of the cluster "
+                f"are free: where the work of others has the rest (`ray status`), this build waits for it"
             )
 
 
+@contextlib.contextmanager
+def _watched(head: tuple[str, int]) -> Iterator[None]:
+    """While entered, the program ends once a cluster's head is lost."""
+    over = threading.Event()
+    threading.Thread(target=_end_without_head, args=(head, over), daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
 def _end_without_head(address: tuple[str, int], over: threading.Event) -> None:
-    """End the program once its cluster's head has not answered for long, unless `over` comes first."""
-    answered = time.monotonic()
-    while not over.wait(ANSWER_SECONDS):
+    """End the program once its cluster's head has not answered several times in a row, unless `over` comes first.
+
+    Looks are counted, not seconds, for this process may have been stopped meanwhile.
+    """
+    missed = 0
+    while not over.wait(CHECK_SECONDS):
         try:
             socket.create_connection(address, ANSWER_SECONDS).close()
-            answered = time.monotonic()
+            missed = 0
         except OSError as error:
-            if time.monotonic() - answered > LOST_SECONDS:
+            missed += 1
+            if missed == CHECKS:
                 warn(
                     f"error: the head of the Ray cluster at {address[0]}:{address[1]} is lost ({error}); what is "
                     f"finished is kept: start it again, and give the same command again"
@@ -182,6 +213,7 @@ def _import_ray() -> ModuleType:
 
 def _call(work: Callable[[Unit], Result], unit: Unit) -> Result | Exception | _Failure:
     """In a task; what is raised is returned, for Ray shows tracebacks of what it catches itself."""
+    signal.signal(signal.SIGINT, lambda *_: None)  # by which Ray ends a task that is cancelled after it has begun
     try:
         return work(unit)
     except OSError as error:

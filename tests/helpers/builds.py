@@ -42,6 +42,13 @@ def video_names(count: int, stem: str = "v") -> list[str]:
     return [f"{'real' if i % 2 else 'fake'}/{stem}{i:02d}.mp4" for i in range(count)]
 
 
+def make_data(data: Path, count: int) -> Path:
+    """So many videos of two classes, and one that is broken."""
+    make_videos(data, video_names(count))
+    (data / "fake" / "broken.mp4").write_bytes(b"no video")
+    return data
+
+
 def run_build(data: Path, out: Path, *, workers: int = 1, timeout_seconds: float = 60, **options) -> BuildReport:
     """`options` are settings, or what else a request has; `model` is the file of the faces' detector."""
     beside = {name: options.pop(name) for name in ("manifest", "boxes", "changes") if name in options}
@@ -53,6 +60,12 @@ def run_build(data: Path, out: Path, *, workers: int = 1, timeout_seconds: float
 def tree(folder: Path) -> dict[str, str]:
     """Name → SHA-256 of every entry of a folder, hidden ones included."""
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+
+
+def tree_of_build(data: Path, out: Path) -> dict[str, str]:
+    """The folder that one build on this machine makes."""
+    run_build(data, out)
+    return tree(out)
 
 
 def unpack(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,10 +23,13 @@ class Machines:
     """The head, and one more that can be lost and come again."""
 
     def __init__(self) -> None:
+        os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": os.pathsep.join(sys.path)}  # which tasks inherit
+        self._start()
+
+    def _start(self) -> None:
         from ray.cluster_utils import Cluster
 
         self._second = None
-        os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": os.pathsep.join(sys.path)}  # which tasks inherit
         self._cluster = Cluster(initialize_head=True, head_node_args=self._one_core())
         self.address = self._cluster.address
         self.join()
@@ -55,7 +59,7 @@ class Machines:
     def start_again(self) -> None:
         """Another cluster, with another address, is there afterwards."""
         self.close()
-        self.__init__()
+        self._start()
 
     def close(self) -> None:
         self._cluster.shutdown()
@@ -75,6 +79,14 @@ def pack_poisoned(paths: list[Path]) -> list[int | str]:
     jobs, settings = map(make_job, paths), BuildSettings(**SMALL)
     outcomes = pack_videos(jobs, settings, workers=1, timeout_seconds=60, pack=make_poisoned)
     return [outcome if isinstance(outcome, str) else len(outcome) for outcome in outcomes]
+
+
+def begin_and_wait(folder: Path) -> int:
+    """Work that says in the folder that it has begun, and goes on when it is told to there; how much was done."""
+    (folder / f"begun-{os.getpid()}").touch()
+    while not (folder / "go").exists():
+        time.sleep(0.05)
+    return 1
 
 
 def differ(unit: object) -> None:

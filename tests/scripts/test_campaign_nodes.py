@@ -9,6 +9,17 @@ import pytest
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
+def test_networks_that_cannot_be_made_are_no_failure(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    from two_nodes import why_no_networks
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert why_no_networks() == "the program ip is not installed (iproute2)"
+    (tmp_path / "ip").write_text("#!/bin/sh\necho mount --make-shared failed >&2; exit 1\n")
+    (tmp_path / "ip").chmod(0o755)
+    assert why_no_networks() == "mount --make-shared failed"
+
+
 @pytest.mark.slow
 def test_a_cut_network_ends_both_nodes(monkeypatch):
     monkeypatch.syspath_prepend(SCRIPTS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
+import logging
 import re
 import socket
 from collections.abc import Iterator
@@ -23,6 +23,8 @@ from shardify.executors.ray import RayCluster
 from shardify.interrupt import Interrupts
 from shardify.progress import Progress
 from shardify.storage.local import list_names
+
+logger = logging.getLogger(__name__)
 
 WORKERS = 4  # decoding processes of a task
 
@@ -52,24 +54,21 @@ def build_on_cluster(request: BuildRequest, shards: list[ShardPlan]) -> None:
         contextlib.closing(Progress(len(shards), "shard")) as progress,
     ):
         work = functools.partial(build_planned, request=_absolute(request), versions=versions, token=token)
-        wanted = itertools.takewhile(lambda _: not interrupts.requested, shards)
-        with contextlib.closing(cluster.as_completed(work, (to_line(shard, request) for shard in wanted))) as done:
+        lines = (to_line(shard, request) for shard in shards)
+        with contextlib.closing(cluster.as_completed(work, lines, lambda: interrupts.requested)) as done:
             for line, outcome in done:
                 failed = isinstance(outcome, str)
                 if failed:
                     reasons[line["name"]] = outcome
                 machines, lost = cluster.machines()
                 progress.advance(0 if failed else outcome, failed, f"{machines} machines, {lost} lost")
+    said = _said_of(reasons, request.out, len(shards))
     if interrupts.requested:
+        if said:
+            logger.warning(said)
         raise KeyboardInterrupt
-    if reasons:
-        name, reason = min(reasons.items())
-        hosts = _hosts(request.out, name)
-        begun = f"; begun and not finished on {', '.join(hosts)}" if hosts else ""
-        raise ShardifyError(
-            f"{name} failed ({reason}{begun}); {len(reasons)} of {len(shards)} shards failed, the others are finished: "
-            f"run the same command again for these"
-        )
+    if said:
+        raise ShardifyError(f"{said}, the others are finished: run the same command again for these")
 
 
 def build_planned(line: dict, *, request: BuildRequest, versions: dict[str, str], token: str) -> int:
@@ -111,6 +110,16 @@ def _absolute(request: BuildRequest) -> BuildRequest:
     return replace(
         request, data=request.data.absolute(), out=request.out.absolute(), faces_model=model, workers=workers
     )
+
+
+def _said_of(reasons: dict[str, str], out: Path, count: int) -> str:
+    """The first of the shards that have failed, and how many of all these are; empty where there is none."""
+    if not reasons:
+        return ""
+    name, reason = min(reasons.items())
+    hosts = _hosts(out, name)
+    begun = f"; begun and not finished on {', '.join(hosts)}" if hosts else ""
+    return f"{name} failed ({reason}{begun}); {len(reasons)} of {count} shards failed"
 
 
 def _hosts(out: Path, name: str) -> list[str]:

@@ -1,5 +1,6 @@
 """A real Ray cluster of two machines: whole builds, what differs there, and what is lost on the way."""
 
+import itertools
 import os
 import shutil
 import signal
@@ -7,8 +8,8 @@ import socket
 import threading
 
 import pytest
-from builds import SMALL, make_videos, run_build, tree, video_names
-from ray_machines import differ, pack_poisoned, task_processes, two_machines
+from builds import SMALL, make_data, make_videos, tree, tree_of_build
+from ray_machines import begin_and_wait, differ, pack_poisoned, task_processes, two_machines
 
 from shardify.build.build import build
 from shardify.build.request import BuildRequest
@@ -16,6 +17,7 @@ from shardify.errors import ShardifyError
 from shardify.executors import ray as ray_module
 from shardify.executors.ray import RayCluster
 from shardify.format.settings import BuildSettings
+from shardify.progress import Progress
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("ray")
@@ -29,16 +31,12 @@ def machines():
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    folder = make_videos(tmp_path_factory.mktemp("data"), video_names(24))
-    (folder / "fake" / "broken.mp4").write_bytes(b"no video")
-    return folder
+    return make_data(tmp_path_factory.mktemp("data"), 24)
 
 
 @pytest.fixture(scope="module")
 def reference(data, tmp_path_factory):
-    out = tmp_path_factory.mktemp("reference") / "shards"
-    run_build(data, out)
-    return tree(out)
+    return tree_of_build(data, tmp_path_factory.mktemp("reference") / "shards")
 
 
 def request_on(machines, data, out, **options):
@@ -96,6 +94,38 @@ def test_poison_costs_one_video(machines, data, tmp_path):
         shutil.copy(data / "real" / "v01.mp4", path)
     ((_, outcomes),) = RayCluster(machines.address, 1).as_completed(pack_poisoned, [paths])
     assert outcomes == [1, "its process crashed (SIGSEGV)", 1, "its process crashed (SIGABRT)", 1]
+
+
+def test_what_has_begun_goes_on_and_what_waits_is_left_out(machines, tmp_path):
+    taken, stopped = itertools.count(), itertools.count(1)
+    units = (tmp_path for _ in itertools.takewhile(lambda number: number < 9, taken))
+
+    def have_begun():
+        if len(list(tmp_path.glob("begun-*"))) < 2:
+            return False
+        if next(stopped) > 2:  # those that wait are done with, one by one
+            (tmp_path / "go").touch()
+        return True
+
+    done = RayCluster(machines.address, 1).as_completed(begin_and_wait, units, have_begun)
+    assert [result for _, result in done] == [1, 1]
+    assert len(list(tmp_path.glob("begun-*"))) == 2 and next(taken) == 5, "twice the room, and one more"
+
+
+def test_ctrl_c_names_the_shards_that_have_failed(machines, data, tmp_path, monkeypatch, caplog):
+    out = tmp_path / "s"
+    (out / ".train-000000.tar.json").mkdir(parents=True)  # where its entry is to be written
+    request, advance = request_on(machines, data, out), Progress.advance
+
+    def press_after_a_failure(self, clips, failed, remark):
+        advance(self, clips, failed, remark)
+        if failed:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Progress, "advance", press_after_a_failure)
+    with pytest.raises(KeyboardInterrupt):
+        build(request)
+    assert "train-000000.tar failed (" in caplog.text and "; 1 of " in caplog.text
 
 
 def test_no_cluster_and_no_room(machines, monkeypatch):

@@ -7,7 +7,7 @@ import shutil
 import threading
 
 import pytest
-from builds import SMALL, make_videos, run_build, tree, video_names
+from builds import SMALL, make_data, make_videos, run_build, tree, tree_of_build, video_names
 
 from shardify.build import build as build_module
 from shardify.build.commit import lock_folder
@@ -26,17 +26,12 @@ from shardify.video.piece import Piece
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    folder = make_videos(tmp_path_factory.mktemp("data"), video_names(16))
-    (folder / "fake" / "broken.mp4").write_bytes(b"no video")
-    return folder
+    return make_data(tmp_path_factory.mktemp("data"), 16)
 
 
 @pytest.fixture(scope="module")
 def reference(data, tmp_path_factory):
-    """The folder that one build makes."""
-    out = tmp_path_factory.mktemp("reference") / "shards"
-    run_build(data, out)
-    return tree(out)
+    return tree_of_build(data, tmp_path_factory.mktemp("reference") / "shards")
 
 
 def request_of(data, out, **options):

@@ -1,6 +1,8 @@
 """Builds on a cluster, as far as they need none: what a task does, and what is refused before one is asked."""
 
 import multiprocessing
+import os
+import signal
 import socket
 import sys
 import time
@@ -73,15 +75,15 @@ def test_a_build_that_was_replaced_publishes_nothing(planned):
     assert set(tree(request.out)) == {".plan.jsonl"}
 
 
-def test_a_failure_names_its_machine_and_is_tried_again_only_where_it_may_pass(tmp_path):
+def test_a_failure_names_its_machine_and_is_tried_again_only_where_it_may_pass(tmp_path, monkeypatch):
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # a task has a process of its own
     host = socket.gethostname()
     assert _call(float, "one") == (f"{host}: ValueError: could not convert string to float: 'one'", False)
     assert _call(open, str(tmp_path)) == (f"{host}: [Errno 21] Is a directory: '{tmp_path}'", True)
 
 
 def test_a_build_whose_head_is_lost_ends_with_one_line(monkeypatch, capfd):
-    monkeypatch.setattr(ray, "ANSWER_SECONDS", 0.05)
-    monkeypatch.setattr(ray, "LOST_SECONDS", 0.1)
+    monkeypatch.setattr(ray, "CHECK_SECONDS", 0.05)
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         address = unused.getsockname()
@@ -92,12 +94,28 @@ def test_a_build_whose_head_is_lost_ends_with_one_line(monkeypatch, capfd):
     assert (build.exitcode, capfd.readouterr().err.startswith(said)) == (1, True)
 
 
+def test_a_head_is_lost_when_it_does_not_answer_several_times_in_a_row(monkeypatch):
+    """However long this process was stopped between two looks."""
+    outcomes, over = iter("xx-xx-xxx-"), Event()
+
+    def connect(*_):
+        if next(outcomes) == "x":
+            raise TimeoutError("timed out")
+        return socket.socket()
+
+    monkeypatch.setattr(ray, "CHECK_SECONDS", 0)
+    monkeypatch.setattr(socket, "create_connection", connect)
+    monkeypatch.setattr(os, "_exit", lambda code: over.set())
+    ray._end_without_head(("127.0.0.1", 1), over)
+    assert list(outcomes) == ["-"]
+
+
 def test_a_build_that_waits_for_the_work_of_others_says_so_now_and_then(monkeypatch, caplog):
     now = 0.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     standstill, said = ray._Standstill(), []
     for now in range(0, 600, 10):
-        standstill.note(0.0)
+        standstill.note(lambda: 0.0)
         said += [now] * len(caplog.messages)
         caplog.clear()
     assert said == [70, 130, 250, 490]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 from buckets import Proxy, moto_endpoint, use_endpoint
-from builds import make_videos, run_build, tree, video_names
+from builds import make_data, tree_of_build
 
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory):
-    folder = make_videos(tmp_path_factory.mktemp("made") / "videos", video_names(12))
-    (folder / "fake" / "broken.mp4").write_bytes(b"no video")
+    folder = make_data(tmp_path_factory.mktemp("made") / "videos", 12)
     (folder / "fake" / "twin.mp4").write_bytes((folder / "real" / "v01.mp4").read_bytes())
     (folder / "notes.txt").write_text("of the recording")
     return folder
@@ -18,9 +17,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def reference(data, tmp_path_factory):
-    out = tmp_path_factory.mktemp("reference") / "shards"
-    run_build(data, out)
-    return tree(out)
+    return tree_of_build(data, tmp_path_factory.mktemp("reference") / "shards")
 
 
 @pytest.fixture
