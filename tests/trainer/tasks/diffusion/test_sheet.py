@@ -2,7 +2,7 @@
 
 import pytest
 from latents import CHANNELS, SIZE
-from runs import DIFFUSION
+from runs import DIFFUSION, newest_state
 
 from trainer.config.load import load_settings
 from trainer.data.loader import ClipLoader
@@ -24,3 +24,14 @@ def test_samples_are_compared_with_the_clips_of_the_run(latents, tmp_path):
     means = next(iter(loader.batches(0))).clips.float()[:, :CHANNELS]
     assert figures["latent_std"] == pytest.approx(float(((means - model.mean) / model.std).std(correction=0)), 1e-4)
     assert {"sample_near", "real_agreement"} < figures.keys()
+
+
+def test_a_run_that_is_killed_while_it_draws_samples_goes_on_with_that_validation(run_tiny, tmp_path, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("trainer.tasks.diffusion.task.sample_sheet", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run_tiny(tmp_path / "run", "model.sample_every_steps=4")
+    progress = newest_state(tmp_path / "run")["progress"]
+    assert (progress["epoch"], progress["step"]) == (0, 4)
