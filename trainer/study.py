@@ -21,7 +21,7 @@ LOCAL = LocalPath(path_type=Path)
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option("--shards", type=FOLDER, required=True, help="Real pictures: shards with train and test, and val.")
+@click.option("--shards", type=FOLDER, required=True, help="Shards of real pictures: train, test, best also val.")
 @click.option("--synthetic", type=FOLDER, multiple=True, help="Shards of synthetic pictures; may be repeated.")
 @vae_options(required=False)
 @click.option("--seeds", type=click.IntRange(1), default=5, show_default=True, help="Repetitions of each arm.")

@@ -14,6 +14,7 @@ from trainer.data.loader import ClipLoader
 from trainer.devices.distributed import Group
 from trainer.engine.assemble import make_engine
 from trainer.engine.engine import seed_step
+from trainer.engine.probe import Probe
 from trainer.errors import TrainerError
 from trainer.shards.shard_set import open_shards
 
@@ -219,21 +220,21 @@ def run_rank(rank, shards_folder, folder):
 
 
 def train_and_evaluate(shards_folder, group):
-    """Two epochs, and an evaluation, of a model whose first weights the ranks do not agree on."""
+    """A probe, two epochs, and an evaluation, of a model whose first weights the ranks do not agree on."""
     torch.manual_seed(group.rank)
     model, shards = Partly(2), open_shards(shards_folder)
     overrides = ("model.name=runs:Partly", "accumulate=2", "ema=0.5", "optimizer.sam_rho=0.1")
     settings = load_settings(None, (*SMALL, *overrides))
     engine = make_engine(settings, shards, shards.numbers("train"), model, group)
     train, val = (ClipLoader(shards, split, 8, rank=group.rank, world=group.world) for split in ("train", "val"))
-    sums = engine.new_sums()
+    sums, probed = engine.new_sums(), Probe(engine, train, val).losses()
     for epoch in range(2):
         engine.train_epoch(train, epoch, 0, sums, lambda step: False)
     average = engine.ema.module
     statistics = average.norm.running_mean.clone()
     logits = torch.from_numpy(engine.evaluate(val).outputs)
     state = {"model": model.state_dict(), "average": average.state_dict(), "statistics": statistics}
-    return {**state, "sums": flat(sums), "logits": logits}
+    return {**state, "sums": flat(sums), "logits": logits, "probed": probed}
 
 
 @pytest.fixture(scope="module")
@@ -253,6 +254,7 @@ def test_two_processes_train_as_one_does_though_a_custom_model_leaves_parameters
                 assert torch.allclose(first[part][name], weights, atol=1e-5), name
     assert torch.allclose(first["sums"] + second["sums"], one["sums"], rtol=1e-4)
     assert first["sums"][-1] + second["sums"][-1] == 40
+    assert first["probed"] == second["probed"] == pytest.approx(one["probed"], abs=1e-5), "all clips of the probe"
     torch.manual_seed(0)
     assert torch.equal(first["model"]["unused.weight"], Partly(2).unused.weight), "no weight decay either, as in one"
 
