@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib
 import os
 import platform
@@ -27,6 +28,15 @@ DECODERS = {  # what data sets are made of → the decoders of libav that need n
     "av1": ("libdav1d", "libaom-av1"),
     "mpeg4": ("mpeg4",),
     "mjpeg": ("mjpeg",),
+}
+KEYS = {  # of object storage: what must be set, any of these sets
+    "s3": (("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), ("AWS_SKIP_SIGNATURE",)),
+    "gs": (("GOOGLE_APPLICATION_CREDENTIALS",), ("GOOGLE_SERVICE_ACCOUNT_KEY",), ("GOOGLE_SKIP_SIGNATURE",)),
+    "az": tuple(
+        ("AZURE_STORAGE_ACCOUNT_NAME", how)
+        for how in ("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_TOKEN", "AZURE_SKIP_SIGNATURE")
+    ),
+    "hf": (("HF_TOKEN",),),
 }
 COMPLETION = {
     "bash": ("~/.bashrc", 'eval "$(_SHARDIFY_COMPLETE=bash_source shardify)"'),
@@ -57,6 +67,8 @@ def examine() -> list[Finding]:
         cores(),
         memory(),
         _disk(),
+        locks(),
+        keys(),
         *_gpus(),
         _nvdec(),
         notebook(),
@@ -151,6 +163,27 @@ def _disk() -> Finding:
     return Finding(
         free >= LOW_BYTES, f"disk: {human_bytes(free)} free in this folder", "make room, or use another disk"
     )
+
+
+def locks(folder: Path = Path()) -> Finding:
+    """Whether files can be locked in a folder, by which builds and runs keep out of each other's way."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        remedy = "build and train in a folder that can be written to, on a file system that is mounted with locks"
+        return Finding(False, f"locks: not in this folder ({error.strerror})", remedy)
+    return Finding(True, "locks: work in this folder")
+
+
+def keys() -> Finding:
+    """By which variables of the environment object storage is asked: their names, never what they hold."""
+    said = []
+    for scheme, sets in KEYS.items():
+        if complete := [names for names in sets if all(map(os.environ.get, names))]:
+            said.append(f"{scheme} by {' and '.join(complete[0])}")
+    remedy = "only to use buckets; docs/storage.md says what to set, and where else keys are looked for"
+    return Finding(bool(said), f"keys of object storage: {', '.join(said) or 'none in the environment'}", remedy)
 
 
 def _gpus() -> Iterator[Finding]:

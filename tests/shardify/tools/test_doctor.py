@@ -59,6 +59,25 @@ def test_credentials_are_never_shown(monkeypatch):
     assert "0123456789abcdef" not in output and "somebody" not in output
 
 
+def test_locks_are_tried_where_it_is_run(tmp_path):
+    assert doctor.locks(tmp_path).ok and not list(tmp_path.iterdir())
+    missing = doctor.locks(tmp_path / "missing")
+    assert not missing.ok and "No such file" in missing.text
+
+
+def test_keys_of_object_storage_are_named_and_never_shown(monkeypatch):
+    for name in {name for sets in doctor.KEYS.values() for names in sets for name in names}:
+        monkeypatch.delenv(name, raising=False)
+    assert str(doctor.keys()).startswith("✗ keys of object storage: none in the environment → ")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    assert not doctor.keys().ok  # one of two
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "top-secret")
+    monkeypatch.setenv("GOOGLE_SKIP_SIGNATURE", "true")
+    assert str(doctor.keys()) == (
+        "✓ keys of object storage: s3 by AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, gs by GOOGLE_SKIP_SIGNATURE"
+    )
+
+
 def test_colab_is_recognised(monkeypatch):
     monkeypatch.setenv("COLAB_RELEASE_TAG", "release-colab_20260101")
     monkeypatch.delenv("KAGGLE_KERNEL_RUN_TYPE", raising=False)
