@@ -71,6 +71,8 @@ def seaweed(folder: Path) -> Iterator[str]:
                     break
                 except OSError:
                     time.sleep(0.5)
+            else:
+                raise click.ClickException(f"SeaweedFS does not answer; {(folder / 'log').read_text()[-2000:]}")
             yield endpoint
         finally:
             server.terminate()
