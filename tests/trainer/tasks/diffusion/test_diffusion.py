@@ -162,17 +162,6 @@ def test_a_run_goes_on_bit_for_bit(run_tiny, finished, tmp_path, monkeypatch):
     assert one.about["weights_sha256"] == other.about["weights_sha256"]
 
 
-def test_a_run_that_is_killed_while_it_draws_samples_goes_on_with_that_validation(run_tiny, tmp_path, monkeypatch):
-    def killed(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("trainer.tasks.diffusion.task.sample_sheet", killed)
-    with pytest.raises(KeyboardInterrupt):
-        run_tiny(tmp_path / "run", "model.sample_every_steps=4")
-    progress = newest_state(tmp_path / "run")["progress"]
-    assert (progress["epoch"], progress["step"]) == (0, 4)
-
-
 @pytest.mark.slow
 def test_a_run_goes_on_bit_for_bit_from_any_step(run_tiny, tmp_path, monkeypatch):
     own = ("steps=20", "accumulate=2")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from latents import CHANNELS, SIZE
-from runs import DIFFUSION
+from runs import DIFFUSION, newest_state
 
 from trainer.config.load import load_settings
 from trainer.data.loader import ClipLoader
@@ -30,3 +30,14 @@ def test_samples_are_compared_with_the_clips_of_the_run(latents, tmp_path):
 
 def test_evenly():
     assert evenly(np.arange(10), 3).tolist() == [0, 3, 6] and evenly(np.arange(2), 3).tolist() == [0, 1]
+
+
+def test_a_run_that_is_killed_while_it_draws_samples_goes_on_with_that_validation(run_tiny, tmp_path, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("trainer.tasks.diffusion.task.sample_sheet", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run_tiny(tmp_path / "run", "model.sample_every_steps=4")
+    progress = newest_state(tmp_path / "run")["progress"]
+    assert (progress["epoch"], progress["step"]) == (0, 4)
