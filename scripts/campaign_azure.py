@@ -56,6 +56,10 @@ def azurite(folder: Path) -> Iterator[None]:
                     make_container(endpoint, "box")
                     break
                 time.sleep(0.5)
+            else:
+                raise click.ClickException(
+                    f"no container could be made within a minute; {(folder / 'log').read_text()}"
+                )
             os.environ |= {
                 "AZURE_STORAGE_ACCOUNT_NAME": ACCOUNT,
                 "AZURE_STORAGE_ACCOUNT_KEY": KEY,
@@ -116,9 +120,10 @@ def compare(work: Path) -> Iterator[str]:
     here, there = (
         ClipLoader(place, batch_size=4) for place in (work / "here", open_shards(shards, cache=ShardCache(work)))
     )
-    for epoch in range(3):
-        for one, other in zip(here.batches(epoch), there.batches(epoch), strict=True):
-            assert (one.numbers == other.numbers).all() and one.clips.equal(other.clips)
+    with contextlib.closing(here), contextlib.closing(there):
+        for epoch in range(3):
+            for one, other in zip(here.batches(epoch), there.batches(epoch), strict=True):
+                assert (one.numbers == other.numbers).all() and one.clips.equal(other.clips)
     yield "three epochs of batches: equal"
 
 

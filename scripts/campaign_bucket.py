@@ -1,12 +1,13 @@
-"""Kill builds from a bucket into a bucket everywhere, run them again, and compare with a build of folders.
+"""Kill builds from a bucket into a bucket everywhere, or let their network fail, and compare with a build of folders.
 
-    python scripts/campaign_bucket.py [--kills 50] [--seed 0]
+    python scripts/campaign_bucket.py [--kills 50] [--faults 20] [--seed 0]
 
 The server is moto's, on loopback. Each build is killed (SIGKILL) at moments drawn at random, five times at most, and
 begun again with --take-over until it ends. Every second one is a later build of fewer videos, with --prune, into a
 bucket that has the shards of all. Each bucket must then hold the bytes of such a build on this machine, with nothing
-left over, and the scratch folder must be empty. Last, two builds at once: one must end with code 4, the other well.
-Exit code 1 if anything is wrong.
+left over, and the scratch folder must be empty. Then two builds at once: one must end with code 4, the other well.
+Last, builds over a proxy that fails at times: each must give that tree too, or end in one line within two minutes, and
+then give it over a sound network. Exit code 1 if anything is wrong.
 """
 
 from __future__ import annotations
@@ -26,13 +27,21 @@ import click
 from campaign_kill import OPTIONS, make_data, tree
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "helpers"))
-from buckets import KEYS, make_bucket, moto_endpoint
+from buckets import KEYS, Proxy, make_bucket, moto_endpoint
 
 from shardify.storage import remote
 from shardify.storage.address import Address
 
 BUSY = 4  # exit code
 MOST = 5  # kills of one build
+FAULTS = ("503", "429", "reset", "half", "short", "hang", "lost")
+HANGS_AFTER = 120  # seconds
+QUICK = """if True:
+    from shardify.storage import attempts
+    attempts.BOUNDS = attempts.Bounds(connect=0.5, request=1, tries=6, total=10)
+    from shardify.__main__ import main
+    main()
+"""  # the program, in bounds for a network that fails
 
 
 class History:
@@ -93,6 +102,27 @@ class History:
         is_same = tree(here) == tree(self.folder) and not left
         return "same" if is_same else f"different, {left} in the scratch folder"
 
+    def failing(self, draw: random.Random) -> str:
+        """What comes of one build over a network that fails at times."""
+        out, fault, often = self.bucket(), draw.choice(FAULTS), draw.choice([0.02, 0.1, 0.3, 0.8])
+        command = [sys.executable, "-c", QUICK, "build", str(self.videos), str(out), *OPTIONS, *self.options]
+        with Proxy(moto_endpoint(), lambda *_: fault if draw.random() < often else "") as proxy:
+            environment = {**os.environ, "AWS_ENDPOINT_URL": proxy.endpoint}
+            scratch = ["--scratch", self.work / "scratch"]
+            try:
+                done = subprocess.run(
+                    [*command, *scratch], env=environment, capture_output=True, text=True, timeout=HANGS_AFTER
+                )
+            except subprocess.TimeoutExpired:
+                return f"{fault}: hangs"
+        if done.returncode == 0:
+            return self.compare(out)
+        lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        if len(lines) != 1 or "Traceback" in done.stderr:
+            return f"{fault}: no single line: {done.stderr[-500:]}"
+        again = self.build(self.videos, out, "--take-over").wait()
+        return f"one line, then {self.compare(out)}" if again == 0 else f"{lines[0]}; again: exit code {again}"
+
     def two_at_once(self) -> str:
         out = self.bucket()
         both = [self.build(self.videos, out) for _ in range(2)]
@@ -110,8 +140,9 @@ def make_histories(work: Path) -> list[History]:
 
 @click.command()
 @click.option("--kills", default=50, show_default=True)
+@click.option("--faults", default=20, show_default=True, help="Builds over a network that fails.")
 @click.option("--seed", default=0, show_default=True)
-def main(kills: int, seed: int) -> None:
+def main(kills: int, faults: int, seed: int) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what was started here ends, too
     os.environ |= {**KEYS, "AWS_ENDPOINT_URL": moto_endpoint()}
     outcomes, done, number = Counter(), 0, 0
@@ -123,9 +154,13 @@ def main(kills: int, seed: int) -> None:
             done, number = done + times, number + 1
             outcomes[outcome] += 1
             click.echo(f"{outcome}: a build that was killed {times} times")
-        at_once = histories[0].two_at_once()
-    click.echo(f"{done} kills of {number} builds: {dict(outcomes)}; two builds at once: {at_once}")
-    sys.exit(outcomes.total() != outcomes["same"] or at_once != "same")
+        at_once, start = histories[0].two_at_once(), time.monotonic()
+        click.echo(f"{done} kills of {number} builds: {dict(outcomes)}; two builds at once: {at_once}")
+        ended = Counter(histories[i % 2].failing(random.Random(f"{seed}:fault:{i}")) for i in range(faults))
+    seconds = time.monotonic() - start
+    click.echo(f"{faults} builds over a network that fails: {dict(ended)}, {seconds / max(1, faults):.0f} s each")
+    well = ended["same"] + ended["one line, then same"] == faults
+    sys.exit(outcomes.total() != outcomes["same"] or at_once != "same" or not well)
 
 
 if __name__ == "__main__":

