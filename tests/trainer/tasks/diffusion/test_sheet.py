@@ -35,14 +35,3 @@ def test_a_run_that_is_killed_while_it_draws_samples_goes_on_with_that_validatio
         run_tiny(tmp_path / "run", "model.sample_every_steps=4")
     progress = newest_state(tmp_path / "run")["progress"]
     assert (progress["epoch"], progress["step"]) == (0, 4)
-
-
-def test_a_run_that_is_killed_while_it_draws_samples_goes_on_with_that_validation(run_tiny, tmp_path, monkeypatch):
-    def killed(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("trainer.tasks.diffusion.task.sample_sheet", killed)
-    with pytest.raises(KeyboardInterrupt):
-        run_tiny(tmp_path / "run", "model.sample_every_steps=4")
-    progress = newest_state(tmp_path / "run")["progress"]
-    assert (progress["epoch"], progress["step"]) == (0, 4)
