@@ -183,7 +183,7 @@ def ranks(folder: Path, there: Address, endpoint: str, scratch: Path) -> Iterato
 
         def look(*_, cache: Path = cache, most: list[int] = most) -> str:
             with contextlib.suppress(FileNotFoundError):  # a temporary name that is gone
-                most[0] = max(most[0], sum(path.stat().st_size for path in cache.rglob("*") if path.is_file()))
+                most[0] = max(most[0], sum(path.stat().st_size for path in cache.glob("*/**/*") if path.is_file()))
             return ""
 
         with Proxy(endpoint, look) as proxy:

@@ -242,14 +242,14 @@ def validate_epoch(run: Run, figures: dict, stop: StopWatch) -> None:
     """Evaluate, record the epoch, keep the model if it is the best so far, move the learning rate, checkpoint."""
     settings, progress, votes = run.settings, run.progress, Votes(run.group)
 
-    def before_batch() -> None:
+    def between_batches() -> None:
         if votes.after_step(bool(stop.check()), is_last=False):
             raise Interrupted(stopped_line(run, stop.reason))
 
     try:
-        predictions = run.engine.evaluate(run.loaders["val"], before_batch)
+        predictions = run.engine.evaluate(run.loaders["val"], between_batches)
         if run.compared:
-            figures["train_loss_fixed"] = run.engine.evaluate(run.compared, before_batch).loss
+            figures["train_loss_fixed"] = run.engine.evaluate(run.compared, between_batches).loss
     except Interrupted:
         run.save()  # to begin with this validation
         raise

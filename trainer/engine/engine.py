@@ -186,12 +186,12 @@ class Engine:
         """The model with the averaged weights, where there are any."""
         return self.model if self.ema is None else self.ema.module
 
-    def evaluate(self, loader: ClipLoader, before_batch: Callable[[], object] = lambda: None) -> Predictions:
-        """Every clip of the loader once, in plan order, by the `evaluated` model; before_batch may end it."""
+    def evaluate(self, loader: ClipLoader, between_batches: Callable[[], object] = lambda: None) -> Predictions:
+        """Every clip of the loader once, in plan order, by the `evaluated` model; between_batches may end it."""
         model = self.evaluated
         self.group.broadcast(model.buffers())  # each rank has statistics of its own clips; rank 0's are saved
         learned = Learned(self.task, self.loss, self.labels)
-        return evaluate(model, loader, learned, self.dtype, self.group, self.accumulate, before_batch)
+        return evaluate(model, loader, learned, self.dtype, self.group, self.accumulate, between_batches)
 
     def autocast(self) -> AbstractContextManager:
         return autocast(self.group.device, self.dtype)

@@ -37,11 +37,11 @@ def evaluate(
     dtype: torch.dtype,
     group: Group,
     parts: int = 1,
-    before_batch: Callable[[], object] = lambda: None,
+    between_batches: Callable[[], object] = lambda: None,
 ) -> Predictions:
     """Every clip of the loader once, over all ranks, in plan order; a batch goes through the model in `parts`.
 
-    On one device in more parts where memory runs out. before_batch: may end it by raising, on all ranks together.
+    On one device in more parts where memory runs out. between_batches: may end it by raising, on all ranks together.
     """
     model.eval()
 
@@ -54,7 +54,8 @@ def evaluate(
         """The numbers and the outputs of this rank's clips."""
         numbers, masks, outputs = [], [], []
         for batch in loader.batches(epoch=0):
-            before_batch()
+            if numbers:
+                between_batches()
             with autocast(group.device, dtype):
                 pieces = np.array_split(np.arange(len(batch.mask)), min(parts, len(batch.mask)))
                 out = torch.cat([outputs_of(batch, slice(piece[0], piece[-1] + 1)) for piece in pieces])
