@@ -16,7 +16,7 @@ from shardify.errors import ShardifyError
 from shardify.options import LocalPath
 from shardify.terminal import escape_unprintable, show, warn
 from trainer.config.load import load_settings
-from trainer.config.options import Command
+from trainer.config.options import FOLDER, LOCAL, Command
 from trainer.config.run_folder import chosen_folder, settings_of
 from trainer.config.session import SESSION_HOURS, with_session_limit
 from trainer.config.settings import Settings
@@ -49,13 +49,13 @@ class Asked:
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option(
     "--shards",
-    type=click.Path(path_type=Path),
+    type=FOLDER,
     required=True,
     multiple=True,
     help="Folder made by `shardify build`; several are mixed.",
 )
 @click.option("--config", type=FILE, help="YAML file with settings.")
-@click.option("--out", type=LocalPath(path_type=Path), help="Where the run is kept.  [default: a new runs/NAME]")
+@click.option("--out", type=LOCAL, help="Where the run is kept.  [default: a new runs/NAME]")
 @click.option(
     "--resume", is_flag=True, help="Continue from the newest checkpoint of --out (or of the newest runs/NAME)."
 )

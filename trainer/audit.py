@@ -11,12 +11,12 @@ import click
 
 from shardify.one_line_errors import failures_as_one_line
 from shardify.terminal import escape_unprintable, show
-from trainer.config.options import Command
+from trainer.config.options import FOLDER, Command
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--shards", type=click.Path(path_type=Path), required=True, help="Folder made by `shardify build`.")
-@click.option("--extra", type=click.Path(path_type=Path), multiple=True, help="As data.extra; may be repeated.")
+@click.option("--shards", type=FOLDER, required=True, help="Folder made by `shardify build`.")
+@click.option("--extra", type=FOLDER, multiple=True, help="As data.extra; may be repeated.")
 def main(shards: Path, extra: tuple[Path, ...]) -> None:
     """Warn where the files' metadata alone distinguish the classes, and where a random split would flatter."""
     with failures_as_one_line():

@@ -12,7 +12,7 @@ import click
 
 from shardify.one_line_errors import failures_as_one_line
 from shardify.terminal import escape_unprintable, show, warn
-from trainer.config.options import Command, devices_option
+from trainer.config.options import FOLDER, Command, devices_option
 from trainer.config.vae import VaeSpec, vae_options
 from trainer.devices.threads import bound_spinning
 from trainer.tools.latents.check import CheckRequest, check_vae
@@ -20,7 +20,7 @@ from trainer.tools.latents.check import CheckRequest, check_vae
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @vae_options(required=True)
-@click.option("--shards", type=click.Path(path_type=Path), required=True, help="A folder of pictures.")
+@click.option("--shards", type=FOLDER, required=True, help="A folder of pictures.")
 @click.option("--split", type=click.Choice(["train", "val", "test"]), default="train", show_default=True)
 @click.option("--pictures", type=click.IntRange(1), default=64, show_default=True, help="Spread over the split.")
 @devices_option

@@ -10,20 +10,17 @@ from pathlib import Path
 import click
 
 from shardify.one_line_errors import failures_as_one_line
-from shardify.options import LocalPath
 from shardify.terminal import escape_unprintable, show
-from trainer.config.options import Command, devices_option
+from trainer.config.options import LOCAL, Command, devices_option
 from trainer.config.vae import VaeSpec, vae_options
 from trainer.devices.threads import bound_spinning
 from trainer.tools.latents.encode import EncodeRequest, encode
 
-FOLDER = LocalPath(path_type=Path)
-
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option("--shards", type=FOLDER, required=True, help="A folder of pictures: shardify build --frames 1.")
+@click.option("--shards", type=LOCAL, required=True, help="A folder of pictures: shardify build --frames 1.")
 @vae_options(required=True)
-@click.option("-o", "--out", type=FOLDER, required=True, help="The new folder; the same call resumes in it.")
+@click.option("-o", "--out", type=LOCAL, required=True, help="The new folder; the same call resumes in it.")
 @click.option("--workers", type=click.IntRange(0), default=0, help="Threads that decode pictures.  [default: cores]")
 @devices_option
 def main(shards: Path, vae: VaeSpec, out: Path, workers: int, devices: str) -> None:

@@ -11,15 +11,11 @@ from pathlib import Path
 import click
 
 from shardify.one_line_errors import failures_as_one_line
-from shardify.options import LocalPath
 from shardify.terminal import escape_unprintable, show
-from trainer.config.options import Command, model_option
+from trainer.config.options import FOLDER, LOCAL, Command, model_option
 from trainer.errors import SettingsError
 from trainer.tools.export import SUFFIX, export
 from trainer.tools.quantise import quantise
-
-FOLDER = click.Path(path_type=Path)  # or an address
-LOCAL = LocalPath(path_type=Path)
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

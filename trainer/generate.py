@@ -10,21 +10,20 @@ from pathlib import Path
 import click
 
 from shardify.one_line_errors import failures_as_one_line
-from shardify.options import FiniteRange, LocalPath
+from shardify.options import FiniteRange
 from shardify.terminal import escape_unprintable, show
-from trainer.config.options import Command, devices_option
+from trainer.config.options import LOCAL, Command, devices_option
 from trainer.config.vae import vae_options
 from trainer.devices.threads import bound_spinning
 from trainer.errors import SettingsError
 from trainer.tasks.diffusion.sampling import SAMPLERS
 from trainer.tools.synthetic.generate import GenerateRequest, generate
 
-FOLDER = LocalPath(path_type=Path)
 RESUME = "interrupted; the same command continues"
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option("--run", type=FOLDER, required=True, help="Folder of the run.")
+@click.option("--run", type=LOCAL, required=True, help="Folder of the run.")
 @click.option(
     "--checkpoint", default="best", show_default=True, metavar="STEP|best|last",
     help="A step of model.keep_steps, the best by validation's loss, or the newest.",
@@ -46,7 +45,7 @@ RESUME = "interrupted; the same command continues"
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--batch-size", type=click.IntRange(1), default=16, show_default=True, help="Pictures at once.")
 @devices_option
-@click.option("--out", type=FOLDER, required=True, help="Folder of the pictures; one that was begun is continued.")
+@click.option("--out", type=LOCAL, required=True, help="Folder of the pictures; one that was begun is continued.")
 def main(out: Path, every_class: bool, **options) -> None:
     """Write PNGs, OUT/CLASS/CLASS-sSEED-NUMBER.png, with a mark that keeps them out of val and test."""
     with failures_as_one_line(RESUME, "; fix that, and the same command continues"):

@@ -13,17 +13,17 @@ from shardify.one_line_errors import failures_as_one_line
 from shardify.options import FiniteRange, LocalPath
 from shardify.storage.local import check_writable
 from shardify.terminal import escape_unprintable
-from trainer.config.options import Command, devices_option, model_option
+from trainer.config.options import LOCAL, Command, devices_option, model_option
 from trainer.devices.threads import bound_spinning
 from trainer.errors import TrainerError
 from trainer.tools.predict import open_target, write_table
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.argument("videos", nargs=-1, required=True, type=LocalPath(path_type=Path))
-@click.option("--run", type=LocalPath(path_type=Path), required=True, help="Folder of a finished run.")
+@click.argument("videos", nargs=-1, required=True, type=LOCAL)
+@click.option("--run", type=LOCAL, required=True, help="Folder of a finished run.")
 @model_option
-@click.option("--csv", "csv_path", type=LocalPath(path_type=Path), help="Write here instead of to the terminal.")
+@click.option("--csv", "csv_path", type=LOCAL, help="Write here instead of to the terminal.")
 @click.option("--boxes", type=LocalPath(path_type=Path, dir_okay=False), help="Crop boxes, as in `shardify build`.")
 @click.option(
     "--faces-model", type=LocalPath(path_type=Path, dir_okay=False, exists=True), help="As in `shardify build`."

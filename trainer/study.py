@@ -10,14 +10,10 @@ from pathlib import Path
 import click
 
 from shardify.one_line_errors import failures_as_one_line
-from shardify.options import LocalPath
 from shardify.terminal import escape_unprintable, show
-from trainer.config.options import Command, devices_option
+from trainer.config.options import FOLDER, LOCAL, Command, devices_option
 from trainer.config.vae import vae_options
 from trainer.devices.threads import bound_spinning
-
-FOLDER = click.Path(path_type=Path)  # or an address
-LOCAL = LocalPath(path_type=Path)
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

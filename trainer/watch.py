@@ -11,14 +11,14 @@ from pathlib import Path
 import click
 
 from shardify.one_line_errors import failures_as_one_line
-from shardify.options import FiniteRange, LocalPath
+from shardify.options import FiniteRange
 from shardify.terminal import escape_unprintable, show
-from trainer.config.options import Command
+from trainer.config.options import LOCAL, Command
 from trainer.tools.synthetic.watch import watch
 
 
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option("--run", type=LocalPath(path_type=Path), required=True, help="Folder of the run.")
+@click.option("--run", type=LOCAL, required=True, help="Folder of the run.")
 @click.option("--once", is_flag=True, help="Show it once, instead of until the run is over.")
 @click.option("--every", "seconds", type=FiniteRange(1), default=60, show_default=True, help="Seconds.")
 def main(run: Path, once: bool, seconds: float) -> None:

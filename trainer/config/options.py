@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
+from shardify.options import LocalPath
 from shardify.terminal import show_log
 
+FOLDER = click.Path(path_type=Path)  # or an address in object storage
+LOCAL = LocalPath(path_type=Path)
 model_option = click.option(
     "--model",
     "model_class",
